@@ -1,0 +1,162 @@
+"""Durable files: the instances received, the super-resolved volumes, the derived instances.
+
+The only code that writes pixel files. A file is there whole or not at all: written under a temporary name, fsynced,
+renamed, and its folder fsynced, so that what was acknowledged survives a loss of power.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from node.errors import StorageError, StorageFullError
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+
+def is_uid(value: str) -> bool:
+    """Whether `value` is a UID by form (PS3.5 section 9.1; leading zeros, which real files have, are let through).
+    Only such values ever become part of a file name."""
+    return len(value) <= 64 and _UID.fullmatch(value) is not None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A super-resolved stack, as the infer stage leaves it and the deliver stage finds it.
+
+    pixels: (n, rows, columns) float32, in the target's stored-value unit, slices in the order of `source_uids`.
+    positions: (n, 3) mm, centre of the first pixel of each slice (ImagePositionPatient).
+    orientation: (row cosine, column cosine), each (x, y, z) (ImageOrientationPatient).
+    spacing: (between rows, between columns) mm (PixelSpacing).
+    """
+
+    pixels: NDArray[np.float32]
+    positions: NDArray[np.float64]
+    orientation: tuple[tuple[float, float, float], tuple[float, float, float]]
+    spacing: tuple[float, float]
+    source_uids: list[str]
+    reference_uids: list[list[str]]  # for each slice, the reference instances that contributed to it
+    model_name: str
+    model_version: str
+    weights_sha256: str
+    scale: int
+    parameters: dict[str, str]  # everything else that changes pixels
+    warnings: list[str]
+
+
+class Archive:
+    """The folder `data_dir`: instances/STUDY/SERIES/SOP.dcm, results/KEY.npz, derived/KEY/SOP.dcm."""
+
+    def __init__(self, data_dir: Path, reserve_gb: float = 0.0) -> None:
+        self.root = data_dir
+        self._reserve_bytes = int(reserve_gb * 1e9)
+        for folder in ("instances", "results", "derived", "incoming"):
+            (data_dir / folder).mkdir(parents=True, exist_ok=True)
+
+    def put_instance(self, study_uid: str, series_uid: str, sop_uid: str, content: bytes) -> Path:
+        """Keep a received Part 10 file; returns its path. Raises StorageFullError before anything is written when the
+        disk is below its reserve, StorageError on any other failure. Putting the same UID again replaces the file
+        atomically: the tracker decides beforehand whether it may."""
+        for uid in (study_uid, series_uid, sop_uid):
+            if not is_uid(uid):
+                raise StorageError("not a valid UID, so not usable as a file name")
+        return self._put(self.root / "instances" / study_uid / series_uid / f"{sop_uid}.dcm", content)
+
+    def put_derived(self, key: str, sop_uid: str, content: bytes) -> Path:
+        """Keep a derived instance of the result `key`; returns its path."""
+        return self._put(self.derived_folder(key) / f"{sop_uid}.dcm", content)
+
+    def derived_folder(self, key: str) -> Path:
+        return self.root / "derived" / key
+
+    def put_result(self, key: str, result: Result) -> Path:
+        """Keep a super-resolved volume under `key`; returns its path."""
+        facts = {k: v for k, v in asdict(result).items() if k not in ("pixels", "positions")}
+        with self._writing(self._result_path(key)) as file:
+            np.savez(file, pixels=result.pixels, positions=result.positions, facts=np.array(json.dumps(facts)))
+        return self._result_path(key)
+
+    def open_result(self, key: str) -> Result:
+        """Read back what `put_result` kept; StorageError when it is missing or damaged."""
+        try:
+            with np.load(self._result_path(key), allow_pickle=False) as file:
+                facts = json.loads(str(file["facts"]))
+                row, column = facts.pop("orientation")
+                spacing = facts.pop("spacing")
+                return Result(
+                    pixels=file["pixels"], positions=file["positions"], orientation=(tuple(row), tuple(column)),
+                    spacing=(spacing[0], spacing[1]), **facts,
+                )
+        except (OSError, ValueError, KeyError) as error:
+            raise StorageError(f"the result {key} cannot be read: {error}") from None
+
+    def has_result(self, key: str) -> bool:
+        return self._result_path(key).is_file()
+
+    def discard_incoming(self) -> int:
+        """Remove temporary files a crash left behind; none of them was ever acknowledged. Returns how many."""
+        left = list((self.root / "incoming").iterdir())
+        for file in left:
+            file.unlink(missing_ok=True)
+        return len(left)
+
+    def check_space(self) -> None:
+        """Raise StorageFullError when the disk has less than the reserve left."""
+        free = shutil.disk_usage(self.root).free
+        if free < self._reserve_bytes:
+            raise StorageFullError(
+                f"{free / 1e9:.1f} GB left under {self.root}, below [storage] reserve_gb = {self._reserve_bytes / 1e9:g}; "
+                "free some space, or lower the reserve"
+            )
+
+    def _result_path(self, key: str) -> Path:
+        return self.root / "results" / f"{key}.npz"
+
+    def _put(self, path: Path, content: bytes) -> Path:
+        with self._writing(path) as file:
+            file.write(content)
+        return path
+
+    @contextmanager
+    def _writing(self, path: Path) -> Iterator[BinaryIO]:
+        self.check_space()
+        temporary: Path | None = None
+        try:
+            new_folders = [f for f in (path.parent, path.parent.parent) if not f.exists()]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.root / "incoming", delete=False) as file:
+                temporary = Path(file.name)
+                yield file  # type: ignore[misc]  # the wrapper passes every BinaryIO call on
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            for folder in [path.parent, *(f.parent for f in new_folders)]:
+                _fsync_folder(folder)
+        except OSError as error:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+            kind = StorageFullError if error.errno in (28, 122) else StorageError  # ENOSPC, EDQUOT
+            raise kind(f"cannot write {path}: {error.strerror}") from None
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 of some bytes, in hex."""
+    return hashlib.sha256(content).hexdigest()

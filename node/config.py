@@ -1,0 +1,229 @@
+"""Settings: one TOML file, environment variables on top of it, unknown keys are errors.
+
+The file is named by `--config`, else `DIFFMSR_NODE_CONFIG`, else `./node.toml`, else `/etc/diffmsr-node/node.toml`.
+Any key can be set from the environment: `DIFFMSR_NODE_SCP__PORT=11113` sets `[scp] port`. Every key is explained in
+`config/node.toml`, which `diffmsr-node init` copies.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from node.errors import ConfigError, NotFoundError
+
+ENVIRONMENT_VARIABLE = "DIFFMSR_NODE_CONFIG"
+SYSTEM_CONFIG = Path("/etc/diffmsr-node/node.toml")
+
+
+def _ae_title(value: str) -> str:
+    title = value.strip()
+    if not 1 <= len(title) <= 16 or any(not 32 <= ord(c) < 127 or c == "\\" for c in title):
+        raise ValueError("an AE title is 1 to 16 printable ASCII characters without backslash (PS3.5, VR AE)")
+    return title
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeSettings(Section):
+    data_dir: Path = Path("/var/lib/diffmsr-node")
+    database_url: str | None = None
+    database_url_file: Path | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy URL of the tracker: the one given, the one in the secret file, or SQLite in `data_dir`."""
+        if self.database_url_file is not None:
+            try:
+                return self.database_url_file.read_text().strip()
+            except OSError as error:
+                raise ConfigError(f"[node] database_url_file: cannot read {self.database_url_file}: {error.strerror}") from None
+        return self.database_url or f"sqlite:///{self.data_dir / 'tracker.sqlite3'}"
+
+    @model_validator(mode="after")
+    def _one_url(self) -> Self:
+        if self.database_url and self.database_url_file:
+            raise ValueError("give database_url or database_url_file, not both")
+        return self
+
+
+class TLSSettings(Section):
+    cert_file: Path
+    key_file: Path
+    ca_file: Path | None = None
+
+
+class SCPSettings(Section):
+    ae_title: AETitle = "DIFFMSR"
+    host: str = "0.0.0.0"
+    port: Port = 11112
+    require_called_ae_title: bool = False
+    max_associations: Annotated[int, Field(ge=1)] = 20
+    max_pdu: Annotated[int, Field(ge=0)] = 65536
+    acse_timeout_s: Seconds = 30
+    dimse_timeout_s: Seconds = 30
+    network_timeout_s: Seconds = 60
+    tls: TLSSettings | None = None
+
+
+class SourceSettings(Section):
+    name: str
+    ae_title: AETitle
+    host: str | None = None
+
+
+class DestinationSettings(Section):
+    name: str
+    ae_title: AETitle
+    host: str
+    port: Port = 104
+    tls: TLSSettings | None = None
+    timeout_s: Seconds = 30
+    max_attempts: Annotated[int, Field(ge=1)] = 297
+    initial_delay_s: Seconds = 5
+    max_delay_s: Seconds = 900
+
+
+class CompletionSettings(Section):
+    series_quiet_s: Seconds = 10
+    study_max_wait_s: Seconds = 24 * 3600
+
+
+class MatchSettings(Section):
+    targets: list[str] = ["T2", "T2-FLAIR"]
+    references: list[str] = ["T1"]
+
+
+class ModelSettings(Section):
+    path: Path | None = None
+    device: str = "auto"
+    batch_slices: Annotated[int, Field(ge=1)] = 4
+    precision: Literal["float32", "bfloat16"] = "float32"
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+
+
+class OutputSettings(Section):
+    series_description_prefix: Annotated[str, Field(max_length=32)] = "AI SR x4: "
+    series_number_offset: Annotated[int, Field(ge=0)] = 9000
+    synthetic_data: bool = True
+
+
+class StorageSettings(Section):
+    reserve_gb: Annotated[float, Field(ge=0)] = 2.0
+
+
+class Settings(BaseSettings):
+    """The whole configuration, in the order of `config/node.toml`."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="DIFFMSR_NODE_", env_nested_delimiter="__", nested_model_default_partial_update=True
+    )
+
+    node: NodeSettings = NodeSettings()
+    scp: SCPSettings = SCPSettings()
+    sources: list[SourceSettings] = []
+    destinations: list[DestinationSettings] = []
+    completion: CompletionSettings = CompletionSettings()
+    match: MatchSettings = MatchSettings()
+    model: ModelSettings = ModelSettings()
+    output: OutputSettings = OutputSettings()
+    storage: StorageSettings = StorageSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for kind, names in (("sources", [s.name for s in self.sources]), ("destinations", [d.name for d in self.destinations])):
+            twice = {name for name in names if names.count(name) > 1}
+            if twice:
+                raise ValueError(f"[[{kind}]] name {', '.join(sorted(twice))} is used twice; names must differ")
+        return self
+
+    def destination(self, name: str) -> DestinationSettings:
+        """The destination of that name, or NotFoundError naming those there are."""
+        for destination in self.destinations:
+            if destination.name == name:
+                return destination
+        known = ", ".join(d.name for d in self.destinations) or "none is configured"
+        raise NotFoundError(f"no [[destinations]] is named {name!r}; known: {known}")
+
+
+def find_config(given: Path | None) -> Path:
+    """The configuration file to use; ConfigError when there is none."""
+    if given is None and os.environ.get(ENVIRONMENT_VARIABLE):
+        given = Path(os.environ[ENVIRONMENT_VARIABLE])
+    candidates = [given] if given else [Path("node.toml"), SYSTEM_CONFIG]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate.resolve()
+    looked = ", ".join(str(c) for c in candidates)
+    raise ConfigError(f"no configuration file at {looked}; write one with: diffmsr-node init --config {candidates[0]}")
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and validate a configuration file; relative paths in it are relative to it.
+
+    Raises ConfigError naming the file, the key, what is wrong and the value's type of mistake.
+    """
+    try:
+        values = TomlConfigSettingsSource(Settings, toml_file=path).toml_data
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    _anchor_paths(values, path.parent)
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        lines = [f"{path}: {_where(e['loc'])}: {_what(e)}" for e in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _anchor_paths(table: dict[str, Any], folder: Path) -> None:
+    """Resolve relative paths against the configuration file's folder, not the working directory of the service."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            _anchor_paths(value, folder)
+        elif isinstance(value, list):
+            for item in value:
+                if isinstance(item, dict):
+                    _anchor_paths(item, folder)
+        elif isinstance(value, str) and value and key in {"data_dir", "path", "database_url_file", "cert_file", "key_file", "ca_file"}:
+            table[key] = str(folder / Path(value).expanduser())
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    if not location:
+        return "the file as a whole"
+    section, *rest = location
+    return " ".join([f"[{section}]", *[str(part) if isinstance(part, str) else f"#{part + 1}" for part in rest]])
+
+
+def _what(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key; see config/node.toml for the keys there are"
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def template() -> str:
+    """The commented configuration that `init` writes: config/node.toml of the source tree, or its packaged copy."""
+    packaged = Path(__file__).parent / "_config" / "node.toml"
+    source = Path(__file__).parents[1] / "config" / "node.toml"
+    return (packaged if packaged.is_file() else source).read_text()

@@ -1,0 +1,28 @@
+"""What one stage asks of the next: the payload of a job row. Match writes a PairOrder, infer and deliver read it."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class StackOrder(BaseModel):
+    """One stack of slices of one series: enough for a later stage to find and order its instances."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    series_uid: str
+    contrast: str
+    sop_uids: tuple[str, ...]
+    """In order along the slice normal."""
+
+
+class PairOrder(BaseModel):
+    """A target to super-resolve with a reference, both of one study."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    study_uid: str
+    target: StackOrder
+    reference: StackOrder
+    acquired_matrix: tuple[int, int] | None = None
+    """(rows, columns) to crop the target's k-space to first, when the scanner interpolated it; else None."""
+    warnings: tuple[str, ...] = ()
+    """Sentences that go with the result, from predicates that warned."""
