@@ -1,0 +1,180 @@
+"""Reading a stack: every pixel value and place as the standard means it, or a refusal with a code."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    MRImageStorage,
+    RLELossless,
+)
+
+from node.errors import RefusedError, StorageError
+from node.infer.volume import read_volume
+
+Write = Callable[..., list[Path]]
+
+COMPRESSED = (RLELossless, JPEGLSLossless, JPEG2000Lossless)
+
+
+@pytest.fixture
+def pixels() -> NDArray[np.uint16]:
+    return np.random.default_rng(0).integers(0, 4096, (4, 40, 36), dtype=np.uint16)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write a stack of axial slices 3 mm apart; `change(dataset, i)` spoils or varies each before it is written."""
+
+    def write(
+        pixels: NDArray[np.generic], change: Callable[[Dataset, int], None] = lambda _, __: None,
+        syntax: str = ExplicitVRLittleEndian,
+    ) -> list[Path]:
+        paths = []
+        for i, plane in enumerate(pixels):
+            ds = Dataset()
+            ds.file_meta = FileMetaDataset()
+            ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax in COMPRESSED else syntax
+            ds.SOPClassUID, ds.SOPInstanceUID = MRImageStorage, f"1.2.3.{i + 1}"
+            ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID = "1.2.3", "1.2", "1.2.9"
+            ds.ImagePositionPatient, ds.ImageOrientationPatient = [-10, -20, 3 * i], [1, 0, 0, 0, 1, 0]
+            ds.PixelSpacing, ds.SliceThickness = [2.0, 1.5], 2.5
+            ds.Rows, ds.Columns = plane.shape
+            ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+            ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 16, 15
+            ds.PixelRepresentation = int(plane.dtype.kind == "i")
+            ds.PixelData = plane.astype(plane.dtype.newbyteorder(">" if syntax == ExplicitVRBigEndian else "<")).tobytes()
+            ds["PixelData"].VR = "OW"
+            change(ds, i)
+            if syntax in COMPRESSED:
+                ds.compress(syntax)
+            path = tmp_path / f"{len(pixels) - i}.dcm"
+            ds.save_as(path, enforce_file_format=True)
+            paths.append(path)
+        return paths
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless, JPEGLSLossless, JPEG2000Lossless],
+    ids=lambda s: s.name,
+)
+def test_every_syntax_gives_the_same_volume(write: Write, pixels: NDArray[np.uint16], syntax: str) -> None:
+    volume = read_volume(write(pixels, syntax=syntax))
+    assert volume.pixels.dtype == np.float32
+    assert np.array_equal(volume.pixels, pixels)
+    assert volume.spacing == (2.0, 1.5)
+    assert volume.slice_thickness == 2.5
+    assert volume.frame_of_reference_uid == "1.2.9"
+
+
+def test_slices_are_sorted_along_the_normal_however_they_come(write: Write, pixels: NDArray[np.uint16]) -> None:
+    paths = write(pixels)
+    volume = read_volume([paths[i] for i in (2, 0, 3, 1)])
+    assert volume.sop_uids == ("1.2.3.1", "1.2.3.2", "1.2.3.3", "1.2.3.4")
+    assert volume.positions[:, 2].tolist() == [0, 3, 6, 9]
+    assert np.array_equal(volume.pixels, pixels)
+
+
+def test_rescale_is_applied(write: Write, pixels: NDArray[np.uint16]) -> None:
+    def rescale(ds: Dataset, i: int) -> None:
+        ds.RescaleSlope, ds.RescaleIntercept = 0.5 * (i + 1), 10
+
+    volume = read_volume(write(pixels, rescale))
+    assert np.allclose(volume.pixels, pixels * (0.5 * np.arange(1, 5))[:, None, None] + 10)
+
+
+def test_philips_scale_that_varies_makes_slices_comparable(write: Write, pixels: NDArray[np.uint16]) -> None:
+    def scale(ds: Dataset, i: int) -> None:
+        ds.RescaleSlope, ds.RescaleIntercept = 2.0, 0
+        block = ds.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
+        block.add_new(0x0E, "FL", 0.25 * (i + 1))
+
+    volume = read_volume(write(pixels, scale))
+    assert np.allclose(volume.pixels, 2.0 * pixels / np.arange(1, 5)[:, None, None], rtol=1e-5)
+
+
+def test_monochrome1_is_inverted_within_the_bits_stored(write: Write, pixels: NDArray[np.uint16]) -> None:
+    def invert(ds: Dataset, _: int) -> None:
+        ds.PhotometricInterpretation, ds.BitsStored, ds.HighBit = "MONOCHROME1", 12, 11
+
+    assert np.array_equal(read_volume(write(pixels, invert)).pixels, 4095 - pixels.astype(int))
+
+
+def test_signed_pixels_are_fine_and_padding_is_air(write: Write, pixels: NDArray[np.uint16]) -> None:
+    signed = pixels.astype(np.int16)
+    signed[:, 0, 0] = -2000
+
+    def pad(ds: Dataset, _: int) -> None:
+        ds.add_new("PixelPaddingValue", "SS", -2000)
+
+    volume = read_volume(write(signed, pad))
+    assert np.array_equal(volume.pixels, np.maximum(signed, 0))
+
+
+def _truncate(ds: Dataset, _: int) -> None:
+    ds.PixelData = ds.PixelData[:-50]
+
+
+def _negate(ds: Dataset, _: int) -> None:
+    ds.RescaleSlope, ds.RescaleIntercept = -1, 0
+
+
+REFUSALS: dict[str, tuple[str, Callable[[Dataset, int], None]]] = {
+    "truncated pixels": ("E_PIXELS_UNREADABLE", _truncate),
+    "absurd matrix": ("E_PIXELS_SIZE", lambda ds, i: setattr(ds, "Rows", 65535)),
+    "no matrix": ("E_PIXELS_SIZE", lambda ds, i: delattr(ds, "Columns") if i else None),
+    "no pixels": ("E_PIXELS_NONE", lambda ds, i: delattr(ds, "PixelData")),
+    "colour": ("E_PIXELS_COLOUR", lambda ds, i: setattr(ds, "PhotometricInterpretation", "RGB")),
+    "several frames": ("E_PIXELS_MULTIFRAME", lambda ds, i: setattr(ds, "NumberOfFrames", 2)),
+    "negative values": ("E_PIXELS_NEGATIVE", _negate),
+    "no position": ("E_PIXELS_NO_GEOMETRY", lambda ds, i: delattr(ds, "ImagePositionPatient")),
+    "two spacings": ("E_PIXELS_INCONSISTENT", lambda ds, i: setattr(ds, "PixelSpacing", [1 + i, 1])),
+    "no spacing": ("E_PIXELS_NO_GEOMETRY", lambda ds, i: setattr(ds, "PixelSpacing", [0, 1])),
+    "null orientation": ("E_PIXELS_NO_GEOMETRY", lambda ds, i: setattr(ds, "ImageOrientationPatient", [0] * 6)),
+    "two orientations": ("E_PIXELS_INCONSISTENT", lambda ds, i: setattr(ds, "ImageOrientationPatient", [1, 0, 0, 0, 1 - i % 2, i % 2])),
+    "two frames of reference": ("E_PIXELS_INCONSISTENT", lambda ds, i: setattr(ds, "FrameOfReferenceUID", f"1.{i}")),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_cannot_be_read_is_refused_with_a_code(write: Write, pixels: NDArray[np.uint16], name: str) -> None:
+    code, change = REFUSALS[name]
+    if name == "no matrix":
+        paths = write(pixels, lambda ds, i: delattr(ds, "Columns"))
+    else:
+        paths = write(pixels, change)
+    with pytest.raises(RefusedError) as refused:
+        read_volume(paths)
+    assert refused.value.code == code
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_not_dicom_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "notes.dcm"
+    path.write_text("not an image")
+    with pytest.raises(RefusedError, match="E_PIXELS_UNREADABLE"):
+        read_volume([path])
+
+
+def test_a_file_that_is_gone_is_the_archives_failure(tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        read_volume([tmp_path / "gone.dcm"])
+
+
+@pytest.mark.parametrize("cut", [140, 300, 700])
+def test_a_file_cut_short_is_refused(write: Write, pixels: NDArray[np.uint16], cut: int) -> None:
+    paths = write(pixels)
+    paths[1].write_bytes(paths[1].read_bytes()[:cut])
+    with pytest.raises(RefusedError, match="E_PIXELS_"):
+        read_volume(paths)
