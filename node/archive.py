@@ -4,6 +4,7 @@ The only code that writes pixel files. A file is there whole or not at all: writ
 renamed, and its folder fsynced, so that what was acknowledged survives a loss of power.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,8 +95,11 @@ class Archive:
                 row, column = facts.pop("orientation")
                 spacing = facts.pop("spacing")
                 return Result(
-                    pixels=file["pixels"], positions=file["positions"], orientation=(tuple(row), tuple(column)),
-                    spacing=(spacing[0], spacing[1]), **facts,
+                    pixels=file["pixels"],
+                    positions=file["positions"],
+                    orientation=(tuple(row), tuple(column)),
+                    spacing=(spacing[0], spacing[1]),
+                    **facts,
                 )
         except (OSError, ValueError, KeyError) as error:
             raise StorageError(f"the result {key} cannot be read: {error}") from None
@@ -128,25 +132,38 @@ class Archive:
         return path
 
     @contextmanager
-    def _writing(self, path: Path) -> Iterator[BinaryIO]:
+    def _writing(self, path: Path) -> Iterator[IO[bytes]]:
         self.check_space()
-        temporary: Path | None = None
-        try:
-            new_folders = [f for f in (path.parent, path.parent.parent) if not f.exists()]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.root / "incoming", delete=False) as file:
-                temporary = Path(file.name)
-                yield file  # type: ignore[misc]  # the wrapper passes every BinaryIO call on
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            for folder in [path.parent, *(f.parent for f in new_folders)]:
-                _fsync_folder(folder)
-        except OSError as error:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
-            kind = StorageFullError if error.errno in (28, 122) else StorageError  # ENOSPC, EDQUOT
-            raise kind(f"cannot write {path}: {error.strerror}") from None
+        with _writing(path, self.root / "incoming") as file:
+            yield file
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a whole file or none, folders included, so that it survives a loss of power. Raises StorageError."""
+    with _writing(path, path.parent) as file:
+        file.write(content)
+
+
+@contextmanager
+def _writing(path: Path, scratch: Path) -> Iterator[IO[bytes]]:
+    """A temporary file in `scratch` (on the same disk) that becomes `path` when the block ends well."""
+    temporary: Path | None = None
+    try:
+        new_folders = [folder for folder in path.parents if not folder.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=scratch, prefix=".part-", delete=False) as file:
+            temporary = Path(file.name)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        for folder in [path.parent, *(f.parent for f in new_folders)]:
+            _fsync_folder(folder)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        kind = StorageFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
+        raise kind(f"cannot write {path}: {error.strerror}") from None
 
 
 def _fsync_folder(folder: Path) -> None:

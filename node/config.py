@@ -28,6 +28,8 @@ def _ae_title(value: str) -> str:
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+ContrastLabel = Literal["T1", "T1-FS", "T2", "T2-FS", "T2-FLAIR", "PD", "PD-FS", "STIR"]
 
 
 class Section(BaseModel):
@@ -47,7 +49,9 @@ class NodeSettings(Section):
             try:
                 return self.database_url_file.read_text().strip()
             except OSError as error:
-                raise ConfigError(f"[node] database_url_file: cannot read {self.database_url_file}: {error.strerror}") from None
+                raise ConfigError(
+                    f"[node] database_url_file: cannot read {self.database_url_file}: {error.strerror}"
+                ) from None
         return self.database_url or f"sqlite:///{self.data_dir / 'tracker.sqlite3'}"
 
     @model_validator(mode="after")
@@ -99,9 +103,79 @@ class CompletionSettings(Section):
     study_max_wait_s: Seconds = 24 * 3600
 
 
+class StackLimits(Section):
+    """What a stack of slices must be, whatever part it plays."""
+
+    min_slices: Annotated[int, Field(ge=1)] = 3
+    max_matrix: Annotated[int, Field(ge=1)] = 4096
+    duplicate_mm: Positive = 0.01
+    gap_factor: Annotated[float, Field(gt=1)] = 1.5
+    max_step_deviation: Positive = 0.05
+    max_drift_mm: Positive = 0.5
+    localizer_angle_deg: Annotated[float, Field(gt=0, lt=90)] = 30
+
+
+class ContrastRules(Section):
+    """Where the contrasts part: echo, repetition and inversion times in milliseconds."""
+
+    flair_min_ti_ms: Positive = 1500
+    flair_min_te_ms: Positive = 70
+    stir_min_ti_ms: Positive = 80
+    stir_max_ti_ms: Positive = 300
+    inversion_t1_max_te_ms: Positive = 40
+    gradient_t1_max_te_ms: Positive = 10
+    gradient_t1_max_tr_ms: Positive = 800
+    long_min_tr_ms: Positive = 1800
+    t2_min_te_ms: Positive = 70
+    pd_max_te_ms: Positive = 40
+    t1_max_tr_ms: Positive = 1200
+    t1_max_te_ms: Positive = 35
+    fat_suppression_options: list[str] = ["FS", "SFS", "FAT_SAT", "FATSAT", "FAT SAT", "WE", "SPIR", "SPAIR"]
+
+
+class TargetLimits(Section):
+    """What a stack must be to be super-resolved."""
+
+    interpolated: Literal["crop", "refuse"] = "crop"
+    max_interpolation: Annotated[float, Field(ge=1)] = 1.2
+    min_matrix: Annotated[int, Field(ge=1)] = 32
+    min_output_spacing_mm: Positive = 0.1
+
+
+class PairingLimits(Section):
+    """How well a reference must lie on its target."""
+
+    max_angle_deg: Annotated[float, Field(gt=0, lt=90)] = 1
+    plane_distance_mm: Positive = 1
+    max_spacing_ratio: Positive = 2
+    warn_spacing_ratio: Positive = 1.25
+    min_coverage: Annotated[float, Field(gt=0, le=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _warn_before_refusing(self) -> Self:
+        if self.warn_spacing_ratio > self.max_spacing_ratio:
+            raise ValueError("warn_spacing_ratio must not be above max_spacing_ratio")
+        return self
+
+
 class MatchSettings(Section):
-    targets: list[str] = ["T2", "T2-FLAIR"]
-    references: list[str] = ["T1"]
+    targets: Annotated[list[ContrastLabel], Field(min_length=1)] = ["T2", "T2-FLAIR"]
+    references: Annotated[list[ContrastLabel], Field(min_length=1)] = ["T1"]
+    description_vetoes: list[str] = [
+        "localizer", "localiser", "localizers", "scout", "survey", "pilot", "calibration", "phase", "dwi", "diffusion",
+        "adc", "dti", "mip", "mpr", "map", "fieldmap", "bold", "fmri", "perfusion", "asl", "swi", "tof", "mra", "ai sr",
+    ]  # fmt: skip
+    stack: StackLimits = StackLimits()
+    contrast: ContrastRules = ContrastRules()
+    target: TargetLimits = TargetLimits()
+    pairing: PairingLimits = PairingLimits()
+
+    @model_validator(mode="after")
+    def _one_part_each(self) -> Self:
+        both = sorted(set(self.targets) & set(self.references))
+        if both:
+            raise ValueError(f"{', '.join(both)} cannot be both target and reference")
+        return self
 
 
 class ModelSettings(Section):
@@ -126,7 +200,11 @@ class Settings(BaseSettings):
     """The whole configuration, in the order of `config/node.toml`."""
 
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="DIFFMSR_NODE_", env_nested_delimiter="__", nested_model_default_partial_update=True
+        extra="forbid",
+        frozen=True,
+        env_prefix="DIFFMSR_NODE_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
     )
 
     node: NodeSettings = NodeSettings()
@@ -152,7 +230,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        for kind, names in (("sources", [s.name for s in self.sources]), ("destinations", [d.name for d in self.destinations])):
+        for kind, names in (
+            ("sources", [s.name for s in self.sources]),
+            ("destinations", [d.name for d in self.destinations]),
+        ):
             twice = {name for name in names if names.count(name) > 1}
             if twice:
                 raise ValueError(f"[[{kind}]] name {', '.join(sorted(twice))} is used twice; names must differ")
@@ -205,7 +286,11 @@ def _anchor_paths(table: dict[str, Any], folder: Path) -> None:
             for item in value:
                 if isinstance(item, dict):
                     _anchor_paths(item, folder)
-        elif isinstance(value, str) and value and key in {"data_dir", "path", "database_url_file", "cert_file", "key_file", "ca_file"}:
+        elif (
+            isinstance(value, str)
+            and value
+            and key in {"data_dir", "path", "database_url_file", "cert_file", "key_file", "ca_file"}
+        ):
             table[key] = str(folder / Path(value).expanduser())
 
 

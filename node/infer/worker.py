@@ -1,0 +1,105 @@
+"""The infer stage, as a process of its own: a fault of the GPU costs one attempt of one job, never the receiver.
+
+python -m node.infer.worker CONFIG        started and watched by the service; ends when its standard input closes
+"""
+
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+import structlog
+
+from node.archive import Archive
+from node.config import DestinationSettings, Settings, load_settings
+from node.errors import NodeError
+from node.infer.engine import Engine
+from node.infer.volume import read_volume
+from node.telemetry import configure_logging
+from node.tracker import views
+from node.tracker.consume import Lease, Work, consume
+from node.tracker.database import Database
+from node.tracker.orders import PairOrder, StackOrder
+from node.tracker.outcomes import Done, NewJob, Outcome
+from node.tracker.queue import Queue
+from node.tracker.states import Kind
+
+log = structlog.get_logger()
+
+
+def inferrer(database: Database, archive: Archive, engine: Engine, destinations: list[DestinationSettings]) -> Work:
+    """The infer stage as a function of a lease: volumes in, a Result in the archive, a deliver job a destination."""
+
+    def work(lease: Lease) -> Outcome:
+        claim = lease.claim
+        order = PairOrder.model_validate(claim.payload)
+        started = time.monotonic()
+        if not archive.has_result(claim.key):
+            paths = views.instance_paths(
+                database, order.study_uid, [order.target.series_uid, order.reference.series_uid]
+            )
+            target, reference = (read_volume(_files(stack, paths)) for stack in (order.target, order.reference))
+            archive.put_result(claim.key, engine.super_resolve(target, reference, order, lease.progress))
+        slices = len(order.target.sop_uids)
+        seconds = time.monotonic() - started
+        deliveries = tuple(
+            NewJob(
+                kind=Kind.DELIVER,
+                key=f"{claim.key}:{destination.name}",
+                study_uid=claim.study_uid,
+                payload={"destination": destination.name, "result": claim.key, "order": claim.payload},
+                max_attempts=destination.max_attempts,
+                revision=claim.revision,
+                target_series_uid=order.target.series_uid,
+                reference_series_uid=order.reference.series_uid,
+            )
+            for destination in destinations
+        )
+        return Done(
+            f"{slices} slices super-resolved",
+            {"slices": slices, "seconds": round(seconds, 2), "device": engine.device},
+            deliveries,
+        )
+
+    return work
+
+
+def _files(stack: StackOrder, paths: dict[str, str]) -> list[Path]:
+    return [Path(paths[uid]) for uid in stack.sop_uids]
+
+
+def run(settings: Settings) -> None:
+    """Load the model once, then work until the service is gone."""
+    stop = threading.Event()
+    threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
+    database = Database(settings.node.url)
+    engine = Engine.load(settings.model)
+    archive = Archive(settings.node.data_dir, settings.storage.reserve_gb)
+    worker = f"{socket.gethostname()}/infer/{os.getpid()}"
+    log.info("infer.ready", model=engine.name, device=engine.device)
+    consume(Queue(database), Kind.INFER, worker, inferrer(database, archive, engine, settings.destinations), stop)
+
+
+def _watch_parent(stop: threading.Event) -> None:
+    """A closed standard input means that the service has stopped, or was killed. A line means: finish your job."""
+    if sys.stdin.readline():
+        stop.set()
+        sys.stdin.readline()
+    os._exit(0)
+
+
+def main() -> int:
+    settings = load_settings(Path(sys.argv[1]))
+    configure_logging(settings.node.log_level)
+    try:
+        run(settings)
+    except NodeError as error:
+        log.error("infer.cannot_start", reason=str(error))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""The match stage: when a study's series have fallen quiet, read their headers, judge them, ask for infer jobs."""
+
+import hashlib
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from node.match.assess import ModelFacts, assess_study
+from pydicom import Dataset, dcmread
+from sqlalchemy import select
+
+from node.config import CompletionSettings, MatchSettings
+from node.errors import StorageError
+from node.tracker.consume import Lease, Work
+from node.tracker.orders import PairOrder
+from node.tracker.outcomes import Matched, NewJob, Outcome, Refused
+from node.tracker.queue import Queue
+from node.tracker.states import Kind
+from node.tracker.tables import Instance, Series
+
+
+def matcher(
+    queue: Queue,
+    completion: CompletionSettings,
+    rules: MatchSettings,
+    model: ModelFacts,
+    pixel_settings: dict[str, str],
+    infer_attempts: int,
+) -> Work:
+    """The match stage as a function of a lease. `pixel_settings` is everything beside the pair that changes the
+    result (weights digest, precision, version): with the pair it names the infer job, so that the same study sent
+    twice is worked on once."""
+
+    def work(lease: Lease) -> Outcome:
+        now = queue.clock()
+        study_uid = lease.claim.study_uid
+        quiet, arriving, paths, revisions, newest_at = _arrived(queue, study_uid, now, completion.series_quiet_s)
+        look_again_at = min(arriving, default=None)
+        if not quiet:
+            return Matched("every series is still arriving", {}, (), receiving=True, look_again_at=look_again_at)
+        verdict = assess_study((read_header(path) for uid in quiet for path in paths[uid]), rules, model)
+        wanted = tuple(_infer_job(order, revisions, pixel_settings, infer_attempts) for order in verdict.orders)
+        facts = verdict.to_json()
+        if look_again_at is not None:
+            return Matched(
+                "other series are still arriving", facts, wanted, receiving=True, look_again_at=look_again_at
+            )
+        if verdict.outcome == "paired":
+            return Matched(verdict.sentence, facts, wanted)
+        deadline = newest_at + timedelta(seconds=completion.study_max_wait_s)
+        if verdict.outcome == "waiting" and now < deadline:
+            return Matched(verdict.sentence, facts, wanted, waiting=True, look_again_at=deadline)
+        return Refused(verdict.code or "E_NO_REFERENCE", verdict.sentence, facts, wanted)
+
+    return work
+
+
+def _arrived(
+    queue: Queue, study_uid: str, now: datetime, quiet_s: float
+) -> tuple[list[str], list[datetime], dict[str, list[Path]], dict[str, int], datetime]:
+    """One consistent look at a study: series that are complete, when the others may be, the files and the number of
+    instances of each, and when the newest instance came."""
+    quiet, arriving = [], []
+    paths: dict[str, list[Path]] = {}
+    revisions: dict[str, int] = {}
+    newest = []
+    with queue.database.read() as session:
+        for series in session.scalars(select(Series).where(Series.study_uid == study_uid)):
+            revisions[series.series_uid] = series.instances
+            newest.append(series.last_received_at)
+            due = series.last_received_at + timedelta(seconds=quiet_s)
+            if due <= now or (series.expected is not None and series.instances >= series.expected):
+                quiet.append(series.series_uid)
+            else:
+                arriving.append(due)
+        for instance in session.scalars(select(Instance).where(Instance.study_uid == study_uid)):
+            paths.setdefault(instance.series_uid, []).append(Path(instance.path))
+    return sorted(quiet), arriving, paths, revisions, max(newest)
+
+
+def _infer_job(order: PairOrder, revisions: dict[str, int], pixel_settings: dict[str, str], attempts: int) -> NewJob:
+    payload: dict[str, Any] = order.model_dump(mode="json")
+    name = hashlib.sha256(json.dumps([payload, pixel_settings], sort_keys=True).encode()).hexdigest()
+    series = {order.target.series_uid, order.reference.series_uid}
+    return NewJob(
+        kind=Kind.INFER,
+        key=f"infer:{name[:32]}",
+        study_uid=order.study_uid,
+        payload=payload,
+        max_attempts=attempts,
+        revision=sum(revisions[uid] for uid in series),
+        target_series_uid=order.target.series_uid,
+        reference_series_uid=order.reference.series_uid,
+    )
+
+
+def read_header(path: Path) -> Dataset:
+    """A file's data set without its pixels; StorageError when the archive lost it."""
+    try:
+        return dcmread(path, stop_before_pixels=True)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from None

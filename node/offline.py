@@ -1,0 +1,151 @@
+"""The same match, infer and encode code on a folder of files: no network, no database, no service."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+
+from node import archive
+from node.config import Settings
+from node.deliver.derived import encode_series, to_bytes
+from node.errors import NodeError, NotFoundError, RefusedError
+from node.infer.engine import Engine, read_model
+from node.infer.volume import read_volume
+from node.match.assess import ModelFacts, StudyVerdict, assess_study
+from node.tracker.orders import PairOrder, StackOrder
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The DICOM files found below a folder."""
+
+    headers: dict[str, list[Dataset]]
+    """Data sets without pixels, by study instance UID."""
+    paths: dict[str, Path]
+    """By SOP instance UID."""
+    skipped: list[tuple[Path, str]]
+    """Files that are not DICOM, or cannot be used, and why."""
+
+
+@dataclass(frozen=True)
+class Processed:
+    """What became of one target, or of a study without one."""
+
+    study_uid: str
+    state: str
+    """`done` or `refused` or `failed`, as the service would call it."""
+    code: str | None
+    sentence: str
+    target_series_uid: str | None = None
+    reference_series_uid: str | None = None
+    output: Path | None = None
+    instances: int = 0
+
+
+def read_folder(folder: Path) -> Folder:
+    """Find the DICOM files below `folder` (any depth, any name). NotFoundError when there is no such folder or no
+    DICOM file in it."""
+    if not folder.is_dir():
+        raise NotFoundError(f"{folder} is not a folder")
+    headers: dict[str, list[Dataset]] = {}
+    paths: dict[str, Path] = {}
+    skipped: list[tuple[Path, str]] = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        try:
+            header = dcmread(path, stop_before_pixels=True)
+            study_uid, sop_uid = str(header.StudyInstanceUID), str(header.SOPInstanceUID)
+        except InvalidDicomError:
+            skipped.append((path, "not a DICOM file"))
+            continue
+        except AttributeError:
+            skipped.append((path, "DICOM, but without study or SOP instance UID"))
+            continue
+        except Exception as error:  # pydicom raises nearly anything on a damaged file
+            skipped.append((path, f"cannot be read ({type(error).__name__})"))
+            continue
+        if sop_uid in paths:
+            skipped.append((path, f"has the SOP instance UID of {paths[sop_uid]}"))
+            continue
+        paths[sop_uid] = path
+        headers.setdefault(study_uid, []).append(header)
+    if not paths:
+        raise NotFoundError(f"no DICOM file below {folder} ({len(skipped)} other files)")
+    return Folder(headers, paths, skipped)
+
+
+def model_facts(settings: Settings) -> ModelFacts:
+    """What the matching has to know of the model."""
+    model = read_model(settings.model)
+    return ModelFacts(name=model.name, version=model.version, scale=model.scale, trained_pairs=model.trained_pairs)
+
+
+def explain_folder(folder: Folder, settings: Settings) -> list[StudyVerdict]:
+    """The verdict on every study of a folder."""
+    facts = model_facts(settings)
+    return [assess_study(headers, settings.match, facts) for headers in folder.headers.values()]
+
+
+def process_folder(
+    folder: Folder, output: Path, settings: Settings, progress: Callable[[str, int, int], None]
+) -> Iterator[Processed]:
+    """Match, super-resolve and encode every study of a folder; derived instances go to output/STUDY/SERIES/SOP.dcm.
+
+    `progress` is called with (target series UID, slices done, slices in all).
+    """
+    engine: Engine | None = None
+    for study_uid, verdict in zip(folder.headers, explain_folder(folder, settings), strict=True):
+        if not verdict.orders:
+            yield Processed(study_uid, "refused", verdict.code, verdict.sentence)
+        for order in verdict.orders:
+            pair = (study_uid, order.target.series_uid, order.reference.series_uid)
+            try:
+                engine = engine or Engine.load(settings.model)
+                yield _process_pair(folder, order, output, settings, engine, progress)
+            except RefusedError as error:
+                yield Processed(pair[0], "refused", error.code, error.sentence, *pair[1:])
+            except NodeError as error:
+                yield Processed(pair[0], "failed", None, str(error), *pair[1:])
+
+
+def _process_pair(
+    folder: Folder,
+    order: PairOrder,
+    output: Path,
+    settings: Settings,
+    engine: Engine,
+    progress: Callable[[str, int, int], None],
+) -> Processed:
+    target, reference = (
+        read_volume([folder.paths[uid] for uid in s.sop_uids]) for s in (order.target, order.reference)
+    )
+    result = engine.super_resolve(
+        target, reference, order, lambda done, total: progress(order.target.series_uid, done, total)
+    )
+    by_uid = {str(h.SOPInstanceUID): h for headers in folder.headers.values() for h in headers}
+    derived = encode_series(result, _headers(order.target, by_uid), _headers(order.reference, by_uid), settings.output)
+    series_uid = str(derived[0].SeriesInstanceUID)
+    place = output / order.study_uid / series_uid
+    for data_set in derived:
+        archive.write_durably(place / f"{data_set.SOPInstanceUID}.dcm", to_bytes(data_set))
+    return Processed(
+        study_uid=order.study_uid,
+        state="done",
+        code=None,
+        sentence=f"{len(derived)} slices super-resolved",
+        target_series_uid=order.target.series_uid,
+        reference_series_uid=order.reference.series_uid,
+        output=place,
+        instances=len(derived),
+    )
+
+
+def _headers(stack: StackOrder, by_uid: dict[str, Dataset]) -> list[Dataset]:
+    return [by_uid[uid] for uid in stack.sop_uids]
+
+
+def as_json(processed: Processed) -> dict[str, Any]:
+    """For `process --json`."""
+    return {**processed.__dict__, "output": str(processed.output) if processed.output else None}

@@ -1,0 +1,33 @@
+"""What the storage SCP accepts: SOP classes and transfer syntaxes, in the order of preference."""
+
+from pydicom import uid
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+STORED_SOP_CLASSES = [uid.MRImageStorage, uid.EnhancedMRImageStorage, uid.SecondaryCaptureImageStorage]
+
+# The acceptor's order decides. Explicit VR first: senders then transmit what they hold instead of converting it.
+TRANSFER_SYNTAXES: list[str | uid.UID] = [
+    uid.ExplicitVRLittleEndian,
+    uid.ImplicitVRLittleEndian,
+    uid.JPEGLSLossless,
+    uid.JPEG2000Lossless,
+    uid.HTJ2KLossless,
+    uid.HTJ2KLosslessRPCL,
+    uid.JPEGLosslessSV1,
+    uid.JPEGLossless,
+    uid.RLELossless,
+    uid.DeflatedExplicitVRLittleEndian,
+    uid.ExplicitVRBigEndian,
+    uid.JPEGLSNearLossless,
+    uid.JPEG2000,
+    uid.HTJ2K,
+    uid.JPEGExtended12Bit,
+    uid.JPEGBaseline8Bit,
+]
+
+
+def supported_contexts() -> list[PresentationContext]:
+    """The presentation contexts the SCP supports."""
+    storage = [build_context(sop_class, TRANSFER_SYNTAXES) for sop_class in STORED_SOP_CLASSES]
+    return [build_context(Verification), *storage]

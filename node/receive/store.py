@@ -1,0 +1,156 @@
+"""What happens to one instance: understood, checked, made durable, recorded. No network here."""
+
+import threading
+from dataclasses import dataclass
+from enum import IntEnum
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import structlog
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import UID
+
+from node.archive import Archive, digest, is_uid
+from node.errors import NodeError, StorageFullError
+from node.tracker.queue import Arrival, Queue
+
+log = structlog.get_logger()
+
+IDENTIFYING_TAGS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "ImagesInAcquisition"]
+
+
+class Status(IntEnum):
+    """C-STORE response status (PS3.4 table B.2-1)."""
+
+    SUCCESS = 0x0000
+    OUT_OF_RESOURCES = 0xA700
+    DATA_SET_DOES_NOT_MATCH_SOP_CLASS = 0xA900
+    CANNOT_UNDERSTAND = 0xC000
+    DUPLICATE_SOP_INSTANCE = 0xC111
+    """A code of our own in the "cannot understand" range: the UID is known here with other content."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A C-STORE request: what the peer said of the instance, and the data set exactly as it came."""
+
+    sop_class_uid: str
+    sop_uid: str
+    transfer_syntax_uid: str
+    implementation_class_uid: str
+    calling_ae_title: str
+    data_set: bytes
+
+
+class Store:
+    """Puts instances away. One object serves all associations."""
+
+    def __init__(self, archive: Archive, queue: Queue, series_quiet_s: float) -> None:
+        self._archive = archive
+        self._queue = queue
+        self._quiet_s = series_quiet_s
+        self._locks = [threading.Lock() for _ in range(64)]
+
+    def put(self, sent: Sent) -> Status:
+        """Keep one instance; the status is what the peer is told. SUCCESS only when it would survive a loss of power
+        and be found again: the file is fsynced, and the row that names it committed."""
+        logger = log.bind(sop_instance=sent.sop_uid if is_uid(sent.sop_uid) else "?", source=sent.calling_ae_title)
+        part10 = _part10(sent)
+        try:
+            header = dcmread(BytesIO(part10), specific_tags=IDENTIFYING_TAGS, stop_before_pixels=True)
+            uids = [str(header.get(k, "")) for k in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")]
+            sop_class_uid = str(header.get("SOPClassUID", ""))
+            expected = _positive(header.get("ImagesInAcquisition"))
+        except Exception as error:  # pydicom raises nearly anything on a damaged data set
+            logger.warning("receive.refused", reason="data set cannot be read", error=type(error).__name__)
+            return Status.CANNOT_UNDERSTAND
+        sop_uid, series_uid, study_uid = uids
+        if not all(is_uid(value) for value in uids):
+            logger.warning("receive.refused", reason="SOP, series or study instance UID missing or malformed")
+            return Status.CANNOT_UNDERSTAND
+        if (sop_uid, sop_class_uid) != (sent.sop_uid, sent.sop_class_uid):
+            logger.warning("receive.refused", reason="UIDs of the data set differ from those of the C-STORE request")
+            return Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS
+        # Two associations may bring the same instance at the same moment; the second then finds the first.
+        with self._locks[hash(sop_uid) % len(self._locks)]:
+            try:
+                return self._keep(sent, part10, study_uid, series_uid, expected)
+            except StorageFullError as error:
+                logger.error("receive.disk_full", reason=str(error))
+                return Status.OUT_OF_RESOURCES
+            except NodeError as error:
+                logger.error("receive.failed", reason=str(error))
+                return Status.OUT_OF_RESOURCES
+
+    def _keep(self, sent: Sent, part10: bytes, study_uid: str, series_uid: str, expected: int | None) -> Status:
+        sha256 = digest(sent.data_set)
+        known = self._queue.find_instance(sent.sop_uid)
+        if known is not None:
+            if known.sha256 == sha256 or _same_content(Path(known.path), part10):
+                return Status.SUCCESS
+            log.error(
+                "receive.refused",
+                sop_instance=sent.sop_uid,
+                source=sent.calling_ae_title,
+                reason="this SOP instance UID was received before with other content; the first is kept",
+            )
+            return Status.DUPLICATE_SOP_INSTANCE
+        path = self._archive.put_instance(study_uid, series_uid, sent.sop_uid, part10)
+        self._queue.record(
+            Arrival(
+                sop_uid=sent.sop_uid,
+                series_uid=series_uid,
+                study_uid=study_uid,
+                sop_class_uid=sent.sop_class_uid,
+                transfer_syntax_uid=sent.transfer_syntax_uid,
+                path=str(path),
+                sha256=sha256,
+                size=len(part10),
+                source=sent.calling_ae_title,
+                expected=expected,
+            ),
+            self._quiet_s,
+        )
+        return Status.SUCCESS
+
+
+def _part10(sent: Sent) -> bytes:
+    """The data set as received, with a preamble and file meta information before it (PS3.10 section 7.1)."""
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = UID(sent.sop_class_uid)
+    meta.MediaStorageSOPInstanceUID = UID(sent.sop_uid)
+    meta.TransferSyntaxUID = UID(sent.transfer_syntax_uid)
+    meta.ImplementationClassUID = UID(sent.implementation_class_uid)
+    meta.SourceApplicationEntityTitle = sent.calling_ae_title
+    buffer = DicomBytesIO()
+    buffer.write(b"\x00" * 128 + b"DICM")
+    write_file_meta_info(buffer, meta, enforce_standard=True)
+    buffer.write(sent.data_set)
+    return buffer.getvalue()
+
+
+def _same_content(path: Path, part10: bytes) -> bool:
+    """Whether two files hold the same instance in different transfer syntaxes: the same pixels and public attributes.
+    (Private ones come back as unknown bytes from implicit VR.) Only asked when their bytes differ."""
+    try:
+        ours, theirs = dcmread(path), dcmread(BytesIO(part10))
+        return np.array_equal(ours.pixel_array, theirs.pixel_array) and _attributes(ours) == _attributes(theirs)
+    except Exception:  # what cannot be decoded cannot be shown to be the same
+        return False
+
+
+def _attributes(data_set: Dataset) -> dict[str, str]:
+    return {e.keyword: str(e.value) for e in data_set if not e.tag.is_private and e.keyword != "PixelData"}
+
+
+def _positive(value: object) -> int | None:
+    try:
+        number = int(str(value))
+    except ValueError:
+        return None
+    return number if number > 0 else None

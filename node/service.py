@@ -1,0 +1,239 @@
+"""The composition root: which roles run in this process, how they start, how they stop."""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TextIO
+
+import sdnotify
+import structlog
+
+from node import __version__
+from node.archive import Archive
+from node.config import Settings
+from node.deliver.worker import deliverer
+from node.errors import ConfigError, NodeError, ServiceNotRunningError
+from node.housekeep import schedule
+from node.infer.engine import read_model
+from node.match.assess import ModelFacts
+from node.match.worker import matcher
+from node.receive.scp import Receiver
+from node.receive.store import Store
+from node.tracker.consume import Work, consume
+from node.tracker.database import Database
+from node.tracker.queue import Queue
+from node.tracker.states import Kind
+
+log = structlog.get_logger()
+
+DRAIN_S = 25
+"""How long a stop waits for what is in hand; systemd's own patience is 90 s."""
+
+
+class Role(StrEnum):
+    RECEIVE = "receive"
+    MATCH = "match"
+    INFER = "infer"
+    DELIVER = "deliver"
+    HOUSEKEEP = "housekeep"
+
+
+class Service:
+    """The roles of one process, sharing one tracker and one archive."""
+
+    def __init__(self, settings: Settings, config_path: Path, roles: list[Role]) -> None:
+        self._settings = settings
+        self._config_path = config_path
+        self._roles = roles
+        self._stopping = threading.Event()
+        self._stops: list[Callable[[], None]] = []
+
+    def run(self) -> None:
+        """Start everything, wait for SIGTERM or SIGINT, drain, return. NodeError when something cannot start."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stopping.set())
+        settings = self._settings
+        refuse_network_filesystem(settings)
+        archive = Archive(settings.node.data_dir, settings.storage.reserve_gb)
+        with only_one(settings.node.data_dir, self._roles):
+            database = Database(settings.node.url)
+            database.upgrade()
+            queue = Queue(database)
+            self._recover(queue, archive)
+            try:
+                self._start(queue, archive)
+                sdnotify.SystemdNotifier().notify("READY=1")
+                log.info("service.ready", version=__version__, roles=self._roles)
+                self._stopping.wait()
+                log.info("service.stopping")
+                sdnotify.SystemdNotifier().notify("STOPPING=1")
+            finally:
+                self._stopping.set()
+                for stop in reversed(self._stops):
+                    stop()
+                database.dispose()
+        log.info("service.stopped")
+
+    def _recover(self, queue: Queue, archive: Archive) -> None:
+        """What a crash left: half-written files of instances never acknowledged, and jobs whose workers are gone.
+
+        The lock of `only_one` is ours, so every worker of these roles on this host is dead.
+        """
+        mine = tuple(f"{socket.gethostname()}/{role}/" for role in self._roles)
+        rescued = queue.rescue(dead=lambda worker: worker.startswith(mine), actor="start")
+        discarded = archive.discard_incoming() if Role.RECEIVE in self._roles else 0
+        if rescued or discarded:
+            log.warning("service.recovered", jobs=rescued, unfinished_files=discarded)
+
+    def _start(self, queue: Queue, archive: Archive) -> None:
+        settings = self._settings
+        model = read_model(settings.model)
+        facts = ModelFacts(name=model.name, version=model.version, scale=model.scale, trained_pairs=model.trained_pairs)
+        if Role.DELIVER in self._roles:
+            self._thread(queue, Kind.DELIVER, Role.DELIVER, deliverer(queue, archive, settings))
+        if Role.INFER in self._roles:
+            self._supervise_infer()
+        if Role.MATCH in self._roles:
+            pixel_settings = {"weights": model.sha256, "precision": settings.model.precision, "version": __version__}
+            work = matcher(
+                queue, settings.completion, settings.match, facts, pixel_settings, settings.model.max_attempts
+            )
+            self._thread(queue, Kind.MATCH, Role.MATCH, work)
+        if Role.HOUSEKEEP in self._roles:
+            scheduler = schedule(queue, archive)
+            scheduler.start()
+            self._stops.append(scheduler.shutdown)
+        if not settings.destinations:
+            log.warning("service.no_destination", reason="results stay here: no [[destinations]] is configured")
+        if Role.RECEIVE in self._roles:
+            receiver = Receiver(
+                settings.scp, settings.sources, Store(archive, queue, settings.completion.series_quiet_s)
+            )
+            receiver.start()
+            self._stops.append(receiver.stop)
+
+    def _thread(self, queue: Queue, kind: Kind, role: Role, work: Work) -> None:
+        worker = f"{socket.gethostname()}/{role}/{os.getpid()}"
+        thread = threading.Thread(
+            target=consume, args=(queue, kind, worker, work, self._stopping), name=role, daemon=True
+        )
+        thread.start()
+        self._stops.append(lambda: thread.join(DRAIN_S))
+
+    def _supervise_infer(self) -> None:
+        """Keep one infer worker process alive; a crash is logged and answered with a new one, ever more slowly."""
+        command = [sys.executable, "-m", "node.infer.worker", str(self._config_path)]
+
+        def supervise() -> None:
+            pause_s = 1.0
+            while not self._stopping.is_set():
+                started = time.monotonic()
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+                while process.poll() is None and not self._stopping.wait(0.2):
+                    pass
+                if self._stopping.is_set():
+                    _let_finish(process)
+                    return
+                pause_s = 1.0 if time.monotonic() - started > 60 else min(60.0, pause_s * 2)
+                log.error("infer.died", exit_code=process.returncode, restart_in_s=pause_s)
+                self._stopping.wait(pause_s)
+
+        thread = threading.Thread(target=supervise, name=Role.INFER, daemon=True)
+        thread.start()
+        self._stops.append(lambda: thread.join(DRAIN_S + 5))
+
+
+def _let_finish(process: "subprocess.Popen[str]") -> None:
+    """Ask the worker to finish its job; when that takes too long its job is simply done again later."""
+    assert process.stdin is not None
+    try:
+        process.stdin.write("finish\n")
+        process.stdin.flush()
+        process.wait(DRAIN_S)
+    except (OSError, subprocess.TimeoutExpired):
+        process.kill()
+    finally:
+        process.wait()
+
+
+# ---------------------------------------------------------------------- one service a data folder
+
+
+def _lock_path(data_dir: Path, role: Role) -> Path:
+    return data_dir / f"service-{role}.lock"
+
+
+@contextmanager
+def only_one(data_dir: Path, roles: list[Role]) -> Iterator[None]:
+    """Hold the lock of every role on this data folder; NodeError when another service has one."""
+    held: list[TextIO] = []
+    try:
+        for role in roles:
+            file = _lock_path(data_dir, role).open("a+")
+            held.append(file)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                raise NodeError(
+                    f"the role {role} is already running on {data_dir} ({file.read().strip() or 'starting'}); "
+                    "stop that service first, or give this one another [node] data_dir"
+                ) from None
+            file.truncate(0)
+            file.write(json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}))
+            file.flush()
+        yield
+    finally:
+        for file in held:
+            file.close()
+
+
+def running_roles(data_dir: Path) -> dict[str, dict[str, Any]]:
+    """The roles running on this host for that data folder, each with its process and since when."""
+    running: dict[str, dict[str, Any]] = {}
+    for role in Role:
+        try:
+            with _lock_path(data_dir, role).open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except OSError:
+                    running[role] = json.loads(file.read() or "{}")
+        except FileNotFoundError:
+            continue
+    return running
+
+
+def require_running(data_dir: Path) -> dict[str, dict[str, Any]]:
+    """As `running_roles`; ServiceNotRunningError when there is none."""
+    running = running_roles(data_dir)
+    if not running:
+        raise ServiceNotRunningError
+    return running
+
+
+def refuse_network_filesystem(settings: Settings) -> None:
+    """SQLite's locks are not to be trusted on a network file system: ConfigError there."""
+    if not settings.node.url.startswith("sqlite"):
+        return
+    folder = settings.node.data_dir.resolve()
+    best: tuple[int, str, str] = (0, "", "")
+    for line in Path("/proc/mounts").read_text().splitlines() if Path("/proc/mounts").exists() else []:
+        _, mount, kind, *_ = line.split()
+        if folder.is_relative_to(mount) and len(mount) >= best[0]:
+            best = (len(mount), mount, kind)
+    if best[2] in {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs"}:
+        raise ConfigError(
+            f"[node] data_dir {folder} is on {best[1]} ({best[2]}), a network file system, where SQLite is not safe; "
+            "use a local disk, or set database_url to PostgreSQL"
+        )

@@ -1,0 +1,42 @@
+"""Logs: structured, on stderr, JSON when nobody is watching. UIDs and numbers only; patient data has no place here.
+
+Libraries that log through stdlib logging (pynetdicom, alembic, apscheduler) come out in the same form, from WARNING up.
+"""
+
+import logging
+import sys
+
+import structlog
+
+
+def configure_logging(level: str, json: bool | None = None) -> None:
+    """Send all logs to stderr. `json` None: JSON lines unless stderr is a terminal."""
+    as_json = not sys.stderr.isatty() if json is None else json
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+    ]
+    renderer: structlog.typing.Processor
+    if as_json:
+        renderer = structlog.processors.JSONRenderer()
+    else:
+        renderer = structlog.dev.ConsoleRenderer()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("node").setLevel(level)
+    # pydicom warns with the offending value in the text, which may be a name: its warnings stay out of the log.
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,37 @@
+"""What every destination has said of every derived instance. Written as it is said, so that a retry sends the rest only."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sqlalchemy import select
+
+from node.errors import LeaseLostError
+from node.tracker.queue import Claim, Queue
+from node.tracker.states import LEASED
+from node.tracker.tables import Delivery, Job
+
+
+def enter(queue: Queue, claim: Claim, files: Mapping[str, Path]) -> None:
+    """List the instances of a delivery (SOP instance UID to file), none of them accepted yet. Once is enough."""
+    with queue.database.write() as session:
+        known = set(session.scalars(select(Delivery.sop_uid).where(Delivery.job_id == claim.job_id)))
+        for sop_uid, path in files.items():
+            if sop_uid not in known:
+                session.add(Delivery(job_id=claim.job_id, sop_uid=sop_uid, path=str(path), updated_at=queue.clock()))
+
+
+def entered(queue: Queue, claim: Claim) -> list[Delivery]:
+    """The instances of a delivery, in the order of their UIDs; empty before they were listed."""
+    with queue.database.read() as session:
+        rows = select(Delivery).where(Delivery.job_id == claim.job_id).order_by(Delivery.path)
+        return list(session.scalars(rows))
+
+
+def note(queue: Queue, claim: Claim, sop_uid: str, accepted: bool, status: str) -> None:
+    """Keep the peer's answer for one instance; LeaseLostError when the delivery is no longer this worker's."""
+    with queue.database.write() as session:
+        job = session.get(Job, claim.job_id)
+        if job is None or job.fence != claim.fence or job.state not in LEASED:
+            raise LeaseLostError(f"job {claim.job_id} was taken over, cancelled or superseded")
+        row = session.get_one(Delivery, (claim.job_id, sop_uid))
+        row.accepted, row.status, row.updated_at = accepted, status, queue.clock()

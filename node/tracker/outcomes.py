@@ -1,0 +1,73 @@
+"""How an attempt at a job can end. A stage returns one of these; `Queue.settle` matches it once."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from node.tracker.states import Kind
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """Work for the next stage, created in the transaction that finishes this one."""
+
+    kind: Kind
+    key: str
+    study_uid: str
+    payload: dict[str, Any]
+    max_attempts: int
+    revision: int = 0
+    target_series_uid: str | None = None
+    reference_series_uid: str | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """The job is finished; `then` is what follows from it."""
+
+    why: str
+    result: dict[str, Any] | None = None
+    then: tuple[NewJob, ...] = ()
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A study was matched: `wanted` are its infer jobs, all other unfinished ones of the study are superseded.
+
+    `look_again_at` reopens the study then: other series were still arriving, or a target waits for its partner.
+    """
+
+    why: str
+    verdict: dict[str, Any]
+    wanted: tuple[NewJob, ...]
+    waiting: bool = False
+    receiving: bool = False
+    look_again_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Not a study the model was made for: `code`, and a sentence for people."""
+
+    code: str
+    sentence: str
+    result: dict[str, Any] | None = None
+    wanted: tuple[NewJob, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Retry:
+    """It may work later. Becomes a failure when the attempts are used up."""
+
+    error: str
+    delay_s: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """It will not work by itself; an administrator has to look."""
+
+    error: str
+
+
+Outcome = Done | Matched | Refused | Retry | Failed

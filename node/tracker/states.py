@@ -1,0 +1,72 @@
+"""Every state a job can be in, and every change of state there is, on one page.
+
+A study is one `match` job, a pair of stacks one `infer` job, a result for one destination one `deliver` job.
+
+    match    receiving -> running -> done | waiting-pair | refused      (late slices: back to receiving)
+    infer    ready     -> running -> done | refused | retry-wait -> running ... | failed
+    deliver  ready     -> sending -> done | retry-wait -> sending ... | failed
+"""
+
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    MATCH = "match"
+    INFER = "infer"
+    DELIVER = "deliver"
+
+
+class State(StrEnum):
+    RECEIVING = "receiving"
+    """Instances of the study are still arriving."""
+    WAITING_PAIR = "waiting-pair"
+    """The study has a target without a reference, or the reverse."""
+    READY = "ready"
+    RUNNING = "running"
+    SENDING = "sending"
+    COMMITTING = "committing"
+    RETRY_WAIT = "retry-wait"
+    """An attempt failed in a way that may pass; `next_attempt_at` says when it is tried again."""
+    HELD = "held"
+    """Kept back until an administrator releases it."""
+    DONE = "done"
+    REFUSED = "refused"
+    """The study is not one the model was made for. Never retried by itself."""
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    """By an administrator, or superseded because the series it was made from changed."""
+
+
+S = State
+
+LEASED = frozenset({S.RUNNING, S.SENDING, S.COMMITTING})
+"""A worker holds the job under a lease."""
+
+CLAIMABLE = frozenset({S.RECEIVING, S.WAITING_PAIR, S.READY, S.RETRY_WAIT})
+"""A worker may take the job once `next_attempt_at` has come."""
+
+FINISHED = frozenset({S.DONE, S.REFUSED, S.FAILED, S.CANCELLED})
+
+CLAIMED_AS = {Kind.MATCH: S.RUNNING, Kind.INFER: S.RUNNING, Kind.DELIVER: S.SENDING}
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    S.RECEIVING: frozenset({S.RECEIVING, S.RUNNING, S.HELD, S.CANCELLED}),
+    S.WAITING_PAIR: frozenset({S.RECEIVING, S.RUNNING, S.READY, S.HELD, S.CANCELLED}),
+    S.READY: frozenset({S.RECEIVING, S.RUNNING, S.SENDING, S.HELD, S.CANCELLED}),
+    S.RUNNING: frozenset(
+        {S.RECEIVING, S.WAITING_PAIR, S.READY, S.RETRY_WAIT, S.HELD, S.DONE, S.REFUSED, S.FAILED, S.CANCELLED}
+    ),
+    S.SENDING: frozenset({S.COMMITTING, S.READY, S.RETRY_WAIT, S.DONE, S.FAILED, S.CANCELLED}),
+    S.COMMITTING: frozenset({S.READY, S.RETRY_WAIT, S.DONE, S.FAILED, S.CANCELLED}),
+    S.RETRY_WAIT: frozenset({S.RECEIVING, S.RUNNING, S.SENDING, S.READY, S.HELD, S.CANCELLED}),
+    S.HELD: frozenset({S.READY, S.CANCELLED}),
+    S.DONE: frozenset({S.RECEIVING}),
+    S.REFUSED: frozenset({S.RECEIVING, S.READY}),
+    S.FAILED: frozenset({S.RECEIVING, S.READY}),
+    S.CANCELLED: frozenset({S.READY}),
+}
+
+
+def allowed(before: State, after: State) -> bool:
+    """Whether a job may go from one state to the other."""
+    return after in TRANSITIONS[before]

@@ -1,0 +1,160 @@
+"""The tables. `migrations/` creates them; a test holds the two together. All times are UTC."""
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from node.tracker.states import Kind, State
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """Aware datetimes in Python, UTC without offset in the database: SQLite keeps no offset, so neither does the other."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def _values(enum: type[Kind] | type[State]) -> Enum:
+    """Stored as the words people read, in a plain text column."""
+    return Enum(enum, native_enum=False, length=16, values_callable=lambda members: [m.value for m in members])
+
+
+UID = String(64)
+RowId = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only an INTEGER primary key
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: UTCDateTime,
+        dict[str, Any]: JSON,
+        Kind: _values(Kind),
+        State: _values(State),
+    }
+
+
+class Series(Base):
+    """A series as received so far."""
+
+    __tablename__ = "series"
+
+    series_uid: Mapped[str] = mapped_column(UID, primary_key=True)
+    study_uid: Mapped[str] = mapped_column(UID, index=True)
+    instances: Mapped[int]
+    """How many instances are stored."""
+    expected: Mapped[int | None]
+    """ImagesInAcquisition (0020,1002), when the scanner says it: the series is complete as soon as it is reached."""
+    last_received_at: Mapped[datetime]
+
+
+class Instance(Base):
+    """A SOP instance that was acknowledged, and where its file lies."""
+
+    __tablename__ = "instance"
+
+    sop_uid: Mapped[str] = mapped_column(UID, primary_key=True)
+    series_uid: Mapped[str] = mapped_column(UID, index=True)
+    study_uid: Mapped[str] = mapped_column(UID, index=True)
+    sop_class_uid: Mapped[str] = mapped_column(UID)
+    transfer_syntax_uid: Mapped[str] = mapped_column(UID)
+    path: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(String(64))
+    """Of the data set as received, without preamble and file meta information."""
+    size: Mapped[int]
+    source: Mapped[str] = mapped_column(String(16))
+    """Calling AE title."""
+    received_at: Mapped[datetime]
+
+
+class Job(Base):
+    """A unit of work for one stage; see `states.py`."""
+
+    __tablename__ = "job"
+    __table_args__ = (Index("ix_job_due", "kind", "state", "next_attempt_at"),)
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=True)
+    kind: Mapped[Kind]
+    key: Mapped[str] = mapped_column(String(160), unique=True)
+    """Names the work itself: asking for the same work twice finds the job there is."""
+    state: Mapped[State]
+    prior_state: Mapped[State | None]
+    study_uid: Mapped[str] = mapped_column(UID, index=True)
+    target_series_uid: Mapped[str | None] = mapped_column(UID, index=True)
+    reference_series_uid: Mapped[str | None] = mapped_column(UID)
+    parent_id: Mapped[int | None] = mapped_column(RowId, ForeignKey("job.id"))
+    """The infer job a deliver job sends the result of."""
+    payload: Mapped[dict[str, Any]]
+    """What to do: a PairOrder (infer), a destination name (deliver)."""
+    result: Mapped[dict[str, Any] | None]
+    """What came of it: a verdict (match), figures (infer)."""
+    revision: Mapped[int] = mapped_column(default=0)
+    """How many instances the work is based on: of the study (match), of the target and reference series (the others).
+    When more have arrived, a match runs again, and the others wait for what it says."""
+    fence: Mapped[int] = mapped_column(default=0)
+    """Raised by every claim: only the worker that holds the latest may change the job."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    max_attempts: Mapped[int]
+    next_attempt_at: Mapped[datetime | None]
+    worker: Mapped[str | None] = mapped_column(String(128))
+    lease_expires_at: Mapped[datetime | None] = mapped_column(index=True)
+    progress: Mapped[int] = mapped_column(default=0)
+    progress_total: Mapped[int] = mapped_column(default=0)
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class Delivery(Base):
+    """One derived instance on its way to one destination."""
+
+    __tablename__ = "delivery"
+
+    job_id: Mapped[int] = mapped_column(RowId, ForeignKey("job.id"), primary_key=True)
+    sop_uid: Mapped[str] = mapped_column(UID, primary_key=True)
+    path: Mapped[str] = mapped_column(Text)
+    accepted: Mapped[bool] = mapped_column(default=False)
+    status: Mapped[str | None] = mapped_column(Text)
+    """The peer's last answer, in hex and words."""
+    updated_at: Mapped[datetime]
+
+
+class Event(Base):
+    """A change of state: who, when, why. Written in the transaction that makes the change; never altered."""
+
+    __tablename__ = "event"
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=True)
+    job_id: Mapped[int] = mapped_column(RowId, ForeignKey("job.id"), index=True)
+    at: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(128))
+    from_state: Mapped[State | None]
+    to_state: Mapped[State]
+    why: Mapped[str] = mapped_column(Text)

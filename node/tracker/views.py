@@ -1,0 +1,114 @@
+"""What people read: the queue, a job with its history, a study. Every view is plain data, ready for JSON."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+
+from node.errors import NotFoundError
+from node.tracker.database import Database
+from node.tracker.states import FINISHED, Kind, State
+from node.tracker.tables import Delivery, Event, Instance, Job, Series
+
+SCHEMA = 1
+
+
+def iso(moment: datetime | None) -> str | None:
+    """UTC, to the millisecond, as 2026-11-22T10:00:00.000Z."""
+    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def _row(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "state": job.state,
+        "study_uid": job.study_uid,
+        "target_series_uid": job.target_series_uid,
+        "reference_series_uid": job.reference_series_uid,
+        "attempts": job.attempts,
+        "max_attempts": job.max_attempts,
+        "next_attempt_at": iso(job.next_attempt_at),
+        "error": job.error,
+        "created_at": iso(job.created_at),
+        "updated_at": iso(job.updated_at),
+    }
+
+
+def jobs(
+    database: Database, state: State | None = None, kind: Kind | None = None, study_uid: str | None = None
+) -> list[dict[str, Any]]:
+    """The queue, oldest first, with the fields `queue list --json` promises plus progress and destination."""
+    query = select(Job).order_by(Job.id)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if kind is not None:
+        query = query.where(Job.kind == kind)
+    if study_uid is not None:
+        query = query.where(Job.study_uid == study_uid)
+    with database.read() as session:
+        return [
+            _row(job) | {"progress": [job.progress, job.progress_total], "destination": job.payload.get("destination")}
+            for job in session.scalars(query)
+        ]
+
+
+def job(database: Database, job_id: int) -> dict[str, Any]:
+    """One job with its events and, for a delivery, the status of every instance. NotFoundError when there is none."""
+    with database.read() as session:
+        found = session.get(Job, job_id)
+        if found is None:
+            raise NotFoundError(f"there is no job {job_id}; see: diffmsr-node queue list")
+        events = session.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.id)).all()
+        deliveries = session.scalars(select(Delivery).where(Delivery.job_id == job_id).order_by(Delivery.sop_uid)).all()
+        return _row(found) | {
+            "parent_id": found.parent_id,
+            "worker": found.worker,
+            "progress": [found.progress, found.progress_total],
+            "payload": found.payload,
+            "result": found.result,
+            "events": [
+                {"at": iso(e.at), "actor": e.actor, "from": e.from_state, "to": e.to_state, "why": e.why}
+                for e in events
+            ],
+            "instances": [{"sop_uid": d.sop_uid, "accepted": d.accepted, "status": d.status} for d in deliveries],
+        }
+
+
+def counts(database: Database) -> dict[str, dict[str, int]]:
+    """How many jobs there are, by kind and state."""
+    table: dict[str, dict[str, int]] = {kind.value: {} for kind in Kind}
+    with database.read() as session:
+        for kind, state, count in session.execute(
+            select(Job.kind, Job.state, func.count()).group_by(Job.kind, Job.state)
+        ):
+            table[kind][state] = count
+    return table
+
+
+def totals(database: Database) -> dict[str, int]:
+    """Studies, series, instances and bytes received."""
+    with database.read() as session:
+        studies, series = session.execute(select(func.count(Series.study_uid.distinct()), func.count())).one()
+        instances, size = session.execute(
+            select(func.count(), func.coalesce(func.sum(Instance.size), 0)).select_from(Instance)
+        ).one()
+    return {"studies": studies, "series": series, "instances": instances, "bytes": int(size)}
+
+
+def idle(database: Database) -> bool:
+    """Whether no job is unfinished."""
+    with database.read() as session:
+        return session.scalar(select(func.count()).where(Job.state.not_in(FINISHED)).select_from(Job)) == 0
+
+
+def instance_paths(database: Database, study_uid: str, series_uids: list[str] | None = None) -> dict[str, str]:
+    """SOP instance UID to file of a study's instances; NotFoundError when the study is unknown."""
+    query = select(Instance.sop_uid, Instance.path).where(Instance.study_uid == study_uid).order_by(Instance.sop_uid)
+    if series_uids is not None:
+        query = query.where(Instance.series_uid.in_(series_uids))
+    with database.read() as session:
+        paths = {row.sop_uid: row.path for row in session.execute(query)}
+    if not paths:
+        raise NotFoundError(f"no instance of study {study_uid} was received")
+    return paths
