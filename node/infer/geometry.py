@@ -57,7 +57,7 @@ def resample_reference(reference: Volume, target: Volume, scale: int, offset: fl
     distance = float(np.linalg.norm(_step(reference)))
     planes = max(1, round(target.slice_thickness / distance))
     plane_distance = target.slice_thickness / planes
-    depths: NDArray[np.float64] = (np.arange(planes) - (planes - 1) / 2) * plane_distance
+    depths = (np.arange(planes, dtype=np.float64) - (planes - 1) / 2) * plane_distance
 
     grid = sitk.ResampleImageFilter()
     grid.SetSize((columns, rows, planes))

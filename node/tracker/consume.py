@@ -15,23 +15,27 @@ log = structlog.get_logger()
 POLL_S = 0.5
 
 
-class Lease:
-    """A claimed job in its worker's hands: `progress` reports how far it is, and raises LeaseLostError, as `check`
-    does, once the job is no longer this worker's."""
+class StoppingError(NodeError):
+    """The service is stopping; the job is given back untried."""
 
-    def __init__(self, queue: Queue, claim: Claim) -> None:
+
+class Lease:
+    """A claimed job in its worker's hands. `progress` reports how far it is; it raises LeaseLostError once the job is
+    no longer this worker's, and StoppingError once the service is to stop."""
+
+    def __init__(self, queue: Queue, claim: Claim, stop: threading.Event) -> None:
         self.claim = claim
         self._queue = queue
+        self._stop = stop
         self._lost: LeaseLostError | None = None
         self._over = threading.Event()
 
-    def check(self) -> None:
+    def progress(self, done: int, total: int) -> None:
         if self._lost is not None:
             raise self._lost
-
-    def progress(self, done: int, total: int) -> None:
-        self.check()
         self._queue.heartbeat(self.claim, (done, total))
+        if self._stop.is_set() and done < total:
+            raise StoppingError
 
     def __enter__(self) -> "Lease":
         self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{self.claim.job_id}", daemon=True)
@@ -76,19 +80,19 @@ def consume(
         if claim is None:
             stop.wait(POLL_S)
             continue
-        _do(queue, claim, work, initial_s, maximum_s)
+        _do(queue, claim, work, stop, initial_s, maximum_s)
 
 
-def _do(queue: Queue, claim: Claim, work: Work, initial_s: float, maximum_s: float) -> None:
+def _do(queue: Queue, claim: Claim, work: Work, stop: threading.Event, initial_s: float, maximum_s: float) -> None:
     logger = log.bind(job=claim.job_id, kind=claim.kind, study=claim.study_uid, attempt=claim.attempts)
     delay_s = backoff_s(claim.attempts, initial_s, maximum_s)
     outcome: Outcome
     logger.info("job.started")
     try:
-        with Lease(queue, claim) as lease:
+        with Lease(queue, claim, stop) as lease:
             try:
                 outcome = work(lease)
-            except LeaseLostError:
+            except (LeaseLostError, StoppingError):
                 raise
             except RefusedError as error:
                 outcome = Refused(error.code, error.sentence)
@@ -102,6 +106,9 @@ def _do(queue: Queue, claim: Claim, work: Work, initial_s: float, maximum_s: flo
         logger.info("job.settled", state=state, outcome=type(outcome).__name__)
     except LeaseLostError as error:
         logger.warning("job.lost", reason=str(error))
+    except StoppingError as error:
+        queue.release_lease(claim)
+        logger.info("job.given_back", reason=str(error))
     except NodeError as error:
         # The lease runs out and housekeeping frees the job: it is done again rather than lost.
         logger.error("job.unsettled", error=str(error))

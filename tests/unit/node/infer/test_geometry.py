@@ -21,8 +21,12 @@ def rotation(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
 
 
 def centred_volume(
-    axes: NDArray[np.float64], shape: tuple[int, int, int], spacing: tuple[float, float], distance: float,
-    thickness: float, name: str = "1.2.3",
+    axes: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float],
+    distance: float,
+    thickness: float,
+    name: str = "1.2.3",
 ) -> Volume:
     """A volume of zeros whose middle is the origin of the patient's coordinates; the columns of `axes` are the
     directions along a row, along a column and across the slices."""
@@ -59,9 +63,13 @@ angles = st.tuples(*[st.floats(-3.1, 3.1)] * 3)
 
 @settings(max_examples=20, deadline=None)
 @given(
-    target_angles=angles, tilt=st.tuples(*[st.floats(-0.2, 0.2)] * 3), field_angles=angles,
-    matrix=st.tuples(st.integers(8, 14), st.integers(8, 14)), spacing=st.tuples(st.floats(1.5, 3.0), st.floats(1.5, 3.0)),
-    reference_spacing=st.tuples(st.floats(0.7, 1.3), st.floats(0.7, 1.3)), thickness=st.floats(1.0, 5.0),
+    target_angles=angles,
+    tilt=st.tuples(*[st.floats(-0.2, 0.2)] * 3),
+    field_angles=angles,
+    matrix=st.tuples(st.integers(8, 14), st.integers(8, 14)),
+    spacing=st.tuples(st.floats(1.5, 3.0), st.floats(1.5, 3.0)),
+    reference_spacing=st.tuples(st.floats(0.7, 1.3), st.floats(0.7, 1.3)),
+    thickness=st.floats(1.0, 5.0),
     offset=st.sampled_from([0.0, -0.375]),
 )
 def test_affine_field_is_resampled_to_a_twentieth_of_a_pixel(
@@ -91,7 +99,11 @@ def _inside(volume: Volume, places: NDArray[np.float64], margin: float) -> NDArr
     step = volume.positions[1] - volume.positions[0]
     away = places - volume.positions[0]
     inside = np.ones(places.shape[:-1], dtype=bool)
-    extents = ((x, columns * volume.spacing[1]), (y, rows * volume.spacing[0]), (volume.normal, n * np.linalg.norm(step)))
+    extents = (
+        (x, columns * volume.spacing[1]),
+        (y, rows * volume.spacing[0]),
+        (volume.normal, n * np.linalg.norm(step)),
+    )
     for axis, extent in extents:
         along = away @ axis
         inside &= (along > margin) & (along < extent - margin)

@@ -35,7 +35,8 @@ def write(tmp_path: Path) -> Write:
     """Write a stack of axial slices 3 mm apart; `change(dataset, i)` spoils or varies each before it is written."""
 
     def write(
-        pixels: NDArray[np.generic], change: Callable[[Dataset, int], None] = lambda _, __: None,
+        pixels: NDArray[np.generic],
+        change: Callable[[Dataset, int], None] = lambda _, __: None,
         syntax: str = ExplicitVRLittleEndian,
     ) -> list[Path]:
         paths = []
@@ -51,7 +52,9 @@ def write(tmp_path: Path) -> Write:
             ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
             ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 16, 15
             ds.PixelRepresentation = int(plane.dtype.kind == "i")
-            ds.PixelData = plane.astype(plane.dtype.newbyteorder(">" if syntax == ExplicitVRBigEndian else "<")).tobytes()
+            ds.PixelData = plane.astype(
+                plane.dtype.newbyteorder(">" if syntax == ExplicitVRBigEndian else "<")
+            ).tobytes()
             ds["PixelData"].VR = "OW"
             change(ds, i)
             if syntax in COMPRESSED:
@@ -66,7 +69,14 @@ def write(tmp_path: Path) -> Write:
 
 @pytest.mark.parametrize(
     "syntax",
-    [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless, JPEGLSLossless, JPEG2000Lossless],
+    [
+        ImplicitVRLittleEndian,
+        ExplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        RLELossless,
+        JPEGLSLossless,
+        JPEG2000Lossless,
+    ],
     ids=lambda s: s.name,
 )
 def test_every_syntax_gives_the_same_volume(write: Write, pixels: NDArray[np.uint16], syntax: str) -> None:
@@ -142,7 +152,10 @@ REFUSALS: dict[str, tuple[str, Callable[[Dataset, int], None]]] = {
     "two spacings": ("E_PIXELS_INCONSISTENT", lambda ds, i: setattr(ds, "PixelSpacing", [1 + i, 1])),
     "no spacing": ("E_PIXELS_NO_GEOMETRY", lambda ds, i: setattr(ds, "PixelSpacing", [0, 1])),
     "null orientation": ("E_PIXELS_NO_GEOMETRY", lambda ds, i: setattr(ds, "ImageOrientationPatient", [0] * 6)),
-    "two orientations": ("E_PIXELS_INCONSISTENT", lambda ds, i: setattr(ds, "ImageOrientationPatient", [1, 0, 0, 0, 1 - i % 2, i % 2])),
+    "two orientations": (
+        "E_PIXELS_INCONSISTENT",
+        lambda ds, i: setattr(ds, "ImageOrientationPatient", [1, 0, 0, 0, 1 - i % 2, i % 2]),
+    ),
     "two frames of reference": ("E_PIXELS_INCONSISTENT", lambda ds, i: setattr(ds, "FrameOfReferenceUID", f"1.{i}")),
 }
 
