@@ -1,0 +1,142 @@
+"""Which contrast a stack has, from the physics of its acquisition. First rule that holds decides (dicom-notes.md)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from node.config import ContrastLabel, ContrastRules
+from node.match.predicates import Predicate, expect
+from node.match.stacks import Physics
+
+# AcquisitionContrast (0008,9209), PS3.3 C.8.13.3.1.1: what says all, and what says nothing. The others name contrasts
+# that have no label here.
+DECLARED: dict[str, ContrastLabel] = {
+    "T1": "T1",
+    "T2": "T2",
+    "PROTON_DENSITY": "PD",
+    "STIR": "STIR",
+    "FLUID_ATTENUATED": "T2-FLAIR",
+}
+UNDECLARED = frozenset({"UNKNOWN", "MIXED"})
+
+FAT_SATURATED: dict[ContrastLabel, ContrastLabel] = {"T1": "T1-FS", "T2": "T2-FS", "PD": "PD-FS"}
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The label, None when unknown, and the predicate that says which rule gave it."""
+
+    label: ContrastLabel | None
+    predicate: Predicate
+
+
+@dataclass(frozen=True)
+class _Rule:
+    label: ContrastLabel
+    holds: bool
+    condition: str
+    reason: str
+
+
+def classify(physics: Physics, rules: ContrastRules) -> Contrast:
+    """The contrast of a stack; "-FS" is added to T1, T2 and PD where fat was suppressed."""
+    declared = physics.acquisition_contrast
+    found = next((rule for rule in _rules(physics, rules) if rule.holds), None)
+    if found is None:
+        if declared and declared not in UNDECLARED and declared not in DECLARED:
+            code, sentence = (
+                "E_CONTRAST_UNSUPPORTED",
+                f"The scanner calls this contrast {declared}, which has no use here.",
+            )
+        else:
+            code, sentence = (
+                "E_CONTRAST_UNKNOWN",
+                f"The timing ({_timing(physics)}) fits none of the contrasts known here.",
+            )
+        return Contrast(None, expect("contrast", False, "", code, sentence, value=declared or _timing(physics)))
+    fat = _fat_suppression(physics, rules)
+    label = FAT_SATURATED.get(found.label, found.label) if fat else found.label
+    sentence = f"{label}: {found.reason}{f', fat suppressed ({fat})' if fat else ''}."
+    return Contrast(
+        label, expect("contrast", True, sentence, "", "", value=_timing(physics), threshold=found.condition)
+    )
+
+
+def _rules(p: Physics, r: ContrastRules) -> Iterator[_Rule]:
+    te, tr, ti = p.te_ms, p.tr_ms, p.ti_ms
+    declared = p.acquisition_contrast
+    # A T1 FLAIR attenuates fluid too: its short echo time tells it from a T2-FLAIR, so timing decides.
+    t1_flair = declared == "FLUID_ATTENUATED" and not _at_least(te, r.flair_min_te_ms)
+    if declared and declared not in UNDECLARED and not t1_flair:
+        if declared in DECLARED:
+            yield _Rule(DECLARED[declared], True, f"AcquisitionContrast {declared}", "the scanner says so")
+        return
+    if p.inversion_recovery or (ti or 0) > 0:
+        yield _Rule(
+            "T2-FLAIR",
+            _at_least(ti, r.flair_min_ti_ms) and _at_least(te, r.flair_min_te_ms),
+            f"TI >= {r.flair_min_ti_ms:g} ms, TE >= {r.flair_min_te_ms:g} ms",
+            "inversion recovery that darkens fluid, with a long echo time",
+        )
+        yield _Rule(
+            "STIR",
+            _at_least(ti, r.stir_min_ti_ms) and _at_most(ti, r.stir_max_ti_ms) and not p.gradient_echo,
+            f"TI {r.stir_min_ti_ms:g} to {r.stir_max_ti_ms:g} ms, no gradient echo",
+            "inversion recovery that darkens fat",
+        )
+        yield _Rule(
+            "T1",
+            te is not None and te < r.inversion_t1_max_te_ms,
+            f"inversion, TE < {r.inversion_t1_max_te_ms:g} ms",
+            "inversion-prepared, with a short echo time",
+        )
+        return
+    if p.gradient_echo:
+        # Without spoiling a steady state (TrueFISP, FIESTA, CISS) is bright in fluid like T2, however short its times.
+        spoiled = "SS" not in p.sequence_variant or bool({"SP", "MP"} & set(p.sequence_variant))
+        yield _Rule(
+            "T1",
+            _at_most(te, r.gradient_t1_max_te_ms) and _at_most(tr, r.gradient_t1_max_tr_ms) and spoiled,
+            f"spoiled gradient echo, TE <= {r.gradient_t1_max_te_ms:g} ms, TR <= {r.gradient_t1_max_tr_ms:g} ms",
+            "spoiled gradient echo with short times",
+        )
+        return
+    long_tr = _at_least(tr, r.long_min_tr_ms)
+    yield _Rule(
+        "T2",
+        long_tr and _at_least(te, r.t2_min_te_ms),
+        f"TR >= {r.long_min_tr_ms:g} ms, TE >= {r.t2_min_te_ms:g} ms",
+        "long repetition and long echo time",
+    )
+    yield _Rule(
+        "PD",
+        long_tr and _at_most(te, r.pd_max_te_ms),
+        f"TR >= {r.long_min_tr_ms:g} ms, TE <= {r.pd_max_te_ms:g} ms",
+        "long repetition and short echo time",
+    )
+    yield _Rule(
+        "T1",
+        _at_most(tr, r.t1_max_tr_ms) and _at_most(te, r.t1_max_te_ms),
+        f"TR <= {r.t1_max_tr_ms:g} ms, TE <= {r.t1_max_te_ms:g} ms",
+        "short repetition and short echo time",
+    )
+
+
+def _fat_suppression(physics: Physics, rules: ContrastRules) -> str | None:
+    """What says that fat was suppressed, or None."""
+    if (physics.fat_suppression or "").startswith("FAT"):  # FAT, FAT_AND_WATER of (0018,9025)
+        return physics.fat_suppression
+    return next((option for option in physics.scan_options if option in rules.fat_suppression_options), None)
+
+
+def _timing(p: Physics) -> str:
+    times = ((name, ms) for name, ms in (("TR", p.tr_ms), ("TE", p.te_ms), ("TI", p.ti_ms)) if ms)
+    sequence = "\\".join(p.scanning_sequence) or ("GR" if p.gradient_echo else "sequence unknown")
+    return ", ".join([sequence, *(f"{name} {ms:g} ms" for name, ms in times)])
+
+
+def _at_least(value: float | None, limit: float) -> bool:
+    return value is not None and value >= limit
+
+
+def _at_most(value: float | None, limit: float) -> bool:
+    return value is not None and value <= limit

@@ -1,0 +1,127 @@
+"""Reading the attributes of headers that may be damaged: what cannot be read counts as missing, nothing raises."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.datadict import keyword_for_tag
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
+from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage
+
+Header = Dataset
+"""One instance read with `stop_before_pixels=True`, its `file_meta` with it."""
+
+ENHANCED_SOP_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
+
+MAX_TEXT = 1024  # a CS or LO of megabytes is an attack, not a description
+
+ABSURD = 1e9  # no length, time or count in an MR header is near this; a damaged one may be, and would overflow
+
+
+class Attributes:
+    """The attributes of one image: each is looked up in the given datasets, the most specific first."""
+
+    def __init__(self, *datasets: Dataset) -> None:
+        self._datasets = datasets
+
+    def values(self, keyword: str) -> list[Any]:
+        """The non-empty value or values of an attribute, or []."""
+        for dataset in self._datasets:
+            try:
+                value = dataset.get(keyword)
+                values = list(value) if isinstance(value, MultiValue | Sequence | list | tuple) else [value]
+            except Exception:
+                # pydicom converts on access, and a garbled element can raise nearly anything.
+                continue
+            if any(v is not None and v != "" and v != b"" for v in values):
+                return values
+        return []
+
+    def texts(self, *keywords: str) -> tuple[str, ...]:
+        """The values of the first of these attributes that has any, as stripped strings."""
+        for keyword in keywords:
+            found = tuple(text for value in self.values(keyword) if (text := _text(value)))
+            if found:
+                return found
+        return ()
+
+    def text(self, *keywords: str) -> str | None:
+        return next(iter(self.texts(*keywords)), None)
+
+    def code(self, keyword: str) -> tuple[str, ...]:
+        """The values of a code string (VR CS), in upper case."""
+        return tuple(text.upper() for text in self.texts(keyword))
+
+    def numbers(self, *keywords: str) -> tuple[float, ...]:
+        """The values of the first of these attributes that holds only numbers, none of them absurd."""
+        for keyword in keywords:
+            try:
+                found = tuple(float(value) for value in self.values(keyword))
+            except (TypeError, ValueError, OverflowError):
+                continue
+            if found and all(math.isfinite(number) and abs(number) < ABSURD for number in found):
+                return found
+        return ()
+
+    def number(self, *keywords: str) -> float | None:
+        return next(iter(self.numbers(*keywords)), None)
+
+    def integer(self, *keywords: str) -> int | None:
+        number = self.number(*keywords)
+        return None if number is None else int(number)
+
+    def vector(self, keyword: str, length: int) -> tuple[float, ...] | None:
+        """An attribute of exactly `length` numbers, else None."""
+        numbers = self.numbers(keyword)
+        return numbers if len(numbers) == length else None
+
+    def uid(self, keyword: str) -> str | None:
+        """A UID of digits and dots of at most 64 characters (PS3.5, 9.1), else None: it may become a file name."""
+        text = self.text(keyword)
+        well_formed = text and len(text) <= 64 and set(text) <= set("0123456789.") and text.strip(".") == text
+        return text if well_formed else None
+
+    def items(self, keyword: str) -> list["Attributes"]:
+        """The items of a sequence."""
+        return [Attributes(item) for item in self.values(keyword) if isinstance(item, Dataset)]
+
+    def private_number(self, creator: str, group: int, element: int) -> float | None:
+        """The first value of a private element, when its block is the named creator's."""
+        for dataset in self._datasets:
+            try:
+                value = dataset.private_block(group, creator)[element].value
+                return float(value[0] if isinstance(value, MultiValue) else value)
+            except Exception:  # as in values(); no such block, or not a number
+                continue
+        return None
+
+
+def images_of(header: Header) -> Iterator[tuple[int | None, Attributes]]:
+    """The images of an instance: (frame number from 1, its attributes) for each frame of an Enhanced MR instance with
+    functional groups (PS3.3, C.7.6.16), else one (None, attributes)."""
+    frames = _items(header, "PerFrameFunctionalGroupsSequence")
+    shared = [macro for group in _items(header, "SharedFunctionalGroupsSequence") for macro in _macros(group)]
+    if not frames:
+        yield None, Attributes(*shared, header)
+    for number, group in enumerate(frames, start=1):
+        yield number, Attributes(*_macros(group), *shared, header)
+
+
+def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    return [item for item in Attributes(dataset).values(keyword) if isinstance(item, Dataset)]
+
+
+def _macros(group: Dataset) -> list[Dataset]:
+    """The first item of each functional group macro. Private ones are left out: Philips keeps a whole classic header
+    in one, which would hide the standard attributes."""
+    keywords = [keyword_for_tag(tag) for tag in sorted(group.keys()) if not tag.is_private]
+    return [macro for keyword in keywords for macro in _items(group, keyword)[:1]]
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)[:MAX_TEXT].replace("\0", "").strip()
+    except Exception:  # a PersonName or text in a character set that does not decode
+        return ""
