@@ -1,0 +1,100 @@
+"""Synthetic MR series for tests: an affine intensity field on an oblique stack, written as a scanner would."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+T1 = {
+    "RepetitionTime": "500",
+    "EchoTime": "10",
+    "ScanningSequence": "SE",
+    "SequenceVariant": "NONE",
+    "SeriesDescription": "t1",
+}
+T2 = {
+    "RepetitionTime": "4000",
+    "EchoTime": "100",
+    "ScanningSequence": "SE",
+    "SequenceVariant": "SK",
+    "SeriesDescription": "t2",
+}
+
+
+def mr_series(
+    slices: int = 4,
+    rows: int = 24,
+    columns: int = 32,
+    spacing: float = 4.0,
+    gap: float = 4.0,
+    study_uid: str | None = None,
+    series_uid: str | None = None,
+    frame_uid: str | None = None,
+    series_number: int = 1,
+    seed: int = 0,
+    **attributes: Any,
+) -> list[Dataset]:
+    """Instances of one series; `attributes` are set on each of them, over the defaults."""
+    rng = np.random.default_rng(seed)
+    study, series, frame = (uid or str(generate_uid()) for uid in (study_uid, series_uid, frame_uid))
+    grid_r, grid_c = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
+    head = np.clip(1 - (grid_r**2 + grid_c**2), 0, None)
+    instances = []
+    for n in range(slices):
+        ds = Dataset()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.file_meta.MediaStorageSOPClassUID = MRImageStorage
+        values = {
+            "SpecificCharacterSet": "ISO_IR 100", "ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"],
+            "SOPClassUID": MRImageStorage, "SOPInstanceUID": generate_uid(), "StudyInstanceUID": study, "SeriesInstanceUID": series,
+            "FrameOfReferenceUID": frame, "PositionReferenceIndicator": "", "StudyDate": "20260101", "StudyTime": "101500",
+            "SeriesDate": "20260101", "SeriesTime": "101700", "AcquisitionDate": "20260101", "AcquisitionTime": "101800",
+            "ContentDate": "20260101", "ContentTime": f"1019{n:02d}", "AccessionNumber": "A1", "Modality": "MR",
+            "Manufacturer": "TEST", "ManufacturerModelName": "Synthetic 1.5T", "PatientName": "Phantom^One", "PatientID": "P1",
+            "PatientBirthDate": "19700101", "PatientSex": "O", "PatientPosition": "HFS", "BodyPartExamined": "BRAIN",
+            "MRAcquisitionType": "2D", "MagneticFieldStrength": "1.5", "EchoTrainLength": "1", "ScanOptions": "",
+            "StudyID": "1", "SeriesNumber": series_number, "InstanceNumber": n + 1, "ReferringPhysicianName": "",
+            "ImagePositionPatient": [-columns / 2 * spacing, -rows / 2 * spacing, n * gap],
+            "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [spacing, spacing], "SliceThickness": gap,
+            "SpacingBetweenSlices": gap, "Rows": rows, "Columns": columns, "SamplesPerPixel": 1,
+            "PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": 16, "BitsStored": 12, "HighBit": 11, "PixelRepresentation": 0,
+        } | attributes  # fmt: skip
+        for keyword, value in values.items():
+            setattr(ds, keyword, value)
+        ds.file_meta.MediaStorageSOPInstanceUID = UID(ds.SOPInstanceUID)
+        texture = 900 * head * (1 + 0.3 * np.sin(9 * grid_c + n / 3) * np.cos(7 * grid_r)) + rng.normal(
+            40, 5, (rows, columns)
+        )
+        ds.PixelData = np.clip(texture, 0, 4095).astype("<u2").tobytes()
+        ds["PixelData"].VR = "OW"
+        instances.append(ds)
+    return instances
+
+
+def study(slices: int = 4, **target_attributes: Any) -> tuple[list[Dataset], list[Dataset]]:
+    """(target T2 at 4 mm, reference T1 at 1 mm) of one study, covering the same field of view."""
+    study_uid, frame_uid = str(generate_uid()), str(generate_uid())
+    t2 = mr_series(
+        slices, 24, 32, 4.0, study_uid=study_uid, frame_uid=frame_uid, series_number=2, **(T2 | target_attributes)
+    )
+    # Pixel centres: the corner of the field of view is the same, so the first pixel's centre lies further out.
+    t1 = mr_series(slices, 96, 128, 1.0, study_uid=study_uid, frame_uid=frame_uid, series_number=1, **T1)
+    for coarse, fine in zip(t2, t1, strict=True):
+        x, y, z = coarse.ImagePositionPatient
+        fine.ImagePositionPatient = [float(x) - 1.5, float(y) - 1.5, float(z)]
+    return t2, t1
+
+
+def write(instances: Sequence[Dataset], folder: Path) -> list[Path]:
+    """Part 10 files, named by number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for n, ds in enumerate(instances):
+        path = folder / f"{n:03d}.dcm"
+        ds.save_as(path, enforce_file_format=True)
+        paths.append(path)
+    return paths

@@ -1,0 +1,329 @@
+"""The derived series: written, read back, and compared with its sources attribute by attribute."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from node.config import OutputSettings
+from node.deliver.derived import DerivedSeries, derived_uid, encode_series, intensity_factor, to_bytes
+from node.errors import NotFoundError
+
+VENDORS = Path("/work/shared/data/vendor_dicom")
+
+
+def encode(study: Any, settings: OutputSettings | None = None, **options: Any) -> DerivedSeries:
+    options = {"software_version": "0.1.0", **options}
+    return encode_series(study.result, study.target, study.reference, settings or OutputSettings(), **options)
+
+
+def read_back(series: DerivedSeries) -> list[Dataset]:
+    return [pydicom.dcmread(BytesIO(to_bytes(instance))) for instance in series.instances]
+
+
+def write(series: DerivedSeries, folder: Path) -> list[Path]:
+    paths = [folder / f"{i}.dcm" for i in range(len(series.instances))]
+    for path, instance in zip(paths, series.instances, strict=True):
+        path.write_bytes(to_bytes(instance))
+    return paths
+
+
+def test_pixels_come_back_as_they_were_made(study: Any) -> None:
+    found = np.stack([ds.pixel_array for ds in read_back(encode(study))])
+    assert found.dtype == np.uint16
+    assert np.array_equal(found, np.rint(study.result.pixels))
+
+
+def test_marks_that_no_reader_can_miss(study: Any) -> None:
+    for ds in read_back(encode(study)):
+        assert list(ds.ImageType) == ["DERIVED", "SECONDARY", "OTHER", "AI", "SUPERRES"]
+        assert ds.SyntheticData == "YES"
+        assert ds.ContentQualification == "RESEARCH"
+        assert ds.SeriesDescription == "AI SR x4: t2_tse"
+        assert ds.SeriesNumber == 9005
+        assert [(c.CodeValue, c.CodingSchemeDesignator) for c in ds.DerivationCodeSequence] == [
+            ("113085", "DCM"),
+            ("123110", "DCM"),
+        ]
+        for word in ("4x", "tiny 1.0", "ab" * 32, "research use only", "x 1."):
+            assert word in ds.DerivationDescription
+        purposes = [e.PurposeOfReferenceCodeSequence[0].CodeValue for e in ds.ContributingEquipmentSequence]
+        assert purposes == ["109101", "109102", "109102", "109102"]
+        assert ds.ContributingEquipmentSequence[0].Manufacturer == "SCANNER WORKS"
+        assert "ab" * 32 in ds.ContributingEquipmentSequence[2].SoftwareVersions
+        assert ds.Manufacturer != "SCANNER WORKS"
+
+
+def test_sources_are_named_with_their_purpose(study: Any) -> None:
+    for ds, target, reference in zip(
+        read_back(encode(study)), study.result.source_uids, study.result.reference_uids, strict=True
+    ):
+        items = [
+            (i.ReferencedSOPInstanceUID, i.PurposeOfReferenceCodeSequence[0].CodeValue) for i in ds.SourceImageSequence
+        ]
+        assert items == [(target, "121322"), *((uid, "128250") for uid in reference)]
+        assert {i.SpatialLocationsPreserved for i in ds.SourceImageSequence} == {"NO"}
+        assert [s.SeriesInstanceUID for s in ds.ReferencedSeriesSequence] == ["1.2.826.1.1", "1.2.826.1.2"]
+
+
+def test_identification_and_acquisition_are_copied_and_the_rest_drops_out(study: Any) -> None:
+    for ds, source in zip(read_back(encode(study)), study.target, strict=True):
+        for keyword in (
+            "PatientName", "PatientID", "PatientSex", "StudyInstanceUID", "AccessionNumber", "FrameOfReferenceUID",
+            "BodyPartExamined", "EchoTime", "RepetitionTime", "AcquisitionMatrix", "PixelBandwidth", "SliceThickness",
+            "InstanceNumber", "ContentDate", "ContentTime",
+        ):  # fmt: skip
+            assert ds[keyword].value == source[keyword].value, keyword
+        for keyword in ("OperatorsName", "PerformedProcedureStepID", "InstanceCreationDate", "RescaleSlope"):
+            assert keyword not in ds
+        assert not any(element.tag.is_private for element in ds.iterall())
+
+
+def test_series_attributes_are_the_same_in_every_instance(study: Any) -> None:
+    study.target[1].PatientID, study.target[2].SeriesTime, study.target[2].ProtocolName = "OTHER", "235959", "other"
+    instances = read_back(encode(study))
+    for keyword in (
+        "PatientID",
+        "SeriesTime",
+        "ProtocolName",
+        "SeriesInstanceUID",
+        "SeriesNumber",
+        "SeriesDescription",
+    ):
+        assert len({str(ds[keyword].value) for ds in instances}) == 1, keyword
+
+
+def test_geometry_agrees_with_the_source_at_the_corners(study: Any, tmp_path: Path) -> None:
+    """Offset 0: fine pixel (4 r, 4 c) lies on coarse pixel (r, c)."""
+    derived = highdicom.get_volume_from_series([highdicom.imread(p) for p in write(encode(study), tmp_path)])
+    for header in study.target:
+        header.PixelData = np.zeros((24, 20), np.uint16).tobytes()
+        header["PixelData"].VR = "OW"
+    source = highdicom.get_volume_from_series(study.target)
+    corners = np.array([[s, r, c] for s in (0, 2) for r in (0, 23) for c in (0, 19)])
+    order = derived.spatial_shape[0] - 1 if not np.allclose(derived.position, source.position, atol=1e-3) else 0
+    fine = corners * [1, 4, 4]
+    if order:
+        fine[:, 0] = order - fine[:, 0]
+    places = derived.map_indices_to_reference(fine)
+    assert np.abs(places - source.map_indices_to_reference(corners)).max() < 1e-3
+    assert derived.spatial_shape == (3, 96, 80)
+
+
+def test_dciodvfy_finds_no_error(study: Any, tmp_path: Path, conformance_errors: Callable[[Path], list[str]]) -> None:
+    for path in write(encode(study), tmp_path):
+        assert conformance_errors(path) == []
+
+
+@pytest.mark.parametrize("series", sorted(p.name for p in VENDORS.glob("*/")) or [None])
+def test_real_sources_give_conformant_instances(
+    series: str | None, study: Any, tmp_path: Path, conformance_errors: Callable[[Path], list[str]]
+) -> None:
+    if series is None:
+        pytest.skip(f"{VENDORS} is not here")
+    headers = [pydicom.dcmread(p, stop_before_pixels=True) for p in sorted((VENDORS / series).glob("*.dcm"))[:3]]
+    study = replace(study.with_result(source_uids=[h.SOPInstanceUID for h in headers]), target=headers)
+    derived = encode(study)
+    for path in write(derived, tmp_path):
+        assert conformance_errors(path) == []
+    assert derived.instances[0].PatientID == headers[0].PatientID
+
+
+def _spoil(header: Dataset) -> None:
+    """Every defect that issue 4 names, and some that scanners and archives are known for."""
+    header.StudyDescription = "S" * 65
+    header.SeriesDescription = "D" * 65
+    header.ProtocolName = "P" * 70
+    header.PatientSex = "0000"
+    header.PixelAspectRatio = [1, 1]
+    header.Laterality = "BOTH"
+    header.AcquisitionMatrix = [0, 256]
+    header.AcquisitionTime = "25:00"
+    header.add_new("SliceLocation", "DS", "12.3456789012345678")
+    header.SpecificCharacterSet = "ISO_IR 100"
+    header.SequenceVariant = "ODD"
+    for keyword in (
+        "ScanOptions",
+        "MRAcquisitionType",
+        "EchoTrainLength",
+        "StudyID",
+        "ReferringPhysicianName",
+        "PositionReferenceIndicator",
+    ):
+        del header[keyword]
+
+
+def test_defective_sources_are_mended_except_identification(
+    study: Any, tmp_path: Path, conformance_errors: Callable[[Path], list[str]]
+) -> None:
+    with pydicom.config.disable_value_validation():
+        for header in study.target:
+            _spoil(header)
+    derived = encode(study)
+    for path, ds in zip(write(derived, tmp_path), read_back(derived), strict=True):
+        assert ds.PatientSex == "0000"
+        assert ds.StudyDescription == "S" * 65
+        assert ds.SeriesDescription == ("AI SR x4: " + "D" * 65)[:64]
+        assert ds.ProtocolName == "P" * 64
+        assert ds.SequenceVariant == "NONE"
+        assert len(ds["SliceLocation"].value.original_string) <= 16
+        for keyword in ("PixelAspectRatio", "Laterality", "AcquisitionMatrix", "AcquisitionTime"):
+            assert keyword not in ds
+        for keyword in (
+            "ScanOptions",
+            "EchoTrainLength",
+            "StudyID",
+            "ReferringPhysicianName",
+            "PositionReferenceIndicator",
+        ):
+            assert ds[keyword].is_empty
+        left = [
+            line for line in conformance_errors(path) if "PatientSex" not in line and "StudyDescription" not in line
+        ]
+        assert left == []
+    for keyword in (
+        "ProtocolName",
+        "Laterality",
+        "AcquisitionMatrix",
+        "AcquisitionTime",
+        "SequenceVariant",
+        "SliceLocation",
+    ):
+        assert [mend for mend in derived.mends if mend.startswith(keyword)], keyword
+
+
+def test_unparsable_attributes_never_stop_a_delivery(study: Any) -> None:
+    """Bytes that pydicom cannot even read, in an identification attribute and in another."""
+    damaged = []
+    for header in study.target:
+        raw = to_bytes(header).replace(b"4000", b"4,00")
+        damaged.append(pydicom.dcmread(BytesIO(raw)))
+    study = replace(study, target=damaged)
+    derived = encode(study)
+    assert derived.instances[0]["RepetitionTime"].is_empty
+    assert any(mend.startswith("RepetitionTime") for mend in derived.mends)
+    assert not any("4,00" in mend for mend in derived.mends)
+
+
+def test_same_inputs_give_the_same_bytes_on_another_day(study: Any) -> None:
+    first = [to_bytes(i) for i in encode(study).instances]
+    with mock.patch("highdicom.base.datetime") as base, mock.patch("highdicom.base_content.datetime") as content:
+        import datetime
+
+        for clock in (base, content):
+            clock.datetime.now.return_value = datetime.datetime(2031, 5, 6, 7, 8, 9)
+            clock.date, clock.time = datetime.date, datetime.time
+        second = [to_bytes(i) for i in encode(study).instances]
+    assert first == second
+
+
+def test_headers_may_come_in_any_order(study: Any) -> None:
+    shuffled = replace(study, target=study.target[::-1], reference=study.reference[::-1])
+    assert [to_bytes(i) for i in encode(study).instances] == [to_bytes(i) for i in encode(shuffled).instances]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda s: (s.with_result(weights_sha256="cd" * 32), {}),
+        lambda s: (s.with_result(parameters={"precision": "bfloat16"}), {}),
+        lambda s: (s.with_result(reference_uids=[[s.reference[0].SOPInstanceUID]] * 3), {}),
+        lambda s: (s, {"software_version": "0.2.0"}),
+        lambda s: (s, {"salt": "again"}),
+        lambda s: (s, {"settings": OutputSettings(synthetic_data=False)}),
+    ],
+    ids=["weights", "parameters", "reference", "version", "salt", "settings"],
+)
+def test_what_changes_the_content_changes_every_uid(
+    study: Any, other: Callable[[Any], tuple[Any, dict[str, Any]]]
+) -> None:
+    changed, options = other(study)
+    one, two = encode(study), encode(changed, **options)
+    assert one.series_uid != two.series_uid
+    assert not {i.SOPInstanceUID for i in one.instances} & {i.SOPInstanceUID for i in two.instances}
+
+
+def test_uids_are_valid_and_distinct(study: Any) -> None:
+    series = encode(study)
+    uids = [series.series_uid, *(i.SOPInstanceUID for i in series.instances)]
+    assert len(set(uids)) == 4
+    assert all(pydicom.uid.UID(uid).is_valid for uid in uids)
+    assert derived_uid("a", "bc") != derived_uid("ab", "c")
+
+
+def test_a_taken_series_number_is_stepped_over(study: Any) -> None:
+    assert encode(study, taken_series_numbers={9005, 10005}).instances[0].SeriesNumber == 11005
+
+
+def test_instance_numbers_are_counted_where_the_sources_repeat_them(study: Any) -> None:
+    for header in study.target:
+        header.InstanceNumber = 1
+    assert [i.InstanceNumber for i in encode(study).instances] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("peak", "factor"), [(1500, 1), (65535, 1), (65536, 0.5), (200_000, 0.25), (1000, 2), (0.9, 2048), (0, 1)]
+)
+def test_intensities_are_scaled_only_when_sixteen_bits_need_it(peak: float, factor: float) -> None:
+    assert intensity_factor(np.array([0, peak], np.float32)) == factor
+    assert peak == 0 or 1024 <= peak * factor <= 65535
+
+
+def test_the_window_follows_the_intensity_factor(study: Any) -> None:
+    pixels = study.result.pixels / study.result.pixels.max() * 600
+    ds = read_back(encode(study.with_result(pixels=pixels)))[0]
+    assert (ds.WindowCenter, ds.WindowWidth) == (1200, 2400)
+    assert "x 2." in ds.DerivationDescription
+
+
+@pytest.mark.parametrize("place", ["target", "reference", "syntax"])
+def test_lossy_sources_stay_lossy(study: Any, place: str) -> None:
+    if place == "syntax":
+        study.target[1].file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000
+    else:
+        header = {"target": study.target, "reference": study.reference}[place][1]
+        header.LossyImageCompression, header.LossyImageCompressionRatio = "01", "11"
+        header.LossyImageCompressionMethod = "ISO_15444_1"
+    first, second, _ = read_back(encode(study))
+    assert second.LossyImageCompression == "01"
+    assert first.LossyImageCompression == ("01" if place == "reference" else "00")
+    if place != "syntax":
+        assert (second.LossyImageCompressionRatio, second.LossyImageCompressionMethod) == (11, "ISO_15444_1")
+
+
+@pytest.mark.parametrize(("said", "expected"), [(["YES", "NO"], "YES"), (["NO", "NO"], "NO"), ([None, "NO"], None)])
+def test_burned_in_annotation_is_said_only_as_far_as_the_sources_say_it(
+    study: Any, said: list[str | None], expected: str | None
+) -> None:
+    for headers, value in zip((study.target, study.reference), said, strict=True):
+        for header in headers:
+            if value:
+                header.BurnedInAnnotation = value
+    assert encode(study).instances[0].get("BurnedInAnnotation") == expected
+
+
+def test_a_missing_header_is_named(study: Any) -> None:
+    with pytest.raises(NotFoundError, match=r"1\.2\.826\.1\.1\.3"):
+        encode(replace(study, target=study.target[:2]))
+
+
+def test_a_name_in_another_character_set_than_declared_is_copied_byte_by_byte(study: Any) -> None:
+    raw = to_bytes(study.target[0]).replace(b"ISO_IR 100", b"ISO_IR 192")
+    damaged = pydicom.dcmread(BytesIO(raw))
+    assert "Müller^Jörg".encode("latin-1") in raw
+    study = replace(study, target=[damaged, *study.target[1:]])
+    assert all("Müller^Jörg".encode("latin-1") in to_bytes(i) for i in encode(study).instances)
+
+
+def test_nothing_of_the_patient_is_in_the_mends(study: Any) -> None:
+    for header in study.target:
+        header.ProtocolName = "Müller " * 20
+    assert encode(study).mends == ["ProtocolName shortened to what the standard allows"]
