@@ -120,6 +120,12 @@ def free_port() -> int:
 
 
 @pytest.fixture
+def free_destination() -> DestinationSettings:
+    """A destination where nobody listens."""
+    return DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port(), timeout_s=5)
+
+
+@pytest.fixture
 def storescp(tmp_path: Path) -> Iterator[Callable[..., tuple[DestinationSettings, Path]]]:
     """Start dcmtk's storescp with options; gives where to send, and the folder that it fills."""
     running = []
