@@ -1,5 +1,7 @@
 """Whether a reference lies on a target well enough to guide its super-resolution."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from node.config import MatchSettings, PairingLimits
@@ -7,7 +9,7 @@ from node.match.predicates import Predicate, expect
 from node.match.stacks import Geometry, Stack, angle_between
 from node.match.suitability import measured_spacing
 
-COVERAGE_SAMPLES = 33  # points along each side of the target's field of view
+COVERAGE_SAMPLES = 100  # along each side of the target's field of view
 
 
 def pair_predicates(
@@ -49,24 +51,26 @@ def spacing_ratio(target: Stack, reference: Stack, settings: MatchSettings, scal
 
 def coverage(target: Geometry, reference: Geometry) -> float:
     """Part (0 to 1) of the area of the target's slices that lies within the field of view of the reference, looking
-    along the normal; pixel edges count, not their centres."""
-    rows = np.linspace(-0.5, target.rows - 0.5, COVERAGE_SAMPLES)
-    columns = np.linspace(-0.5, target.columns - 0.5, COVERAGE_SAMPLES)
-    points = target.at(*np.meshgrid(rows, columns, indexing="ij"))
+    along the normal; to pixel edges, not their centres.
+
+    Sampled on the outermost slices: between them a tilt within the limits moves the view evenly.
+    """
+    ends = replace(target, positions=(target.positions[0], target.positions[-1]))
+    fractions = (np.arange(COVERAGE_SAMPLES) + 0.5) / COVERAGE_SAMPLES
+    points = ends.at(*np.meshgrid(fractions * ends.rows - 0.5, fractions * ends.columns - 0.5, indexing="ij"))
     row, column = reference.pixel_of(points)
-    slack = 0.01  # of a pixel: equal fields of view differ by rounding
-    inside = (np.abs(row - (reference.rows - 1) / 2) <= reference.rows / 2 + slack) & (
-        np.abs(column - (reference.columns - 1) / 2) <= reference.columns / 2 + slack
-    )
+    inside = (row >= -0.5) & (row <= reference.rows - 0.5) & (column >= -0.5) & (column <= reference.columns - 0.5)
     return float(inside.mean())
 
 
 def plane_distance(target: Geometry, reference: Geometry) -> float:
     """Distance in mm, along the reference's normal, from the centre of the loneliest target slice to the nearest
     reference plane."""
-    centres = target.at((target.rows - 1) / 2, (target.columns - 1) / 2)
-    distances = np.abs((centres @ reference.normal)[:, None] - reference.depths[None, :])
-    return float(distances.min(axis=1).max())
+    planes = reference.depths
+    centres = target.at((target.rows - 1) / 2, (target.columns - 1) / 2) @ reference.normal
+    above = np.searchsorted(planes, centres)
+    neighbours = planes[np.clip([above - 1, above], 0, len(planes) - 1)]
+    return float(np.abs(neighbours - centres).min(axis=0).max())
 
 
 def _trained_for(target: str, reference: str, trained_pairs: tuple[tuple[str, str], ...]) -> Predicate:

@@ -1,0 +1,181 @@
+"""Verdicts on whole studies."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+
+from node.config import MatchSettings
+from node.match.assess import ModelFacts, StudyVerdict, assess_study
+from node.match.words import lines
+from tests.unit.node.match.builder import FLAIR, MODEL, PD, series, t1, t2
+
+ROOT = Path(__file__).parents[4]
+
+
+def assess(*parts: list[Any], settings: MatchSettings | None = None, model: ModelFacts = MODEL) -> StudyVerdict:
+    return assess_study([h for part in parts for h in part], settings or MatchSettings(), model)
+
+
+def test_a_pair() -> None:
+    verdict = assess(t2(), t1())
+    assert (verdict.outcome, verdict.code, verdict.missing) == ("paired", None, None)
+    (order,) = verdict.orders
+    assert order.study_uid == verdict.study_uid
+    assert order.target.sop_uids == tuple(h.SOPInstanceUID for h in t2())
+    assert (order.target.contrast, order.reference.contrast) == ("T2", "T1")
+    assert (order.acquired_matrix, order.warnings) == (None, ())
+
+
+def test_every_target_gets_an_order() -> None:
+    verdict = assess(t2(3), t2(4), series(7, FLAIR), t1())
+    assert [(o.target.series_uid[-1], o.target.contrast) for o in verdict.orders] == [
+        ("3", "T2"),
+        ("4", "T2"),
+        ("7", "T2-FLAIR"),
+    ]
+
+
+def test_an_interpolated_target_says_what_to_crop_and_warns() -> None:
+    target = t2(matrix=(256, 256), spacing=(0.9, 0.9), AcquisitionMatrix=[0, 64, 48, 0])
+    (order,) = assess(target, t1(spacing=(0.6, 0.6), matrix=(384, 384))).orders
+    assert order.acquired_matrix == (48, 64)
+    assert any("interpolated" in sentence for sentence in order.warnings)
+
+
+def test_warnings_of_both_stacks_and_the_pair_go_with_the_order_once() -> None:
+    (order,) = assess(t2(LossyImageCompression="01"), t1(LossyImageCompression="01", ContrastBolusAgent="Gd")).orders
+    assert len(order.warnings) == 2
+
+
+def test_without_reference_the_study_waits_for_it() -> None:
+    verdict = assess(t2())
+    assert (verdict.outcome, verdict.missing, verdict.code) == ("waiting", "reference", "E_NO_REFERENCE")
+    assert verdict.targets[0].chosen is None
+
+
+def test_a_reference_that_does_not_fit_leaves_the_study_waiting_and_says_why() -> None:
+    verdict = assess(t2(), t1(FrameOfReferenceUID="1.2.3"))
+    assert (verdict.outcome, verdict.code) == ("waiting", "E_NO_REFERENCE")
+    assert "series 5: The two series do not share a frame of reference" in verdict.sentence
+
+
+def test_a_refused_reference_is_named() -> None:
+    verdict = assess(t2(), t1(slices=2))
+    assert "series 5 is T1, but: Only 2 of at least 3 slices" in verdict.sentence
+
+
+def test_without_target_the_study_waits_for_it() -> None:
+    verdict = assess(t1(), t2(slices=2))
+    assert (verdict.outcome, verdict.missing, verdict.code) == ("waiting", "target", "E_NO_TARGET")
+    assert "series 3 is T2, but: Only 2 of at least 3 slices" in verdict.sentence
+
+
+def test_nothing_usable_is_refused_with_the_code_all_share_or_with_each_reason() -> None:
+    assert assess(t2(Modality="CT"), t1(Modality="CT")).code == "E_NOT_MR"
+    verdict = assess(t2(Modality="CT"), t1(BurnedInAnnotation="YES"))
+    assert (verdict.outcome, verdict.code) == ("refused", "E_NOTHING_USABLE")
+    assert "series 3: These are not MR images" in verdict.sentence
+    assert "series 5: Text is burned" in verdict.sentence
+
+
+def test_the_latest_of_equal_references_wins_and_the_verdict_says_so() -> None:
+    verdict = assess(t2(), t1(5, AcquisitionTime="120000"), t1(6, AcquisitionTime="110000"))
+    (order,) = verdict.orders
+    assert order.reference.series_uid.endswith(".5")
+    assert verdict.targets[0].reasons == ("series 5 is preferred to series 6: it is the later of equals.",)
+
+
+def test_an_incomplete_later_repeat_does_not_win() -> None:
+    repeat = t1(6)
+    del repeat[2]
+    (order,) = assess(t2(), t1(5), repeat).orders
+    assert order.reference.series_uid.endswith(".5")
+
+
+BETTER: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("fewer warnings", {}, {"ContrastBolusAgent": "Gd"}),
+    ("nearer", {}, {"matrix": (512, 512), "spacing": (0.45, 0.45)}),
+    ("covers more", {}, {"matrix": (256, 248), "centre": (1, 0, 0)}),
+]
+
+
+@pytest.mark.parametrize(("merit", "good", "worse"), BETTER, ids=[merit for merit, *_ in BETTER])
+def test_the_better_reference_wins_over_the_later(merit: str, good: dict[str, Any], worse: dict[str, Any]) -> None:
+    verdict = assess(t2(), t1(5, **good), t1(6, **worse))
+    assert verdict.orders[0].reference.series_uid.endswith(".5")
+    assert merit in verdict.targets[0].reasons[0]
+
+
+def test_knee_pairs_are_a_matter_of_configuration() -> None:
+    settings = MatchSettings(targets=["PD-FS"], references=["PD"])
+    fine = series(5, PD, matrix=(256, 256), spacing=(0.9, 0.9))
+    (order,) = assess(series(3, PD, ScanOptions="FS"), fine, settings=settings).orders
+    assert (order.target.contrast, order.reference.contrast) == ("PD-FS", "PD")
+
+
+def test_a_label_means_exactly_itself() -> None:
+    assert assess(t2(ScanOptions="FS"), t1()).outcome == "waiting"
+
+
+def test_a_pair_the_model_was_not_trained_for() -> None:
+    other = ModelFacts("knee", "1", 4, (("PD-FS", "PD"),))
+    verdict = assess(t2(), model=other)
+    assert (verdict.outcome, verdict.code) == ("refused", "E_NOT_TRAINED_FOR")
+    mixed = ModelFacts("brain", "1", 4, (("T2", "T1-FS"),))
+    settings = MatchSettings(references=["T1", "T1-FS"])
+    verdict = assess(t2(), t1(), settings=settings, model=mixed)
+    assert verdict.code == "E_NO_REFERENCE"
+    assert "not trained for T2 guided by T1" in verdict.sentence
+
+
+def test_the_verdict_is_json_and_reads_as_lines() -> None:
+    verdict = assess(t2(), t1(), t2(9, Modality="OT"))
+    kept = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
+    assert kept["orders"][0]["target"]["contrast"] == "T2"
+    text = lines(kept)
+    assert text == lines(verdict.to_json())
+    assert text[0] == f"Study {verdict.study_uid}: paired"
+    assert any(line.startswith("series 3: T2, target, 5 slices") for line in text)
+    assert any("E_NOT_MR" in line for line in text)
+    assert "series 3 guided by series 5: fits" in text
+    assert not any(line.lstrip().startswith("ok") for line in lines(kept, passed=False))
+
+
+def test_no_contrast_may_be_both_target_and_reference() -> None:
+    with pytest.raises(ValueError, match="T1 cannot be both"):
+        MatchSettings(targets=["T1"])
+    with pytest.raises(ValueError, match="Input should be"):
+        MatchSettings.model_validate({"targets": ["T3"]})
+
+
+def test_the_written_defaults_are_the_defaults() -> None:
+    for path in (ROOT / "config" / "match-section.toml.draft", ROOT / "config" / "node.toml"):
+        if path.is_file():
+            section = tomllib.loads(path.read_text()).get("match", {})
+            assert MatchSettings.model_validate(section) == MatchSettings()
+
+
+FOLDERS: dict[str, tuple[str, str, list[tuple[str | None, str, int]]]] = {
+    "GE_HDxt_deidentified_T1_sag": ("E_NO_TARGET", "target", [("T1", "reference", 10)]),
+    "GE_Signa_T1_MPRAGE": ("E_NO_TARGET", "target", [("T1", "reference", 12)]),
+    "Siemens_Prisma_PD_T2_dualecho": (
+        "E_NO_REFERENCE",
+        "reference",
+        [("PD", "neither", 35), ("T2", "target", 35)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_vendor_files(name: str, shared_data: Path) -> None:
+    folder = shared_data / "vendor_dicom" / name
+    code, missing, stacks = FOLDERS[name]
+    verdict = assess([dcmread(path, stop_before_pixels=True) for path in sorted(folder.glob("*.dcm"))])
+    assert (verdict.outcome, verdict.code, verdict.missing) == ("waiting", code, missing)
+    assert [(s.contrast, s.role, len(s.stack.sop_uids)) for s in verdict.stacks] == stacks
+    assert verdict.sentence
+    assert lines(verdict.to_json())

@@ -1,0 +1,90 @@
+"""The contrast rules, one row each, and the timings of real protocols."""
+
+from typing import Any
+
+import pytest
+
+from node.config import ContrastRules
+from node.match.contrast import classify
+from node.match.stacks import stacks_of
+from tests.unit.node.match.builder import FLAIR, PD, T1, T2, enhanced, series
+
+SE, GR, IR = {"ScanningSequence": "SE"}, {"ScanningSequence": "GR"}, {"ScanningSequence": ["SE", "IR"]}
+
+
+def times(tr: float | None, te: float | None, ti: float | None = None) -> dict[str, Any]:
+    return {"RepetitionTime": tr, "EchoTime": te, "InversionTime": ti}
+
+
+TABLE: list[tuple[str | None, dict[str, Any]]] = [
+    ("T1", T1),
+    ("T2", T2),
+    ("PD", PD),
+    ("T2-FLAIR", FLAIR),
+    # The scanner's own word goes first, unless it says nothing.
+    ("T2", {**T1, "AcquisitionContrast": "T2"}),
+    ("PD", {**T1, "AcquisitionContrast": "PROTON_DENSITY"}),
+    ("STIR", {**T1, "AcquisitionContrast": "STIR"}),
+    ("T1", {**T1, "AcquisitionContrast": "UNKNOWN"}),
+    ("T1", {**T1, "AcquisitionContrast": "MIXED"}),
+    (None, {**T1, "AcquisitionContrast": "T2_STAR"}),
+    (None, {**T1, "AcquisitionContrast": "PERFUSION"}),
+    ("T2-FLAIR", {**FLAIR, "AcquisitionContrast": "FLUID_ATTENUATED"}),
+    ("T1", {**IR, **times(2000, 9, 860), "AcquisitionContrast": "FLUID_ATTENUATED"}),  # a T1 FLAIR
+    # inversion
+    ("STIR", {**IR, **times(4000, 60, 150)}),
+    ("T1", {**GR, **times(7, 3, 150)}),
+    ("T1", {"ScanningSequence": ["RM", "IR"], "SequenceVariant": "NONE", **times(2217.66, 3.172, 1000)}),  # GE MPRAGE
+    ("T1", {"ScanningSequence": "GR", "SequenceVariant": ["SS", "SP", "SK"], **times(6.964, 2.832, 400)}),  # GE IR-SPGR
+    ("T1", {"ScanningSequence": ["GR", "IR"], **times(2300, 2.98, 900)}),  # Siemens MPRAGE
+    (None, {**IR, **times(4000, 60, 800)}),
+    (None, {**IR, **times(4000, 100, None)}),
+    # gradient echo
+    ("T1", {**GR, **times(200, 4.6)}),
+    (None, {**GR, **times(700, 20)}),  # T2*
+    (None, {**GR, **times(28, 20)}),  # susceptibility
+    (None, {**GR, **times(2000, 4)}),
+    ("T1", {"ScanningSequence": "GR", "SequenceVariant": ["SK", "SP", "OSP"], **times(5, 2)}),  # FLASH
+    (None, {"ScanningSequence": "GR", "SequenceVariant": ["SK", "SS", "OSP"], **times(5, 2)}),  # TrueFISP
+    # spin echo, at the edges
+    ("T2", {**SE, **times(1800, 70)}),
+    (None, {**SE, **times(1800, 69)}),
+    (None, {**SE, **times(1799, 70)}),
+    ("PD", {**SE, **times(1800, 40)}),
+    (None, {**SE, **times(1800, 41)}),
+    ("T1", {**SE, **times(1200, 35)}),
+    (None, {**SE, **times(1201, 35)}),
+    (None, {**SE, **times(1200, 36)}),
+    (None, {**SE, **times(None, 12)}),
+    (None, {**SE, **times(500, None)}),
+    # fat suppression
+    ("T2-FS", {**T2, "ScanOptions": ["PFP", "FS"]}),
+    ("PD-FS", {**PD, "ScanOptions": "FAT_SAT"}),
+    ("T1-FS", {**T1, "SpectrallySelectedSuppression": "FAT"}),
+    ("T2-FLAIR", {**FLAIR, "ScanOptions": "FS"}),
+    ("T2", {**T2, "ScanOptions": ["FSA_GEMS", "SAT1"]}),
+    ("T2", {**T2, "SpectrallySelectedSuppression": "WATER"}),
+    # the description never decides
+    ("T2", {**T2, "SeriesDescription": "t1 mprage fs"}),
+]
+
+
+@pytest.mark.parametrize(("label", "header"), TABLE)
+def test_contrast(label: str | None, header: dict[str, Any]) -> None:
+    (stack,) = stacks_of(series(1, header))
+    contrast = classify(stack.physics, ContrastRules())
+    assert contrast.label == label
+    predicate = contrast.predicate
+    assert predicate.sentence and predicate.value
+    assert (predicate.code is None) == (label is not None)
+
+
+def test_enhanced_attributes_decide_too() -> None:
+    (stack,) = stacks_of([enhanced(1, {"RepetitionTime": 3000, "EchoTime": 20})])
+    assert classify(stack.physics, ContrastRules()).label == "PD"
+
+
+def test_the_edges_are_settings() -> None:
+    (stack,) = stacks_of(series(1, {**SE, **times(1500, 60)}))
+    assert classify(stack.physics, ContrastRules()).label is None
+    assert classify(stack.physics, ContrastRules(long_min_tr_ms=1500, t2_min_te_ms=60)).label == "T2"
