@@ -138,7 +138,7 @@ class TargetLimits(Section):
 
     interpolated: Literal["crop", "refuse"] = "crop"
     max_interpolation: Annotated[float, Field(ge=1)] = 1.2
-    min_matrix: Annotated[int, Field(ge=1)] = 32
+    min_matrix: Annotated[int, Field(ge=1)] = 16
     min_output_spacing_mm: Positive = 0.1
 
 

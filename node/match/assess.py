@@ -318,21 +318,27 @@ _Conclusion = tuple[
 
 
 def _conclude(stacks: Sequence[StackVerdict], targets: Sequence[TargetVerdict], settings: MatchSettings) -> _Conclusion:
-    paired = [t for t in targets if t.chosen is not None]
+    paired = [t.chosen for t in targets if t.chosen is not None]
     if paired:
-        named = [f"{t.target.stack.label} ({t.target.contrast}) guided by {t.to_json()['reference']}" for t in paired]
-        return "paired", None, None, f"To be super-resolved: {'; '.join(named)}."
+        named = [f"{_named(pair.target)} guided by {_named(pair.reference)}" for pair in paired]
+        alone = [_named(t.target) for t in targets if t.chosen is None]
+        without = f" Without a reference that fits: {', '.join(alone)}." if alone else ""
+        return "paired", None, None, f"To be super-resolved: {'; '.join(named)}.{without}"
     if targets:
-        waiting = ", ".join(f"{t.target.stack.label} ({t.target.contrast})" for t in targets)
+        waiting = ", ".join(_named(t.target) for t in targets)
         why = " ".join(
             dict.fromkeys([r for t in targets for r in t.reasons] + _near_misses(stacks, settings.references))
         )
         return "waiting", "reference", "E_NO_REFERENCE", f"No reference fits {waiting}. {why}"
-    references = [f"{s.stack.label} ({s.contrast})" for s in stacks if s.role == "reference"]
+    references = [_named(s) for s in stacks if s.role == "reference"]
     if references:
         lacking = f"No usable target ({' or '.join(settings.targets)}) beside the reference {', '.join(references)}."
         return "waiting", "target", "E_NO_TARGET", " ".join([lacking, *_near_misses(stacks, settings.targets)])
     return "refused", None, *_refusal(stacks)
+
+
+def _named(verdict: StackVerdict) -> str:
+    return f"{verdict.stack.label} ({verdict.contrast})"
 
 
 def _near_misses(stacks: Sequence[StackVerdict], wanted: Sequence[str]) -> list[str]:

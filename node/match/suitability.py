@@ -455,8 +455,8 @@ def _provenance(stack: Stack, series: Sequence[Stack]) -> list[Predicate]:
 
 
 def _interpolation(stack: Stack, limits: TargetLimits) -> Predicate:
-    ratio, measured = stack.interpolation(), stack.measured_matrix(limits.max_interpolation)
-    if ratio is None:
+    ratio, acquired = stack.interpolation(), stack.acquired_matrix
+    if ratio is None or acquired is None:
         return expect(
             "interpolation",
             False,
@@ -466,15 +466,14 @@ def _interpolation(stack: Stack, limits: TargetLimits) -> Predicate:
             threshold=limits.max_interpolation,
         )
     crop = limits.interpolated == "crop"
-    acquired = f"The scanner interpolated {measured} to ({stack.rows}, {stack.columns}) pixels (rows, columns)"
+    remedy = "the node goes back to what was acquired" if crop else "switch interpolation off in the protocol"
     return expect(
         "interpolation",
-        measured is None,
+        ratio <= limits.max_interpolation,
         "The images have the resolution that was acquired.",
         "W_INTERPOLATED" if crop else "E_INTERPOLATED",
-        f"{acquired}; the node goes back to what was acquired."
-        if crop
-        else f"{acquired}. Switch interpolation off in the protocol.",
+        f"The scanner interpolated {acquired[0]} x {acquired[1]} acquired pixels to {stack.rows} x {stack.columns}; "
+        f"{remedy}.",
         value=ratio,
         threshold=limits.max_interpolation,
     )

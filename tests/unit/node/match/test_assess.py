@@ -39,6 +39,13 @@ def test_every_target_gets_an_order() -> None:
     ]
 
 
+def test_a_target_left_without_reference_is_named_beside_the_pair() -> None:
+    verdict = assess(t2(3), t2(4, FrameOfReferenceUID="1.2.3"), t1())
+    assert verdict.sentence == (
+        "To be super-resolved: series 3 (T2) guided by series 5 (T1). Without a reference that fits: series 4 (T2)."
+    )
+
+
 def test_an_interpolated_target_says_what_to_crop_and_warns() -> None:
     target = t2(matrix=(256, 256), spacing=(0.9, 0.9), AcquisitionMatrix=[0, 64, 48, 0])
     (order,) = assess(target, t1(spacing=(0.6, 0.6), matrix=(384, 384))).orders

@@ -79,7 +79,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("E_TOO_FEW_SLICES", {"slices": 1}),
     ("E_DUPLICATE_SLICES", {"step": 0.0, "ImagePositionPatient": [0, 0, 0]}),
     ("E_MISSING_SLICES", {"SpacingBetweenSlices": 2.5, "thickness": 2.5}),
-    ("E_MATRIX_TOO_SMALL", {"matrix": (24, 24)}),
+    ("E_MATRIX_TOO_SMALL", {"matrix": (12, 12)}),
     ("E_MATRIX_TOO_LARGE", {"matrix": (1200, 1200)}),
     ("E_TARGET_ALREADY_FINE", {"spacing": (0.35, 0.35)}),
     ("E_CONTRAST_UNSUPPORTED", {"AcquisitionContrast": "T2_STAR"}),
