@@ -167,7 +167,7 @@ class _association:  # noqa: N801  # used as a function: with _association(…) 
         tls = (_client_context(destination.tls), destination.host) if destination.tls else None
         self.association = self._ae.associate(
             destination.host, destination.port, ae_title=destination.ae_title, tls_args=tls,
-            evt_handlers=[(evt.EVT_CONN_OPEN, self._on_connection)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, self._on_connection), (evt.EVT_DATA_SENT, _acknowledge_at_once)],
         )  # fmt: skip
         if not self.association.is_established:
             raise PeerError(_line(destination, self._ae_title, *self._why_not()))
@@ -206,6 +206,13 @@ class _association:  # noqa: N801  # used as a function: with _association(…) 
         if destination.tls:
             return "the TLS handshake failed", "check both sides' certificates, and that the peer expects TLS on this port"
         return "the connection was closed at once", "check that it is a DICOM port, and does not expect TLS"
+
+
+def _acknowledge_at_once(event: evt.Event) -> None:
+    """Many peers send an answer in two small writes and hold the second back until the first is acknowledged, which
+    Linux delays by 40 ms unless told otherwise, and it has to be told again after each exchange."""
+    connection: Any = event.assoc.dul.socket
+    connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 def _hand_back_stolen_answers(association: Association) -> None:
