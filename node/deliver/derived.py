@@ -11,7 +11,7 @@ time of encoding, and identifiers are derived from everything that determines th
 import copy
 import math
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -38,6 +38,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import format_number_as_ds, validate_value
 
+from node import __version__
 from node.archive import Result
 from node.config import OutputSettings
 from node.errors import NotFoundError
@@ -127,15 +128,6 @@ _FAINTEST_PEAK = 1024
 """A series whose brightest pixel is below this would lose visible detail to rounding, so it is scaled up."""
 
 
-@dataclass(frozen=True)
-class DerivedSeries:
-    """The instances of one derived series, in slice order, and what had to be mended in the sources' attributes."""
-
-    series_uid: str
-    instances: list["DerivedMRImage"]
-    mends: list[str]
-
-
 def derived_uid(*parts: str) -> str:
     """A UID (2.25, PS3.5 B.2) that depends on `parts` and on nothing else."""
     return f"2.25.{uuid.uuid5(_UID_NAMESPACE, chr(31).join(parts)).int}"
@@ -166,15 +158,17 @@ def encode_series(
     reference_headers: Iterable[Dataset],
     settings: OutputSettings,
     *,
-    software_version: str,
     taken_series_numbers: Collection[int] = (),
     salt: str = "",
-) -> DerivedSeries:
-    """Encode `result` as a derived series of its target's study.
+    software_version: str = __version__,
+    on_mend: Callable[[str], None] = lambda _: None,
+) -> list["DerivedMRImage"]:
+    """Encode `result` as one derived series of its target's study, an instance a slice, in the result's order.
 
     The headers are those of the source instances, in any order, with file meta information where there is some; pixel
     data is not looked at. `taken_series_numbers` are those already used in the study; `salt` makes other UIDs, for a
-    rerun that is forced although nothing changed. Raises NotFoundError when the header of a source is missing.
+    rerun that is forced although nothing changed. `on_mend` is told once of each attribute that had to be mended or
+    left out. Raises NotFoundError when the header of a source is missing.
     """
     headers = {str(header.SOPInstanceUID): header for header in (*target_headers, *reference_headers)}
     missing = {uid for uids in (result.source_uids, *result.reference_uids) for uid in uids} - headers.keys()
@@ -206,7 +200,9 @@ def encode_series(
             DerivedMRImage(series, i, sources[i], [headers[uid] for uid in result.reference_uids[i]], instance_number)
             for i, instance_number in enumerate(_instance_numbers(sources))
         ]
-    return DerivedSeries(series_uid, instances, list(dict.fromkeys(series.mends)))
+    for mend in dict.fromkeys(series.mends):
+        on_mend(mend)
+    return instances
 
 
 @dataclass(frozen=True)

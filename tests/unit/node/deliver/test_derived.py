@@ -14,24 +14,23 @@ import pytest
 from pydicom.dataset import Dataset
 
 from node.config import OutputSettings
-from node.deliver.derived import DerivedSeries, derived_uid, encode_series, intensity_factor, to_bytes
+from node.deliver.derived import DerivedMRImage, derived_uid, encode_series, intensity_factor, to_bytes
 from node.errors import NotFoundError
 
 VENDORS = Path("/work/shared/data/vendor_dicom")
 
 
-def encode(study: Any, settings: OutputSettings | None = None, **options: Any) -> DerivedSeries:
-    options = {"software_version": "0.1.0", **options}
+def encode(study: Any, settings: OutputSettings | None = None, **options: Any) -> list[DerivedMRImage]:
     return encode_series(study.result, study.target, study.reference, settings or OutputSettings(), **options)
 
 
-def read_back(series: DerivedSeries) -> list[Dataset]:
-    return [pydicom.dcmread(BytesIO(to_bytes(instance))) for instance in series.instances]
+def read_back(instances: list[DerivedMRImage]) -> list[Dataset]:
+    return [pydicom.dcmread(BytesIO(to_bytes(instance))) for instance in instances]
 
 
-def write(series: DerivedSeries, folder: Path) -> list[Path]:
-    paths = [folder / f"{i}.dcm" for i in range(len(series.instances))]
-    for path, instance in zip(paths, series.instances, strict=True):
+def write(instances: list[DerivedMRImage], folder: Path) -> list[Path]:
+    paths = [folder / f"{i}.dcm" for i in range(len(instances))]
+    for path, instance in zip(paths, instances, strict=True):
         path.write_bytes(to_bytes(instance))
     return paths
 
@@ -134,16 +133,16 @@ def test_real_sources_give_conformant_instances(
     derived = encode(study)
     for path in write(derived, tmp_path):
         assert conformance_errors(path) == []
-    assert derived.instances[0].PatientID == headers[0].PatientID
+    assert derived[0].PatientID == headers[0].PatientID
 
 
 def test_inversion_time_is_passed_on_for_inversion_recovery_only(study: Any) -> None:
     for header in study.target:
         header.InversionTime = "900"
-    assert "InversionTime" not in encode(study).instances[0]
+    assert "InversionTime" not in encode(study)[0]
     for header in study.target:
         header.ScanningSequence = ["SE", "IR"]
-    assert encode(study).instances[0].InversionTime == 900
+    assert encode(study)[0].InversionTime == 900
 
 
 def _spoil(header: Dataset) -> None:
@@ -176,7 +175,8 @@ def test_defective_sources_are_mended_except_identification(
     with pydicom.config.disable_value_validation():
         for header in study.target:
             _spoil(header)
-    derived = encode(study)
+    mends: list[str] = []
+    derived = encode(study, on_mend=mends.append)
     for path, ds in zip(write(derived, tmp_path), read_back(derived), strict=True):
         assert ds.PatientSex == "0000"
         assert ds.StudyDescription == "S" * 65
@@ -206,7 +206,7 @@ def test_defective_sources_are_mended_except_identification(
         "SequenceVariant",
         "SliceLocation",
     ):
-        assert [mend for mend in derived.mends if mend.startswith(keyword)], keyword
+        assert [mend for mend in mends if mend.startswith(keyword)], keyword
 
 
 def test_unparsable_attributes_never_stop_a_delivery(study: Any) -> None:
@@ -216,27 +216,28 @@ def test_unparsable_attributes_never_stop_a_delivery(study: Any) -> None:
         raw = to_bytes(header).replace(b"4000", b"4,00")
         damaged.append(pydicom.dcmread(BytesIO(raw)))
     study = replace(study, target=damaged)
-    derived = encode(study)
-    assert derived.instances[0]["RepetitionTime"].is_empty
-    assert any(mend.startswith("RepetitionTime") for mend in derived.mends)
-    assert not any("4,00" in mend for mend in derived.mends)
+    mends: list[str] = []
+    derived = encode(study, on_mend=mends.append)
+    assert derived[0]["RepetitionTime"].is_empty
+    assert any(mend.startswith("RepetitionTime") for mend in mends)
+    assert not any("4,00" in mend for mend in mends)
 
 
 def test_same_inputs_give_the_same_bytes_on_another_day(study: Any) -> None:
-    first = [to_bytes(i) for i in encode(study).instances]
+    first = [to_bytes(i) for i in encode(study)]
     with mock.patch("highdicom.base.datetime") as base, mock.patch("highdicom.base_content.datetime") as content:
         import datetime
 
         for clock in (base, content):
             clock.datetime.now.return_value = datetime.datetime(2031, 5, 6, 7, 8, 9)
             clock.date, clock.time = datetime.date, datetime.time
-        second = [to_bytes(i) for i in encode(study).instances]
+        second = [to_bytes(i) for i in encode(study)]
     assert first == second
 
 
 def test_headers_may_come_in_any_order(study: Any) -> None:
     shuffled = replace(study, target=study.target[::-1], reference=study.reference[::-1])
-    assert [to_bytes(i) for i in encode(study).instances] == [to_bytes(i) for i in encode(shuffled).instances]
+    assert [to_bytes(i) for i in encode(study)] == [to_bytes(i) for i in encode(shuffled)]
 
 
 @pytest.mark.parametrize(
@@ -256,26 +257,26 @@ def test_what_changes_the_content_changes_every_uid(
 ) -> None:
     changed, options = other(study)
     one, two = encode(study), encode(changed, **options)
-    assert one.series_uid != two.series_uid
-    assert not {i.SOPInstanceUID for i in one.instances} & {i.SOPInstanceUID for i in two.instances}
+    assert one[0].SeriesInstanceUID != two[0].SeriesInstanceUID
+    assert not {i.SOPInstanceUID for i in one} & {i.SOPInstanceUID for i in two}
 
 
 def test_uids_are_valid_and_distinct(study: Any) -> None:
     series = encode(study)
-    uids = [series.series_uid, *(i.SOPInstanceUID for i in series.instances)]
+    uids = [series[0].SeriesInstanceUID, *(i.SOPInstanceUID for i in series)]
     assert len(set(uids)) == 4
     assert all(pydicom.uid.UID(uid).is_valid for uid in uids)
     assert derived_uid("a", "bc") != derived_uid("ab", "c")
 
 
 def test_a_taken_series_number_is_stepped_over(study: Any) -> None:
-    assert encode(study, taken_series_numbers={9005, 10005}).instances[0].SeriesNumber == 11005
+    assert encode(study, taken_series_numbers={9005, 10005})[0].SeriesNumber == 11005
 
 
 def test_instance_numbers_are_counted_where_the_sources_repeat_them(study: Any) -> None:
     for header in study.target:
         header.InstanceNumber = 1
-    assert [i.InstanceNumber for i in encode(study).instances] == [1, 2, 3]
+    assert [i.InstanceNumber for i in encode(study)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -316,7 +317,7 @@ def test_burned_in_annotation_is_said_only_as_far_as_the_sources_say_it(
         for header in headers:
             if value:
                 header.BurnedInAnnotation = value
-    assert encode(study).instances[0].get("BurnedInAnnotation") == expected
+    assert encode(study)[0].get("BurnedInAnnotation") == expected
 
 
 def test_a_missing_header_is_named(study: Any) -> None:
@@ -327,4 +328,6 @@ def test_a_missing_header_is_named(study: Any) -> None:
 def test_nothing_of_the_patient_is_in_the_mends(study: Any) -> None:
     for header in study.target:
         header.ProtocolName = "Müller " * 20
-    assert encode(study).mends == ["ProtocolName shortened to what the standard allows"]
+    mends: list[str] = []
+    encode(study, on_mend=mends.append)
+    assert mends == ["ProtocolName shortened to what the standard allows"]

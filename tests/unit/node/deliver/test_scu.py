@@ -26,9 +26,9 @@ Serve = Callable[..., DestinationSettings]
 
 @pytest.fixture
 def files(study: Any, tmp_path: Path) -> list[Path]:
-    series = encode_series(study.result, study.target, study.reference, OutputSettings(), software_version="0.1.0")
-    paths = [tmp_path / f"{instance.SOPInstanceUID}.dcm" for instance in series.instances]
-    for path, instance in zip(paths, series.instances, strict=True):
+    instances = encode_series(study.result, study.target, study.reference, OutputSettings())
+    paths = [tmp_path / f"{instance.SOPInstanceUID}.dcm" for instance in instances]
+    for path, instance in zip(paths, instances, strict=True):
         path.write_bytes(to_bytes(instance))
     return paths
 
