@@ -1,0 +1,169 @@
+"""The blocks of DiffMSR. Feature maps are (b, h, w, c) in the transformer, (b, c, h, w) in convolutions."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+LEAK = 0.1
+"""Negative slope of every leaky ReLU."""
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over channels, without bias: (b, h, w, c)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], self.weight)
+
+
+class Modulation(nn.Module):
+    """L(Z) * N(F) + L(Z), equation 2: the prior scales and shifts every channel of a normalised feature map.
+
+    The gain is counted from 1, which the linear layer's bias could express too; so the prior starts as a perturbation.
+    """
+
+    def __init__(self, latent: int, channels: int) -> None:
+        super().__init__()
+        self.norm = LayerNorm(channels)
+        self.linear = nn.Linear(latent, 2 * channels)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        gain, shift = rearrange(self.linear(z), "b (two c) -> two b 1 1 c", two=2)
+        modulated: Tensor = self.norm(x) * (1 + gain) + shift
+        return modulated
+
+
+class WindowAttention(nn.Module):
+    """Attention of each query with the keys and values of its own spatial window, equation 3.
+
+    Keys and values are projected to c / k^2 channels, then k x k neighbours are stacked back into channels: windows
+    are k times smaller to a side at full channel width. With `source` the query's own map it is PL-MSA; with k = 1 and
+    the reference as `source` it is the cross-attention of CATL.
+    """
+
+    def __init__(self, channels: int, heads: int, window: int, k: int) -> None:
+        super().__init__()
+        self.heads, self.window, self.k = heads, window, k
+        self.query = nn.Linear(channels, channels)
+        self.key_value = nn.Linear(channels, 2 * (channels // k**2))
+        self.out = nn.Linear(channels, channels)
+        self.bias = RelativePositionBias(window, k, heads)
+
+    def forward(self, x: Tensor, source: Tensor) -> Tensor:
+        L, k, n = self.window, self.k, self.heads
+        q = rearrange(self.query(x), "b (y i) (x j) (n d) -> (b y x) n (i j) d", i=L, j=L, n=n)
+        key, value = rearrange(
+            self.key_value(source), "b (y i p) (x j q) (two c) -> two (b y x) (i j) (p q c)", i=L // k, j=L // k, p=k, q=k, two=2
+        )  # fmt: skip
+        key = rearrange(key, "w t (n d) -> w n d t", n=n)
+        value = rearrange(value, "w t (n d) -> w n t d", n=n)
+        attention = (q * q.shape[-1] ** -0.5) @ key + self.bias()
+        mixed = attention.softmax(dim=-1) @ value
+        height, width = x.shape[1] // L, x.shape[2] // L
+        out: Tensor = self.out(
+            rearrange(mixed, "(b y x) n (i j) d -> b (y i) (x j) (n d)", y=height, x=width, i=L, j=L)
+        )
+        return out
+
+
+class RelativePositionBias(nn.Module):
+    """B of equation 3, aligned: a query shares the offset of the k x k cell it lies in. (heads, L^2, (L/k)^2)."""
+
+    index: Tensor
+
+    def __init__(self, window: int, k: int, heads: int) -> None:
+        super().__init__()
+        cells = window // k
+        side = 2 * cells - 1
+        self.table = nn.Parameter(torch.zeros(side**2, heads))
+        nn.init.trunc_normal_(self.table, std=0.02)
+        offset = (torch.arange(window) // k)[:, None] - torch.arange(cells)[None, :] + cells - 1
+        index = rearrange(offset, "i p -> i 1 p 1") * side + rearrange(offset, "j q -> 1 j 1 q")
+        self.register_buffer("index", rearrange(index, "i j p q -> (i j) (p q)"), persistent=False)
+
+    def forward(self) -> Tensor:
+        return rearrange(self.table[self.index], "query key heads -> heads query key")
+
+
+class FeedForward(nn.Module):
+    """Gated feed-forward network, equation 4: 1 x 1 and 3 x 3 depthwise convolution, one half gates the other."""
+
+    def __init__(self, channels: int, expansion: float) -> None:
+        super().__init__()
+        hidden = int(channels * expansion)
+        self.inward = nn.Linear(channels, 2 * hidden)
+        self.depthwise = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden)
+        self.outward = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.depthwise(rearrange(self.inward(x), "b h w c -> b c h w"))
+        gate, value = rearrange(mixed, "b (two c) h w -> two b h w c", two=2)
+        out: Tensor = self.outward(F.gelu(gate) * value)
+        return out
+
+
+class PriorBlock(nn.Module):
+    """A PLWformer block: PL-MSA, then PG-FFN, each on a map modulated by the prior z (b, latent)."""
+
+    def __init__(self, channels: int, heads: int, window: int, k: int, latent: int, expansion: float) -> None:
+        super().__init__()
+        self.modulation_1 = Modulation(latent, channels)
+        self.attention = WindowAttention(channels, heads, window, k)
+        self.modulation_2 = Modulation(latent, channels)
+        self.feed_forward = FeedForward(channels, expansion)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        modulated = self.modulation_1(x, z)
+        x = x + self.attention(modulated, modulated)
+        out: Tensor = x + self.feed_forward(self.modulation_2(x, z))
+        return out
+
+
+class CrossBlock(nn.Module):
+    """A CATL block: queries from the target, keys and values from the reference; feed-forward without prior."""
+
+    def __init__(self, channels: int, heads: int, window: int, expansion: float) -> None:
+        super().__init__()
+        self.norm_target, self.norm_reference = LayerNorm(channels), LayerNorm(channels)
+        self.attention = WindowAttention(channels, heads, window, k=1)
+        self.norm_2 = LayerNorm(channels)
+        self.feed_forward = FeedForward(channels, expansion)
+
+    def forward(self, x: Tensor, reference: Tensor) -> Tensor:
+        x = x + self.attention(self.norm_target(x), self.norm_reference(reference))
+        out: Tensor = x + self.feed_forward(self.norm_2(x))
+        return out
+
+
+class Extractor(nn.Module):
+    """Compress an image (b, inputs, h, w) to a latent (b, latent): the prior extraction PE, the condition extraction CE."""
+
+    def __init__(self, inputs: int, width: int, blocks: int, latent: int) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(inputs, width, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(LEAK), nn.Conv2d(width, width, 3, padding=1))
+            for _ in range(blocks)
+        )  # fmt: skip
+        self.widen = nn.Sequential(
+            nn.Conv2d(width, 2 * width, 3, padding=1),
+            nn.LeakyReLU(LEAK),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+            nn.LeakyReLU(LEAK),
+            nn.Conv2d(2 * width, latent, 3, padding=1),
+            nn.LeakyReLU(LEAK),
+        )
+        self.linears = nn.Sequential(
+            nn.Linear(latent, latent), nn.LeakyReLU(LEAK), nn.Linear(latent, latent), nn.LeakyReLU(LEAK)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.leaky_relu(self.head(x), LEAK)
+        for block in self.blocks:
+            x = x + block(x)
+        latent: Tensor = self.linears(self.widen(x).mean(dim=(-2, -1)))
+        return latent

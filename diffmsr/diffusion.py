@@ -1,0 +1,62 @@
+"""The latent diffusion that stands in for the prior when there is no high-resolution image to extract it from."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffmsr.blocks import LEAK, Extractor
+from diffmsr.presets import Preset
+
+
+class Denoiser(nn.Module):
+    """(Z_t, condition, t) to an estimate of Z_0: linear layers on their concatenation."""
+
+    def __init__(self, latent: int, layers: int, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        widths = [2 * latent + 1] + [latent] * layers
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+
+    def forward(self, z: Tensor, condition: Tensor, t: int) -> Tensor:
+        time = torch.full_like(z[:, :1], t / self.steps)
+        x = torch.cat([condition, time, z], dim=-1)
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), LEAK)
+        return x
+
+
+class LatentDiffusion(nn.Module):
+    """T steps from noise to the prior, conditioned on the low-resolution target by CE.
+
+    The network predicts Z_0 rather than the noise, and no noise is added on the way back: with T = 4 the chain is
+    trained end to end, through all its steps.
+    """
+
+    alpha: Tensor
+    alpha_bar: Tensor
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        self.steps = preset.steps
+        self.condition = Extractor(2, preset.extractor_width, preset.extractor_blocks, preset.latent)
+        self.denoiser = Denoiser(preset.latent, preset.denoiser_layers, preset.steps)
+        beta = torch.linspace(0.1**0.5, 0.99**0.5, preset.steps) ** 2
+        self.register_buffer("alpha", 1 - beta, persistent=False)
+        self.register_buffer("alpha_bar", torch.cumprod(1 - beta, dim=0), persistent=False)
+
+    def diffuse(self, z: Tensor, noise: Tensor) -> Tensor:
+        """Z to Z_T, equation 6."""
+        return self.alpha_bar[-1].sqrt() * z + (1 - self.alpha_bar[-1]).sqrt() * noise
+
+    def forward(self, low: Tensor, z: Tensor) -> Tensor:
+        """The prior (b, latent), from the low-resolution target (b, 2, h, w) and Z_T (b, latent)."""
+        condition = self.condition(low)
+        for t in range(self.steps, 1, -1):
+            z = self._mean(z, self.denoiser(z, condition, t), t)
+        prior: Tensor = self.denoiser(z, condition, 1)
+        return prior
+
+    def _mean(self, z_t: Tensor, z_0: Tensor, t: int) -> Tensor:
+        """Mean of q(Z_{t-1} | Z_t, Z_0), equations 7 and 8 with the noise expressed by Z_0."""
+        alpha, bar, bar_before = self.alpha[t - 1], self.alpha_bar[t - 1], self.alpha_bar[t - 2]
+        return (bar_before.sqrt() * (1 - alpha) * z_0 + alpha.sqrt() * (1 - bar_before) * z_t) / (1 - bar)

@@ -1,0 +1,114 @@
+"""Trained weights as a function on arrays: what the node runs."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from diffmsr.manifest import WEIGHTS_FILE, Manifest, default_weights_folder, read_manifest
+from diffmsr.model import DiffMSR, as_two_channels
+from diffmsr.presets import PRESETS, Preset
+
+Images = NDArray[np.float32]
+
+
+class WeightsError(ValueError):
+    """A weights file is missing, damaged, or not what its manifest says."""
+
+
+class SuperResolver:
+    """DiffMSR with its weights, on a device, ready to use."""
+
+    def __init__(self, model: DiffMSR, manifest: Manifest, device: torch.device, dtype: torch.dtype) -> None:
+        self.manifest = manifest
+        self._model = model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self._device = device
+        self._dtype = dtype
+
+    @classmethod
+    def load(cls, folder: Path | None = None, device: str = "cpu", precision: str = "float32") -> "SuperResolver":
+        """Read a weights folder (the shipped one when None). Raises ManifestError or WeightsError, in one line."""
+        folder = folder or default_weights_folder()
+        manifest = read_manifest(folder)
+        model = DiffMSR(_preset(manifest.preset, folder))
+        load_weights(model, folder / WEIGHTS_FILE, manifest.sha256)
+        return cls(
+            model, manifest, torch.device(device), {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+        )
+
+    @torch.inference_mode()
+    def __call__(self, target: Images, reference: Images, seeds: Sequence[int]) -> Images:
+        """Super-resolve slices: target (n, h, w) and reference (n, s h, s w), magnitudes in any unit, one seed a slice
+        for the noise Z_T, to (n, s h, s w) in the target's unit, finite and not negative.
+
+        A slice's result does not depend on the others of its batch. Raises ValueError for shapes that do not fit and
+        for values that are not finite.
+        """
+        self._check(target, reference, seeds)
+        low, unit = _normalised(torch.from_numpy(np.ascontiguousarray(target, dtype=np.float32)).to(self._device))
+        guide, _ = _normalised(torch.from_numpy(np.ascontiguousarray(reference, dtype=np.float32)).to(self._device))
+        noise = torch.stack([self._noise(seed) for seed in seeds]).to(self._device)
+        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not torch.float32):
+            high = self._model(_channels_last(low), _channels_last(guide), noise)[:, 0].float()
+        images: Images = (high.clamp_min(0) * unit).cpu().numpy()
+        return images
+
+    def _noise(self, seed: int) -> Tensor:
+        """Z_T of one slice. Drawn on the CPU, so that every device gets the same."""
+        return torch.randn(self._model.preset.latent, generator=torch.Generator().manual_seed(seed % 2**63))
+
+    def _check(self, target: Images, reference: Images, seeds: Sequence[int]) -> None:
+        scale = self.manifest.scale
+        if target.ndim != 3 or reference.ndim != 3:
+            raise ValueError(
+                f"target and reference must be (n, rows, columns), not {target.shape} and {reference.shape}"
+            )
+        n, h, w = target.shape
+        if reference.shape != (n, scale * h, scale * w):
+            raise ValueError(
+                f"the reference of a target {target.shape} must be {(n, scale * h, scale * w)}, not {reference.shape}"
+            )
+        if len(seeds) != n:
+            raise ValueError(f"{n} slices need {n} seeds, not {len(seeds)}")
+        if not (np.isfinite(target).all() and np.isfinite(reference).all()):
+            raise ValueError("target and reference must be finite")
+
+
+def load_weights(model: DiffMSR, path: Path, sha256: str | None = None) -> None:
+    """Put the weights of a safetensors file into a model of the same preset; WeightsError, in one line, otherwise."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror}") from None
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise WeightsError(f"{path} is not the file its manifest names (SHA-256 differs); fetch the weights again")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError):
+        raise WeightsError(f"{path} is not a safetensors file (pickled checkpoints are never loaded)") from None
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError:
+        raise WeightsError(f"{path} does not hold the weights of preset {model.preset.name}") from None
+
+
+def _preset(name: str, folder: Path) -> Preset:
+    if name not in PRESETS:
+        raise WeightsError(f"{folder}: unknown preset {name!r}; this version knows {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def _normalised(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Each slice over its own maximum, and those maxima (n, 1, 1); an empty slice stays zero."""
+    unit = images.amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    return images / unit, unit
+
+
+def _channels_last(magnitude: Tensor) -> Tensor:
+    return as_two_channels(magnitude).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,61 @@
+"""Centred k-space of images whose last two axes are rows and columns: crop it, fill it with zeros.
+
+Intensities keep their unit: a constant image stays that constant. Pixel i of the coarse grid lies on pixel s * i of
+the fine one (grid offset 0), which is how a scanner that acquires less of k-space samples the same object.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+ROWS_AND_COLUMNS = (-2, -1)
+
+
+def fft2c(image: Tensor) -> Tensor:
+    """Image (..., H, W) to its centred k-space: unnormalised transform over rows and columns, never over the batch."""
+    return torch.fft.fftshift(torch.fft.fft2(image, dim=ROWS_AND_COLUMNS), dim=ROWS_AND_COLUMNS)
+
+
+def ifft2c(k: Tensor) -> Tensor:
+    """The inverse of `fft2c`."""
+    return torch.fft.ifft2(torch.fft.ifftshift(k, dim=ROWS_AND_COLUMNS), dim=ROWS_AND_COLUMNS)
+
+
+def crop(image: Tensor, rows: int, columns: int) -> Tensor:
+    """The image (..., H, W) seen through the central (rows, columns) of its k-space: (..., rows, columns), complex.
+
+    Raises ValueError when that is more than there is.
+    """
+    h, w = image.shape[-2:]
+    if not (0 < rows <= h and 0 < columns <= w):
+        raise ValueError(f"cannot crop the k-space of {h} x {w} pixels to {rows} x {columns}")
+    centre = fft2c(image)[..., _centre(h, rows), _centre(w, columns)]
+    return ifft2c(centre) * (rows * columns / (h * w))
+
+
+def zero_fill(image: Tensor, rows: int, columns: int) -> Tensor:
+    """The image (..., h, w) with zeros around its k-space: (..., rows, columns), complex. `crop` undoes it exactly.
+
+    Raises ValueError when that is less than there is.
+    """
+    h, w = image.shape[-2:]
+    if rows < h or columns < w:
+        raise ValueError(f"cannot zero-fill the k-space of {h} x {w} pixels to {rows} x {columns}")
+    k = fft2c(image)
+    filled = k.new_zeros((*image.shape[:-2], rows, columns))
+    filled[..., _centre(rows, h), _centre(columns, w)] = k
+    return ifft2c(filled) * (rows * columns / (h * w))
+
+
+def crop_to(image: ArrayLike, rows: int, columns: int) -> NDArray[np.float32]:
+    """Magnitude of numpy images (..., H, W) with their k-space cropped, float32 (..., rows, columns)."""
+    cropped = crop(torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)), rows, columns)
+    magnitude: NDArray[np.float32] = cropped.abs().numpy()
+    return magnitude
+
+
+def _centre(large: int, small: int) -> slice:
+    """Where `small` samples lie in `large` ones when the zero frequency (index n // 2) of both falls together."""
+    start = large // 2 - small // 2
+    return slice(start, start + small)

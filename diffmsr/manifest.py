@@ -1,0 +1,93 @@
+"""What a set of weights is: the manifest beside `model.safetensors`. Reading it needs no torch."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+WEIGHTS_FILE = "model.safetensors"
+MANIFEST_FILE = "manifest.json"
+
+
+class ManifestError(ValueError):
+    """A manifest is missing, or says what it must not."""
+
+
+@dataclass(frozen=True)
+class TrainedPair:
+    """Contrasts the weights were trained on, in the node's labels: T1, T2, T2-FLAIR, PD ... with -FS when fat-saturated."""
+
+    target: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The manifest, field by field."""
+
+    name: str
+    version: str
+    preset: str
+    sha256: str
+    """Of the weights file."""
+    scale: int
+    input_kind: str
+    """`magnitude`: (magnitude, 0) goes in; `complex`: (real, imaginary)."""
+    grid_offset: float
+    """d: the centre of the first output pixel lies d input pixels from that of the first input pixel. 0 for weights
+    trained on truncated k-space."""
+    normalisation: str
+    """`slice-max`: each slice, target and reference, is divided by its own maximum."""
+    trained_pairs: tuple[TrainedPair, ...]
+    training_data: str
+    licence: str
+    training: dict[str, Any]
+    """Slices seen and minutes taken, a stage."""
+    metrics: dict[str, Any]
+    """Measured on patients never seen; the model card says how."""
+
+    def write(self, folder: Path) -> None:
+        (folder / MANIFEST_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def default_weights_folder() -> Path:
+    """The weights shipped with the package."""
+    return Path(__file__).parent / "weights" / "tiny"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a weights folder. ManifestError, in one line, when it is missing, damaged or not for this version."""
+    path = folder / MANIFEST_FILE
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise ManifestError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ManifestError(f"{path} is not JSON: {error}") from None
+    names = {field.name for field in fields(Manifest)}
+    if not isinstance(values, dict) or set(values) != names:
+        given = set(values) if isinstance(values, dict) else set()
+        missing, unknown = ", ".join(sorted(names - given)), ", ".join(sorted(given - names))
+        raise ManifestError(f"{path}: missing keys: {missing or 'none'}; unknown keys: {unknown or 'none'}")
+    try:
+        pairs = tuple(TrainedPair(**pair) for pair in values.pop("trained_pairs"))
+        manifest = Manifest(trained_pairs=pairs, **values)
+    except TypeError as error:
+        raise ManifestError(f"{path}: trained_pairs: {error}") from None
+    _check(path, manifest)
+    return manifest
+
+
+def _check(path: Path, manifest: Manifest) -> None:
+    allowed: dict[str, tuple[object, ...]] = {
+        "scale": (4,), "input_kind": ("magnitude",), "normalisation": ("slice-max",),
+    }  # fmt: skip
+    for name, values in allowed.items():
+        if getattr(manifest, name) not in values:
+            raise ManifestError(
+                f"{path}: {name} = {getattr(manifest, name)!r}; this version knows {', '.join(map(repr, values))}"
+            )
+    if not isinstance(manifest.grid_offset, int | float) or abs(manifest.grid_offset) > 1:
+        raise ManifestError(f"{path}: grid_offset must be a number of input pixels between -1 and 1")
+    if not manifest.trained_pairs:
+        raise ManifestError(f"{path}: trained_pairs is empty; say what the weights were trained for")

@@ -1,0 +1,101 @@
+"""DiffMSR: one network, whose prior comes from the encoder (stage one) or the diffusion (stage two and inference).
+
+Images are (b, 2, h, w), real and imaginary part; a magnitude image is (magnitude, 0).
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from diffmsr import kspace
+from diffmsr.blocks import CrossBlock, Extractor, PriorBlock
+from diffmsr.diffusion import LatentDiffusion
+from diffmsr.presets import Preset
+
+
+class DiffMSR(nn.Module):
+    """Figure 2 of the paper, at any image size: padded to whole attention windows by reflection, and cropped back."""
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        self.preset = p = preset
+        c, r, w = p.channels, p.reference_width, p.tail_width
+        self.encoder = Extractor(2 * p.scale**2 + 2, p.extractor_width, p.extractor_blocks, p.latent)
+        self.diffusion = LatentDiffusion(p)
+        self.embed = nn.Conv2d(2, c, 3, padding=1)
+        self.embed_reference = nn.Sequential(
+            nn.Conv2d(2, r, 3, padding=1, bias=False),
+            nn.Conv2d(r, r, 3, stride=2, padding=1, bias=False),
+            nn.Conv2d(r, c, 3, stride=2, padding=1, bias=False),
+        )
+        self.cross = nn.ModuleList(CrossBlock(c, p.heads, p.window, p.expansion) for _ in range(p.cross_blocks))
+        self.cross_out = nn.Conv2d(c, c, 3, padding=1)
+        self.layers = nn.ModuleList(
+            nn.ModuleList(PriorBlock(c, p.heads, p.window, p.k, p.latent, p.expansion) for _ in range(n)) for n in p.blocks
+        )  # fmt: skip
+        self.layers_out = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for _ in p.blocks)
+        self.tail = nn.Sequential(
+            nn.Conv2d(c, 4 * w, 3, padding=1),
+            nn.PixelShuffle(2),
+            nn.Conv2d(w, 4 * w, 3, padding=1),
+            nn.PixelShuffle(2),
+            nn.Conv2d(w, 2, 3, padding=1),
+        )
+        # A network that has learnt nothing then gives the zero-filled image, not noise.
+        for parameter in self.tail[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def prior_of(self, high: Tensor, low: Tensor) -> Tensor:
+        """Z, equation 1: from the high-resolution target itself. Training only."""
+        prior: Tensor = self.encoder(torch.cat([F.pixel_unshuffle(high, self.preset.scale), low], dim=1))
+        return prior
+
+    def predicted_prior(self, low: Tensor, z_T: Tensor) -> Tensor:
+        """Z-hat: from noise (b, latent) and the low-resolution target, equation 9."""
+        prior: Tensor = self.diffusion(low, z_T)
+        return prior
+
+    def reconstruct(self, low: Tensor, reference: Tensor, prior: Tensor, skip: Tensor | None = None) -> Tensor:
+        """The PLWformer: low (b, 2, h, w), reference (b, 2, s h, s w), prior (b, latent) to (b, 2, s h, s w).
+
+        `skip` is the zero-filled target; it is given when `low` is a patch, whose own k-space is not the image's.
+        """
+        h, w = low.shape[-2:]
+        s, padding = self.preset.scale, self._padding(h, w)
+        x = self.embed(F.pad(low, padding, mode="reflect"))
+        guide = self.embed_reference(F.pad(reference, [s * n for n in padding], mode="reflect"))
+        x = x + self.cross_out(self._transform(self.cross, x, rearrange(guide, "b c h w -> b h w c")))
+        for blocks, out in zip(self.layers, self.layers_out, strict=True):
+            x = x + out(self._transform(blocks, x, prior))
+        detail: Tensor = self.tail(x)[..., : s * h, : s * w]
+        return detail + (zero_filled(low, s) if skip is None else skip)
+
+    def forward(self, low: Tensor, reference: Tensor, z_T: Tensor) -> Tensor:
+        """Inference, section 3.4: the super-resolved target (b, 2, s h, s w)."""
+        return self.reconstruct(low, reference, self.predicted_prior(low, z_T))
+
+    def _padding(self, h: int, w: int) -> list[int]:
+        window = self.preset.window
+        if min(h, w) < window:
+            raise ValueError(f"an image of {h} x {w} pixels is smaller than an attention window of {window} x {window}")
+        return [0, -w % window, 0, -h % window]
+
+    @staticmethod
+    def _transform(blocks: nn.Module, x: Tensor, guide: Tensor) -> Tensor:
+        y = rearrange(x, "b c h w -> b h w c")
+        for block in blocks.children():
+            y = block(y, guide)
+        return rearrange(y, "b h w c -> b c h w")
+
+
+def zero_filled(low: Tensor, scale: int) -> Tensor:
+    """The target's k-space filled with zeros: (b, 2, h, w) to (b, 2, s h, s w), exactly aligned (i_HR = s i_LR)."""
+    h, w = low.shape[-2:]
+    image = kspace.zero_fill(torch.complex(low[:, 0], low[:, 1]), scale * h, scale * w)
+    return torch.stack([image.real, image.imag], dim=1)
+
+
+def as_two_channels(magnitude: Tensor) -> Tensor:
+    """A magnitude image (b, h, w) as the network takes it: (b, 2, h, w), imaginary part zero."""
+    return torch.stack([magnitude, torch.zeros_like(magnitude)], dim=1)

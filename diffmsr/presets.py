@@ -1,0 +1,53 @@
+"""The sizes DiffMSR comes in."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything that decides the shape of the network. The defaults are the paper's (section 4.2; the extractors from
+    its supplement)."""
+
+    name: str
+    channels: int = 64
+    """C: width of the body, which runs at low resolution."""
+    blocks: tuple[int, ...] = (6, 6, 6, 6)
+    """Prior-guided blocks in each PLWformer layer."""
+    heads: int = 4
+    window: int = 16
+    """L: side of an attention window, in low-resolution pixels."""
+    k: int = 2
+    """Token reduction: windows of keys and values are k times smaller to a side (equation 3)."""
+    expansion: float = 2.2
+    """Hidden over outer channels of the feed-forward networks."""
+    cross_blocks: int = 2
+    """Cross-attention blocks that fuse target and reference (CATL)."""
+    latent: int = 256
+    """Length of the prior Z, the paper's 4 * C-hat."""
+    extractor_width: int = 64
+    extractor_blocks: int = 9
+    """Residual blocks of PE and CE."""
+    reference_width: int = 64
+    """Channels of the reference embedding before its last convolution."""
+    tail_width: int = 64
+    """Channels of the reconstruction after each pixel shuffle."""
+    steps: int = 4
+    """T of the diffusion."""
+    denoiser_layers: int = 5
+    scale: int = 4
+    """Super-resolution factor in each in-plane direction; the up-sampling tail is built for 4."""
+
+
+PAPER = Preset("paper")
+TINY = Preset(
+    "tiny",
+    channels=32,
+    blocks=(2, 2, 2),
+    latent=128,
+    extractor_width=24,
+    extractor_blocks=3,
+    reference_width=16,
+    tail_width=16,
+)
+
+PRESETS = {preset.name: preset for preset in (PAPER, TINY)}
