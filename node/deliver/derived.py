@@ -50,6 +50,7 @@ _UID_NAMESPACE = uuid.UUID("3c1f4a0e-52a5-5a4e-9d5c-6c0f2d2b7f11")
 """Ours, so that no other software derives our identifiers. Never change it: a rerun would appear as a new series."""
 
 # Copied attributes, by module (PS3.3 C.7, C.8.3.1); pixel description, position and spacing are recomputed.
+# fmt: off
 
 PATIENT = (
     "PatientName", "PatientID", "IssuerOfPatientID", "TypeOfPatientID", "IssuerOfPatientIDQualifiersSequence",
@@ -73,8 +74,8 @@ STUDY = (
     "AdditionalPatientHistory", "PregnancyStatus", "LastMenstrualDate", "PatientSexNeutered", "AdmissionID",
     "LongitudinalTemporalInformationModified",
 )
+DEIDENTIFICATION = ("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence")
 SERIES = (
-    "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
     "SeriesDate", "SeriesTime", "BodyPartExamined", "Laterality", "PatientPosition", "ProtocolName",
     "RequestAttributesSequence", "ClinicalTrialCoordinatingCenterName", "ClinicalTrialSeriesID",
     "ClinicalTrialSeriesDescription", "FrameOfReferenceUID", "PositionReferenceIndicator", "TimezoneOffsetFromUTC",
@@ -104,7 +105,7 @@ MR = (
 _TYPE_2 = frozenset({
     "PatientPosition", "PositionReferenceIndicator", "ContentDate", "ContentTime", "SliceThickness", "ScanOptions",
     "MRAcquisitionType", "RepetitionTime", "EchoTime", "EchoTrainLength",
-})  # fmt: skip
+})
 """Required, but may be empty: what to write when the source has none."""
 
 _ENUMERATED = {
@@ -113,6 +114,7 @@ _ENUMERATED = {
     "SequenceVariant": {"SK", "MTC", "SS", "TRSS", "SP", "MP", "OSP", "NONE"}, "VariableFlipAngleFlag": {"Y", "N"},
     "InPlanePhaseEncodingDirection": {"ROW", "COLUMN"},
 }
+# fmt: on
 
 _TYPE_1_DEFAULTS = {"ScanningSequence": "RM", "SequenceVariant": "NONE"}
 """Required with a value: the standard's words for 'research mode' and 'no variant' when the source has none."""
@@ -258,12 +260,14 @@ class DerivedMRImage(SOPClass):
                 self.add(element)  # else what the base class wrote stands: type 2 attributes empty
 
     def _copy_series(self, series: _Series) -> None:
-        self._copy_mended(series.header, SERIES, series.mends)
+        self._copy_mended(series.header, (*DEIDENTIFICATION, *SERIES), series.mends)
         if "BodyPartExamined" not in self and "Laterality" not in self:
             self.Laterality = None  # type 2C: whether the part is one of a pair is not known
         if "FrameOfReferenceUID" not in self:
             self.FrameOfReferenceUID = derived_uid(series.header.get("SeriesInstanceUID", ""), "frame of reference")
-        original = "".join(c for c in str(series.header.get("SeriesDescription") or "MR") if c.isprintable() and c != "\\")
+        original = "".join(
+            c for c in str(series.header.get("SeriesDescription") or "MR") if c.isprintable() and c != "\\"
+        )
         self.SeriesDescription = f"{series.settings.series_description_prefix}{original}"[:64].strip()
 
     def _copy_acquisition(self, source: Dataset, mends: list[str]) -> None:
@@ -273,7 +277,9 @@ class DerivedMRImage(SOPClass):
         if any(keyword in self for keyword in CONTRAST) and "ContrastBolusAgent" not in self:
             self.ContrastBolusAgent = None
         if "IR" not in np.atleast_1d(self.ScanningSequence):
-            self.pop("InversionTime", None)  # type 2C: allowed with inversion recovery only, though some scanners write it
+            self.pop(
+                "InversionTime", None
+            )  # type 2C: allowed with inversion recovery only, though some scanners write it
         elif "InversionTime" not in self:
             self.InversionTime = None
 
@@ -299,8 +305,9 @@ class DerivedMRImage(SOPClass):
         ]
         parameters = ", ".join(f"{key} {value}" for key, value in sorted(result.parameters.items()))
         self.DerivationDescription = (
-            f"{result.scale}x in-plane super-resolution with {result.model_name} {result.model_version} (weights SHA-256 "
-            f"{result.weights_sha256}), guided by a reference series. Stored value = source intensity x {series.factor:g}. "
+            f"{result.scale}x in-plane super-resolution with {result.model_name} {result.model_version} "
+            f"(weights SHA-256 {result.weights_sha256}), guided by a reference series. "
+            f"Stored value = source intensity x {series.factor:g}. "
             f"For research use only, not for diagnosis. Parameters: {parameters or 'none'}."
         )[: _TEXT_LENGTH["ST"]]
         processing = codes.DCM.ProcessingEquipment
@@ -376,7 +383,9 @@ def _window(source: Dataset, factor: float) -> tuple[float, float] | None:
     if source.get("PhotometricInterpretation") == "MONOCHROME1":
         return None
     try:
-        center, width = (np.atleast_1d(np.asarray(source[k].value, dtype=float))[0] for k in ("WindowCenter", "WindowWidth"))
+        center, width = (
+            np.atleast_1d(np.asarray(source[k].value, dtype=float))[0] for k in ("WindowCenter", "WindowWidth")
+        )
     except (KeyError, ValueError, TypeError, IndexError):
         return None
     return (center * factor, width * factor) if width > 0 and np.isfinite([center, width]).all() else None

@@ -86,7 +86,9 @@ def send(paths: Sequence[Path], destination: DestinationSettings, ae_title: str)
             breaks += 1
             if breaks == _BREAKS:
                 what = f"the association broke {breaks} times without an answer, {len(waiting)} instances are not sent"
-                raise PeerError(_line(destination, ae_title, what, "check the peer's log, and [[destinations]] timeout_s"))
+                raise PeerError(
+                    _line(destination, ae_title, what, "check the peer's log, and [[destinations]] timeout_s")
+                )
 
 
 def words(status: int) -> str:
@@ -197,14 +199,23 @@ class _association:  # noqa: N801  # used as a function: with _association(…) 
             names = sorted({UID(context.abstract_syntax or "").name for context in self.association.rejected_contexts})
             return f"the peer takes no {' nor '.join(names)}", "check the SOP classes and transfer syntaxes it accepts"
         if self._connected:
-            return f"no answer to the association request within {destination.timeout_s:g} s", "check that it is a DICOM port"
+            return (
+                f"no answer to the association request within {destination.timeout_s:g} s",
+                "check that it is a DICOM port",
+            )
         try:  # pynetdicom keeps the reason to itself: knock once more
             socket.create_connection((destination.host, destination.port), timeout=destination.timeout_s).close()
         except OSError as error:
             reason = (error.strerror or str(error) or type(error).__name__).lower()
-            return f"cannot connect ({reason})", "check host and port, that the peer is running, and the firewalls between"
+            return (
+                f"cannot connect ({reason})",
+                "check host and port, that the peer is running, and the firewalls between",
+            )
         if destination.tls:
-            return "the TLS handshake failed", "check both sides' certificates, and that the peer expects TLS on this port"
+            return (
+                "the TLS handshake failed",
+                "check both sides' certificates, and that the peer expects TLS on this port",
+            )
         return "the connection was closed at once", "check that it is a DICOM port, and does not expect TLS"
 
 
@@ -237,10 +248,8 @@ def _client_context(tls: TLSSettings) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=tls.ca_file)
         context.load_cert_chain(tls.cert_file, tls.key_file)
     except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(
-            f"[[destinations]] tls: cannot use {tls.cert_file}, {tls.key_file} and {tls.ca_file or 'the system authorities'}: "
-            f"{error.strerror or error}"
-        ) from None
+        files = ", ".join(str(file) for file in (tls.cert_file, tls.key_file, tls.ca_file) if file)
+        raise ConfigError(f"[[destinations]] tls: cannot use {files}: {error.strerror or error}") from None
     return context
 
 

@@ -1,5 +1,6 @@
 """A small oblique study, its result, and the tools that check and receive what is made of it."""
 
+import json
 import os
 import shutil
 import socket
@@ -143,6 +144,28 @@ def storescp(tmp_path: Path) -> Iterator[Callable[..., tuple[DestinationSettings
     for process in running:
         process.terminate()
         process.wait(timeout=10)
+
+
+@pytest.fixture
+def orthanc(tmp_path: Path) -> Iterator[tuple[DestinationSettings, str]]:
+    """A fresh Orthanc; gives where to send, and the address of its REST interface."""
+    tool, web = needed("Orthanc"), free_port()
+    destination = DestinationSettings(
+        name="orthanc", ae_title="ORTHANC", host="127.0.0.1", port=free_port(), timeout_s=10
+    )
+    configuration = {
+        "DicomPort": destination.port, "HttpPort": web, "StorageDirectory": str(tmp_path / "orthanc"), "Plugins": [],
+        "IndexDirectory": str(tmp_path / "orthanc"), "AuthenticationEnabled": False, "RemoteAccessAllowed": False,
+    }  # fmt: skip
+    (tmp_path / "orthanc.json").write_text(json.dumps(configuration))
+    process = subprocess.Popen(
+        [tool, str(tmp_path / "orthanc.json")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _wait_for(web)
+    _wait_for(destination.port)
+    yield destination, f"http://127.0.0.1:{web}"
+    process.terminate()
+    process.wait(timeout=20)
 
 
 def _wait_for(port: int) -> None:

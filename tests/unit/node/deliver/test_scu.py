@@ -1,11 +1,14 @@
 """Sending, against dcmtk's storescp and peers that misbehave on purpose."""
 
+import json
 import socket
 import ssl
 import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +42,20 @@ def serve() -> Iterator[Serve]:
     servers = []
 
     def start(
-        answer: Callable[[Any], int] = lambda _: 0, abstract_syntax: str = MRImageStorage, context: ssl.SSLContext | None = None,
-        require_called: bool = False, tls: TLSSettings | None = None, syntax: str = ExplicitVRLittleEndian,
+        answer: Callable[[Any], int] = lambda _: 0,
+        abstract_syntax: str = MRImageStorage,
+        context: ssl.SSLContext | None = None,
+        require_called: bool = False,
+        tls: TLSSettings | None = None,
+        syntax: str = ExplicitVRLittleEndian,
     ) -> DestinationSettings:
         ae = AE("PACS")
         ae.add_supported_context(abstract_syntax, syntax)
         ae.add_supported_context(Verification)
         ae.require_called_aet = require_called
-        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, answer)], ssl_context=context)
+        server = ae.start_server(
+            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, answer)], ssl_context=context
+        )
         servers.append(server)
         port = server.socket.getsockname()[1]
         return DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout_s=1.5, tls=tls)
@@ -70,6 +79,20 @@ def test_storescp_receives_what_was_made(storescp: Start, files: list[Path], opt
         expected = ImplicitVRLittleEndian if options == ("+xi",) else ExplicitVRLittleEndian
         assert arrived.file_meta.TransferSyntaxUID == expected
         assert arrived == original
+
+
+def test_orthanc_keeps_pixels_and_attributes(orthanc: tuple[DestinationSettings, str], files: list[Path]) -> None:
+    destination, address = orthanc
+    echo(destination, "DIFFMSR")
+    assert all(sent.accepted for sent in send(files, destination, "DIFFMSR"))
+    originals = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, files)}
+    with urllib.request.urlopen(f"{address}/instances") as answer:
+        instances = json.load(answer)
+    assert len(instances) == len(files)
+    for instance in instances:
+        with urllib.request.urlopen(f"{address}/instances/{instance}/file") as answer:
+            stored = pydicom.dcmread(BytesIO(answer.read()))
+        assert stored == originals[stored.SOPInstanceUID]
 
 
 def test_no_answer_is_lost_under_load(serve: Serve, files: list[Path]) -> None:
@@ -118,7 +141,9 @@ def test_wrong_called_ae_title(serve: Serve, files: list[Path]) -> None:
 
 def test_a_port_that_is_not_dicom(files: list[Path]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        destination = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=mute.getsockname()[1], timeout_s=0.5)
+        destination = DestinationSettings(
+            name="pacs", ae_title="PACS", host="127.0.0.1", port=mute.getsockname()[1], timeout_s=0.5
+        )
         with pytest.raises(PeerError, match=r"no answer to the association request within 0\.5 s"):
             list(send(files, destination, "DIFFMSR"))
 
@@ -217,12 +242,16 @@ def server_context(certificates: TLSSettings) -> ssl.SSLContext:
     return context
 
 
-def test_tls_both_ways(serve: Serve, files: list[Path], certificates: TLSSettings, server_context: ssl.SSLContext) -> None:
+def test_tls_both_ways(
+    serve: Serve, files: list[Path], certificates: TLSSettings, server_context: ssl.SSLContext
+) -> None:
     destination = serve(context=server_context, tls=certificates)
     assert all(sent.accepted for sent in send(files, destination, "DIFFMSR"))
 
 
-def test_tls_with_an_authority_we_do_not_trust(serve: Serve, certificates: TLSSettings, server_context: ssl.SSLContext) -> None:
+def test_tls_with_an_authority_we_do_not_trust(
+    serve: Serve, certificates: TLSSettings, server_context: ssl.SSLContext
+) -> None:
     destination = serve(context=server_context, tls=certificates.model_copy(update={"ca_file": None}))
     with pytest.raises(PeerError, match="the TLS handshake failed"):
         echo(destination, "DIFFMSR")

@@ -1,0 +1,175 @@
+"""The engine, with a resolver of known arithmetic in the place of the network."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from node.archive import Archive
+from node.config import ModelSettings
+from node.errors import LeaseLostError, ModelError, RefusedError
+from node.infer.engine import Engine, read_model
+from node.infer.volume import Volume
+from node.tracker.orders import PairOrder, StackOrder
+
+SCALE = 4
+AXES = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+
+
+class Resolver:
+    """Repeats target pixels, adds the reference and noise of the seed; keeps what it was asked."""
+
+    manifest = SimpleNamespace(name="known", version="1", sha256="ab" * 32, scale=SCALE, grid_offset=0.0)
+
+    def __init__(self) -> None:
+        self.seeds: list[list[int]] = []
+
+    def __call__(
+        self, target: NDArray[np.float32], reference: NDArray[np.float32], seeds: Sequence[int]
+    ) -> NDArray[np.float32]:
+        self.seeds.append(list(seeds))
+        noise = np.array([np.random.default_rng(seed).random() for seed in seeds], dtype=np.float32)
+        return np.kron(target, np.ones((1, SCALE, SCALE), np.float32)) + 0.5 * reference + noise[:, None, None]
+
+
+def volume(name: str, shape: tuple[int, int, int], spacing: tuple[float, float], distance: float = 4.0) -> Volume:
+    return Volume(
+        pixels=np.random.default_rng(len(name)).random(shape, dtype=np.float32) * 100,
+        positions=np.array([[0.0, 0.0, distance * i] for i in range(shape[0])]),
+        orientation=AXES,
+        spacing=spacing,
+        slice_thickness=distance,
+        sop_uids=tuple(f"1.2.{name}.{i + 1}" for i in range(shape[0])),
+        frame_of_reference_uid="1.9",
+    )
+
+
+@pytest.fixture
+def target() -> Volume:
+    return volume("3", (5, 16, 12), (2.0, 2.4))
+
+
+@pytest.fixture
+def reference() -> Volume:
+    return volume("44", (5, 64, 48), (0.5, 0.6))
+
+
+def order_of(target: Volume, reference: Volume, **more: Any) -> PairOrder:
+    stacks = {
+        name: StackOrder(series_uid=f"1.2.{name}", contrast=contrast, sop_uids=stack.sop_uids)
+        for name, contrast, stack in (("target", "T2", target), ("reference", "T1", reference))
+    }
+    return PairOrder(study_uid="1.2", **stacks, **more)
+
+
+def engine(resolver: Any = None, **settings: Any) -> Engine:
+    return Engine(resolver or Resolver(), "cpu", ModelSettings(**settings))
+
+
+def silent(_done: int, _total: int) -> None: ...
+
+
+def test_result_lies_on_the_fine_grid_with_its_sources_named(target: Volume, reference: Volume) -> None:
+    result = engine().super_resolve(target, reference, order_of(target, reference, warnings=("W_X: mind",)), silent)
+    assert result.pixels.shape == (5, 64, 48)
+    assert result.pixels.dtype == np.float32
+    assert result.spacing == (0.5, 0.6)
+    assert np.array_equal(result.positions, target.positions)
+    assert result.source_uids == list(target.sop_uids)
+    assert result.reference_uids == [[uid] for uid in reference.sop_uids]
+    assert (result.model_name, result.weights_sha256, result.scale) == ("known", "ab" * 32, SCALE)
+    assert result.warnings == ["W_X: mind"]
+    assert result.parameters["precision"] == "float32"
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 8])
+def test_batches_cover_every_slice_once_with_its_own_seed(target: Volume, reference: Volume, batch: int) -> None:
+    resolver, seen = Resolver(), []
+    result = engine(resolver, batch_slices=batch).super_resolve(
+        target, reference, order_of(target, reference), lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(0, 5), *((min(i + batch, 5), 5) for i in range(0, 5, batch))]
+    seeds = [seed for part in resolver.seeds for seed in part]
+    assert len(set(seeds)) == 5
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    one = engine(batch_slices=1).super_resolve(target, reference, order_of(target, reference), silent)
+    assert np.array_equal(result.pixels, one.pixels)
+
+
+def test_seed_belongs_to_the_slice_and_the_weights(target: Volume, reference: Volume) -> None:
+    def seeds(target: Volume, sha256: str) -> list[int]:
+        resolver = Resolver()
+        resolver.manifest = SimpleNamespace(**{**vars(Resolver.manifest), "sha256": sha256})
+        engine(resolver, batch_slices=8).super_resolve(target, reference, order_of(target, reference), silent)
+        return resolver.seeds[0]
+
+    again = replace(target, pixels=target.pixels * 2)
+    assert seeds(target, "ab") == seeds(again, "ab")
+    assert not set(seeds(target, "ab")) & set(seeds(target, "cd"))
+
+
+def test_an_interpolated_target_is_cropped_to_what_was_acquired(target: Volume, reference: Volume) -> None:
+    """A constant stays that constant, the field of view stays, and pixels grow."""
+    flat = replace(target, pixels=np.full_like(target.pixels, 70.0))
+    dark = replace(reference, pixels=np.zeros_like(reference.pixels))
+    result = engine().super_resolve(flat, dark, order_of(flat, dark, acquired_matrix=(8, 12)), silent)
+    assert result.pixels.shape == (5, 32, 48)
+    assert result.spacing == (1.0, 0.6)
+    assert np.array_equal(result.positions, target.positions)
+    assert np.allclose(np.floor(result.pixels), 70, atol=1)
+    assert result.parameters["k-space cropped to"] == "8 x 12"
+
+
+def test_the_manifests_grid_offset_moves_the_first_pixel(target: Volume, reference: Volume) -> None:
+    resolver = Resolver()
+    resolver.manifest = SimpleNamespace(**{**vars(Resolver.manifest), "grid_offset": -0.375})
+    result = engine(resolver).super_resolve(target, reference, order_of(target, reference), silent)
+    assert np.allclose(result.positions - target.positions, [-0.375 * 2.4, -0.375 * 2.0, 0])
+
+
+def test_poor_coverage_is_a_warning_and_none_a_refusal(target: Volume, reference: Volume) -> None:
+    def moved(by: float) -> Volume:
+        return replace(reference, positions=reference.positions + np.array([by, 0, 0]))
+
+    result = engine().super_resolve(target, moved(14.4), order_of(target, reference), silent)
+    assert result.warnings == ["W_COVERAGE: the reference covers 5 of 5 slices by less than 95%, at worst by 50%"]
+    with pytest.raises(RefusedError, match="E_NO_OVERLAP"):
+        engine().super_resolve(target, moved(500), order_of(target, reference), silent)
+
+
+def test_values_that_are_not_finite_never_leave(target: Volume, reference: Volume) -> None:
+    class Broken(Resolver):
+        def __call__(self, target: Any, reference: Any, seeds: Any) -> Any:
+            return super().__call__(target, reference, seeds) * np.nan
+
+    with pytest.raises(ModelError, match="not finite"):
+        engine(Broken()).super_resolve(target, reference, order_of(target, reference), silent)
+
+
+def test_progress_may_end_the_work(target: Volume, reference: Volume) -> None:
+    def lost(_done: int, _total: int) -> None:
+        raise LeaseLostError
+
+    with pytest.raises(LeaseLostError):
+        engine().super_resolve(target, reference, order_of(target, reference), lost)
+
+
+def test_a_result_survives_the_archive(target: Volume, reference: Volume, tmp_path: Any) -> None:
+    archive = Archive(tmp_path)
+    result = engine().super_resolve(target, reference, order_of(target, reference), silent)
+    archive.put_result("key", result)
+    found = archive.open_result("key")
+    assert np.array_equal(found.pixels, result.pixels)
+    assert replace(found, pixels=result.pixels, positions=result.positions) == replace(result)
+
+
+@pytest.mark.parametrize("load", [read_model, Engine.load], ids=["manifest", "weights"])
+def test_missing_weights_are_one_line(load: Callable[[ModelSettings], Any], tmp_path: Any) -> None:
+    with pytest.raises(ModelError) as failed:
+        load(ModelSettings(path=tmp_path / "none", device="cpu"))
+    assert str(tmp_path / "none") in str(failed.value)
+    assert "\n" not in str(failed.value)
