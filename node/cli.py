@@ -124,6 +124,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     settings = load_settings(find_config(config))
     roles = running_roles(settings.node.data_dir)
     database = _tracker(settings)
+    received = views.totals(database)
     facts = {
         "schema": views.SCHEMA,
         "running": bool(roles),
@@ -131,7 +132,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         "roles": roles,
         "scp": {"ae_title": settings.scp.ae_title, "host": settings.scp.host, "port": settings.scp.port},
         "destinations": [d.name for d in settings.destinations],
-        "received": views.totals(database),
+        "received": received,
         "jobs": views.counts(database),
     }
     if as_json:
@@ -143,7 +144,6 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         table.add_row("version", f"{__version__} (research use only)")
         table.add_row("listening as", f"{settings.scp.ae_title} on {settings.scp.host}:{settings.scp.port}")
         table.add_row("destinations", ", ".join(d.name for d in settings.destinations) or "none")
-        received = facts["received"]
         table.add_row(
             "received",
             f"{received['studies']} studies, {received['series']} series, {received['instances']} instances, "
@@ -226,7 +226,7 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Why a study did or did not match, predicate by predicate."""
-    from node.match.words import in_words
+    from node.match.words import lines
 
     verdicts: list[dict[str, Any]]
     if Path(study).is_dir():
@@ -243,7 +243,7 @@ def explain(
         _print_json({"schema": views.SCHEMA, "studies": verdicts})
         return
     for verdict in verdicts:
-        for line in in_words(verdict):
+        for line in lines(verdict):
             out.print(escape(line), highlight=False)
     _print_skipped(skipped)
 

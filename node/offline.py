@@ -79,7 +79,12 @@ def read_folder(folder: Path) -> Folder:
 def model_facts(settings: Settings) -> ModelFacts:
     """What the matching has to know of the model."""
     model = read_model(settings.model)
-    return ModelFacts(name=model.name, version=model.version, scale=model.scale, trained_pairs=model.trained_pairs)
+    return ModelFacts(
+        name=model.name,
+        version=model.version,
+        scale=model.scale,
+        trained_pairs=tuple((p.target, p.reference) for p in model.trained_pairs),
+    )
 
 
 def explain_folder(folder: Folder, settings: Settings) -> list[StudyVerdict]:

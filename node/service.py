@@ -99,7 +99,12 @@ class Service:
     def _start(self, queue: Queue, archive: Archive) -> None:
         settings = self._settings
         model = read_model(settings.model)
-        facts = ModelFacts(name=model.name, version=model.version, scale=model.scale, trained_pairs=model.trained_pairs)
+        facts = ModelFacts(
+            name=model.name,
+            version=model.version,
+            scale=model.scale,
+            trained_pairs=tuple((p.target, p.reference) for p in model.trained_pairs),
+        )
         if Role.DELIVER in self._roles:
             self._thread(queue, Kind.DELIVER, Role.DELIVER, deliverer(queue, archive, settings))
         if Role.INFER in self._roles:
@@ -195,8 +200,8 @@ def only_one(data_dir: Path, roles: list[Role]) -> Iterator[None]:
             file.flush()
         yield
     finally:
-        for file in held:
-            file.close()
+        for lock in held:
+            lock.close()
 
 
 def running_roles(data_dir: Path) -> dict[str, dict[str, Any]]:
@@ -204,11 +209,11 @@ def running_roles(data_dir: Path) -> dict[str, dict[str, Any]]:
     running: dict[str, dict[str, Any]] = {}
     for role in Role:
         try:
-            with _lock_path(data_dir, role).open() as file:
+            with _lock_path(data_dir, role).open() as lock:
                 try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except OSError:
-                    running[role] = json.loads(file.read() or "{}")
+                    running[role] = json.loads(lock.read() or "{}")
         except FileNotFoundError:
             continue
     return running

@@ -5,6 +5,7 @@ Libraries that log through stdlib logging (pynetdicom, alembic, apscheduler) com
 
 import logging
 import sys
+import warnings
 
 import structlog
 
@@ -34,6 +35,7 @@ def configure_logging(level: str, json: bool | None = None) -> None:
     logging.getLogger("node").setLevel(level)
     # pydicom warns with the offending value in the text, which may be a name: its warnings stay out of the log.
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="pydicom")
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -41,7 +41,9 @@ class Stack:
         return self.origin + index * self.step
 
 
-def instance(stack: Stack, index: int, pixels: NDArray[np.uint16], spacing: tuple[float, float], number: int, **more: Any) -> Dataset:
+def instance(
+    stack: Stack, index: int, pixels: NDArray[np.uint16], spacing: tuple[float, float], number: int, **more: Any
+) -> Dataset:
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -98,7 +100,9 @@ def main(patient: Path, output: Path) -> None:
         )  # fmt: skip
         ds.save_as(output / "T1" / f"{number:02d}.dcm", enforce_file_format=True)
     np.savez_compressed(
-        output / "truth.npz", pixels=truth.astype(np.uint16), source_uids=np.array([f"{ROOT}.12.{n + 1}" for n in range(len(truth))])
+        output / "truth.npz",
+        pixels=truth.astype(np.uint16),
+        source_uids=np.array([f"{ROOT}.12.{n + 1}" for n in range(len(truth))]),
     )
 
 

@@ -1,14 +1,23 @@
-"""The deliver stage: encode a result once, send what a destination has not accepted yet."""
+"""The deliver stage: encode a result as a derived series, send each destination what it has not accepted yet."""
 
 from pathlib import Path
 
+from pydicom import Dataset, dcmread
+
 from node.archive import Archive
-from node.config import Settings
-from node.deliver.scu import send
+from node.config import OutputSettings, Settings
+from node.deliver.derived import encode_series, to_bytes
+from node.deliver.scu import Sent, Verdict, send
+from node.errors import PeerError, StorageError
+from node.tracker import deliveries, views
 from node.tracker.consume import Lease, Work
+from node.tracker.database import Database
 from node.tracker.orders import PairOrder
-from node.tracker.outcomes import Outcome
-from node.tracker.queue import Queue
+from node.tracker.outcomes import Done, Failed, Outcome, Retry
+from node.tracker.queue import Queue, backoff_s
+
+PATIENCE_WITH_REFUSALS = 3
+"""A PACS in trouble may refuse what it takes a minute later, so a refusal is believed when it has been repeated."""
 
 
 def deliverer(queue: Queue, archive: Archive, settings: Settings) -> Work:
@@ -17,17 +26,52 @@ def deliverer(queue: Queue, archive: Archive, settings: Settings) -> Work:
     def work(lease: Lease) -> Outcome:
         claim = lease.claim
         destination = settings.destination(claim.payload["destination"])
-        order = PairOrder.model_validate(claim.payload["order"])
-        pending = _pending(queue.database, claim.job_id)
-        if pending is None:
+        if not deliveries.entered(queue, claim):
+            order = PairOrder.model_validate(claim.payload["order"])
             files = encode(queue.database, archive, claim.payload["result"], order, settings.output)
-            pending = _enter(queue, claim.job_id, files)
-        total = len(pending)
-        for done, sent in enumerate(send([Path(p) for p in pending.values()], destination, settings.scp.ae_title), 1):
-            _note(queue, claim.job_id, sent.sop_uid, sent.accepted, sent.words)
-            lease.progress(done, total)
-        return _judge(
-            queue.database, claim.job_id, claim.attempts, destination.initial_delay_s, destination.max_delay_s
-        )
+            deliveries.enter(queue, claim, files)
+        rows = deliveries.entered(queue, claim)
+        waiting = [Path(row.path) for row in rows if not row.accepted]
+        answers: list[Sent] = []
+        delay_s = backoff_s(claim.attempts, destination.initial_delay_s, destination.max_delay_s)
+        try:
+            for sent in send(waiting, destination, settings.scp.ae_title):
+                deliveries.note(queue, claim, sent.sop_uid, sent.accepted, sent.words)
+                answers.append(sent)
+                lease.progress(len(rows) - len(waiting) + len(answers), len(rows))
+        except PeerError as error:
+            return Retry(str(error), delay_s)
+        return _outcome(answers, len(rows), claim.attempts, destination.name, delay_s)
 
     return work
+
+
+def _outcome(answers: list[Sent], total: int, attempts: int, destination: str, delay_s: float) -> Outcome:
+    """Done only when every instance was accepted."""
+    open_ = [sent for sent in answers if not sent.accepted]
+    if not open_:
+        return Done(f"{destination} has accepted all {total} instances", {"instances": total})
+    error = f"{destination} did not accept {len(open_)} of {total} instances: {open_[0].words}"
+    if attempts >= PATIENCE_WITH_REFUSALS and all(sent.verdict is Verdict.REFUSED for sent in open_):
+        return Failed(f"{error}; it will not take them as they are, see its log; then: diffmsr-node queue retry")
+    return Retry(error, delay_s)
+
+
+def encode(
+    database: Database, archive: Archive, key: str, order: PairOrder, settings: OutputSettings
+) -> dict[str, Path]:
+    """Encode the result `key` into the archive; SOP instance UID to file. Doing it again gives the same bytes."""
+    paths = views.instance_paths(database, order.study_uid, [order.target.series_uid, order.reference.series_uid])
+    targets, references = ([_header(paths[uid]) for uid in stack.sop_uids] for stack in (order.target, order.reference))
+    instances = encode_series(archive.open_result(key), targets, references, settings)
+    return {
+        str(instance.SOPInstanceUID): archive.put_derived(key, str(instance.SOPInstanceUID), to_bytes(instance))
+        for instance in instances
+    }
+
+
+def _header(path: str) -> Dataset:
+    try:
+        return dcmread(path, stop_before_pixels=True)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from None

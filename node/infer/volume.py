@@ -69,6 +69,7 @@ def read_volume(paths: Sequence[Path]) -> Volume:
     normal = np.cross(*first_orientation)
     order = sorted(range(len(headers)), key=lambda i: float(np.dot(normal, geometries[i][0])))
     headers = [headers[i] for i in order]
+    _check_apart(headers, [float(np.dot(normal, geometries[i][0])) for i in order])
     positions = np.array([geometries[i][0] for i in order], dtype=np.float64)
     return Volume(
         pixels=_decode_stack(headers),
@@ -137,6 +138,15 @@ def _check_consistent(
             )
         if not np.allclose(spacing, geometries[0][2], rtol=1e-3):
             raise RefusedError("E_PIXELS_INCONSISTENT", f"{_name(header)} differs from {_name(first)} in PixelSpacing")
+
+
+def _check_apart(headers: Sequence[Dataset], depths: Sequence[float]) -> None:
+    """Refuse two slices in one place: one would hide the other, and nothing says which."""
+    for i, distance in enumerate(np.diff(depths)):
+        if distance < 1e-3:  # mm; headers round positions to less than that
+            raise RefusedError(
+                "E_PIXELS_INCONSISTENT", f"{_name(headers[i + 1])} lies in the same place as {_name(headers[i])}"
+            )
 
 
 def _decode_stack(headers: Sequence[Dataset]) -> NDArray[np.float32]:

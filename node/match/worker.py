@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from node.match.assess import ModelFacts, assess_study
 from pydicom import Dataset, dcmread
 from sqlalchemy import select
 
 from node.config import CompletionSettings, MatchSettings
 from node.errors import StorageError
+from node.match.assess import ModelFacts, assess_study
 from node.tracker.consume import Lease, Work
 from node.tracker.orders import PairOrder
 from node.tracker.outcomes import Matched, NewJob, Outcome, Refused

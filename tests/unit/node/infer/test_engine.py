@@ -1,7 +1,8 @@
 """The engine, with a resolver of known arithmetic in the place of the network."""
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -173,3 +174,50 @@ def test_missing_weights_are_one_line(load: Callable[[ModelSettings], Any], tmp_
         load(ModelSettings(path=tmp_path / "none", device="cpu"))
     assert str(tmp_path / "none") in str(failed.value)
     assert "\n" not in str(failed.value)
+
+
+@pytest.fixture
+def weights(tmp_path: Any) -> Any:
+    """A folder with an untrained network of the smallest preset: real code, arbitrary numbers."""
+    import torch
+    from safetensors.torch import save_file
+
+    from diffmsr.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, TrainedPair
+    from diffmsr.model import DiffMSR
+    from diffmsr.presets import PRESETS
+
+    torch.manual_seed(0)
+    path = tmp_path / "weights" / WEIGHTS_FILE
+    path.parent.mkdir()
+    save_file({name: tensor.contiguous() for name, tensor in DiffMSR(PRESETS["tiny"]).state_dict().items()}, path)
+    facts = {field.name: "" for field in fields(Manifest)} | {
+        "name": "untrained", "version": "0", "preset": "tiny", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "scale": 4, "input_kind": "magnitude", "grid_offset": 0.0, "normalisation": "slice-max",
+        "trained_pairs": (TrainedPair("T2", "T1"),), "training": {}, "metrics": {},
+    }  # fmt: skip
+    Manifest(**facts).write(path.parent)
+    assert (path.parent / MANIFEST_FILE).is_file()
+    return path.parent
+
+
+def test_the_real_network_gives_the_same_bytes_every_time(target: Volume, reference: Volume, weights: Any) -> None:
+    settings = ModelSettings(path=weights, device="auto", batch_slices=2)
+    assert read_model(settings).name == "untrained"
+    order = order_of(target, reference)
+    first, second = (Engine.load(settings).super_resolve(target, reference, order, silent) for _ in range(2))
+    assert first.pixels.shape == (5, 64, 48)
+    assert first.pixels.tobytes() == second.pixels.tobytes()
+    assert first.weights_sha256 == read_model(settings).sha256
+
+
+def test_a_device_that_is_not_there_is_one_line(weights: Any) -> None:
+    for device in ("cuda:7", "abacus"):
+        with pytest.raises(ModelError, match=rf"\[model\] device = '{device}' cannot be used") as failed:
+            Engine.load(ModelSettings(path=weights, device=device))
+        assert "\n" not in str(failed.value)
+
+
+def test_damaged_weights_are_one_line(weights: Any) -> None:
+    (weights / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ModelError, match="SHA-256"):
+        Engine.load(ModelSettings(path=weights, device="cpu"))

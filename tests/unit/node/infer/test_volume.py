@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -22,6 +23,7 @@ from node.infer.volume import read_volume
 
 Write = Callable[..., list[Path]]
 
+VENDORS = Path("/work/shared/data/vendor_dicom")
 COMPRESSED = (RLELossless, JPEGLSLossless, JPEG2000Lossless)
 
 
@@ -143,7 +145,7 @@ def _negate(ds: Dataset, _: int) -> None:
 REFUSALS: dict[str, tuple[str, Callable[[Dataset, int], None]]] = {
     "truncated pixels": ("E_PIXELS_UNREADABLE", _truncate),
     "absurd matrix": ("E_PIXELS_SIZE", lambda ds, i: setattr(ds, "Rows", 65535)),
-    "no matrix": ("E_PIXELS_SIZE", lambda ds, i: delattr(ds, "Columns") if i else None),
+    "no matrix": ("E_PIXELS_SIZE", lambda ds, i: delattr(ds, "Columns")),
     "no pixels": ("E_PIXELS_NONE", lambda ds, i: delattr(ds, "PixelData")),
     "colour": ("E_PIXELS_COLOUR", lambda ds, i: setattr(ds, "PhotometricInterpretation", "RGB")),
     "several frames": ("E_PIXELS_MULTIFRAME", lambda ds, i: setattr(ds, "NumberOfFrames", 2)),
@@ -156,6 +158,10 @@ REFUSALS: dict[str, tuple[str, Callable[[Dataset, int], None]]] = {
         "E_PIXELS_INCONSISTENT",
         lambda ds, i: setattr(ds, "ImageOrientationPatient", [1, 0, 0, 0, 1 - i % 2, i % 2]),
     ),
+    "two slices in one place": (
+        "E_PIXELS_INCONSISTENT",
+        lambda ds, i: setattr(ds, "ImagePositionPatient", [i, 0, 0]),
+    ),
     "two frames of reference": ("E_PIXELS_INCONSISTENT", lambda ds, i: setattr(ds, "FrameOfReferenceUID", f"1.{i}")),
 }
 
@@ -163,14 +169,30 @@ REFUSALS: dict[str, tuple[str, Callable[[Dataset, int], None]]] = {
 @pytest.mark.parametrize("name", REFUSALS)
 def test_what_cannot_be_read_is_refused_with_a_code(write: Write, pixels: NDArray[np.uint16], name: str) -> None:
     code, change = REFUSALS[name]
-    if name == "no matrix":
-        paths = write(pixels, lambda ds, i: delattr(ds, "Columns"))
-    else:
-        paths = write(pixels, change)
+    paths = write(pixels, change)
     with pytest.raises(RefusedError) as refused:
         read_volume(paths)
     assert refused.value.code == code
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("series", ["GE_HDxt_deidentified_T1_sag", "GE_Signa_T1_MPRAGE"])
+def test_scanner_files_are_read_as_pydicom_reads_them(series: str) -> None:
+    paths = sorted((VENDORS / series).glob("*.dcm"))
+    if not paths:
+        pytest.skip(f"{VENDORS / series} is not here")
+    volume = read_volume(paths)
+    stored = {ds.SOPInstanceUID: ds.pixel_array for ds in map(pydicom.dcmread, paths)}
+    assert np.array_equal(volume.pixels, np.stack([stored[uid] for uid in volume.sop_uids]))
+    assert (np.diff(volume.positions @ volume.normal) > 0).all()
+
+
+def test_two_echoes_are_not_one_stack() -> None:
+    paths = sorted((VENDORS / "Siemens_Prisma_PD_T2_dualecho").glob("*.dcm"))
+    if not paths:
+        pytest.skip(f"{VENDORS} is not here")
+    with pytest.raises(RefusedError, match="in the same place"):
+        read_volume(paths)
 
 
 def test_a_file_that_is_not_dicom_is_refused(tmp_path: Path) -> None:
