@@ -67,7 +67,7 @@ class Engine:
         Where the order says that the scanner interpolated the target, its k-space is cropped to the acquired matrix
         first. `progress` is called with (slices done, slices in all) before the first batch and after each; what it
         raises ends the work. The same volumes, order, weights and settings give the same bytes. Raises RefusedError
-        when the reference does not reach the target, ModelError when the model's output is not finite.
+        when the reference does not reach the target or the model cannot take its matrix, ModelError when the model's output is not finite.
         """
         manifest = self._resolver.manifest
         if order.acquired_matrix is not None:
@@ -82,7 +82,10 @@ class Engine:
         progress(0, n)
         for start in range(0, n, batch):
             part = slice(start, start + batch)
-            pixels[part] = self._resolver(target.pixels[part], guide.pixels[part], seeds[part])
+            try:
+                pixels[part] = self._resolver(target.pixels[part], guide.pixels[part], seeds[part])
+            except ValueError as error:  # a matrix the network cannot take
+                raise RefusedError("E_MODEL_INPUT", str(error)) from None
             progress(min(start + batch, n), n)
         if not np.isfinite(pixels).all():
             raise ModelError(f'model {self.name} gave values that are not finite; try [model] precision = "float32"')
