@@ -112,7 +112,7 @@ _ENUMERATED = {
     "Laterality": {"R", "L"}, "ImageLaterality": {"R", "L", "U", "B"}, "MRAcquisitionType": {"2D", "3D"},
     "ScanningSequence": {"SE", "IR", "GR", "EP", "RM"}, "AngioFlag": {"Y", "N"}, "BeatRejectionFlag": {"Y", "N"},
     "SequenceVariant": {"SK", "MTC", "SS", "TRSS", "SP", "MP", "OSP", "NONE"}, "VariableFlipAngleFlag": {"Y", "N"},
-    "InPlanePhaseEncodingDirection": {"ROW", "COLUMN"},
+    "InPlanePhaseEncodingDirection": {"ROW", "COL"},
 }
 # fmt: on
 

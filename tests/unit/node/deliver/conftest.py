@@ -61,6 +61,7 @@ def slice_header(
     ds.PixelSpacing, ds.SliceThickness, ds.SpacingBetweenSlices = list(spacing), "4", "5"
     ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = rows, columns, 1, "MONOCHROME2"
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
+    ds.InPlanePhaseEncodingDirection, ds.FlipAngle = "COL", "150"
     ds.WindowCenter, ds.WindowWidth = "600", "1200"
     ds.OperatorsName, ds.PerformedProcedureStepID = "Nobody^N", "P1"
     ds.private_block(0x0029, "SCANNER WORKS", create=True).add_new(0x10, "LO", "private")

@@ -78,7 +78,7 @@ def test_identification_and_acquisition_are_copied_and_the_rest_drops_out(study:
         for keyword in (
             "PatientName", "PatientID", "PatientSex", "StudyInstanceUID", "AccessionNumber", "FrameOfReferenceUID",
             "BodyPartExamined", "EchoTime", "RepetitionTime", "AcquisitionMatrix", "PixelBandwidth", "SliceThickness",
-            "InstanceNumber", "ContentDate", "ContentTime",
+            "InstanceNumber", "ContentDate", "ContentTime", "InPlanePhaseEncodingDirection",
         ):  # fmt: skip
             assert ds[keyword].value == source[keyword].value, keyword
         for keyword in ("OperatorsName", "PerformedProcedureStepID", "InstanceCreationDate", "RescaleSlope"):
