@@ -1,0 +1,202 @@
+"""A site: the node as an administrator runs it, a PACS beside it, a scanner that sends. All driven from outside."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import Dataset, dcmread
+
+from tests.conftest import free_port, require
+from tests.dicom import study, write
+
+PROGRAM = Path(sys.executable).parent / "diffmsr-node"
+PATIENCE_S = 120
+
+
+def until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+    """Wait for a condition; what it returned."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"not within {patience_s} s: {what}")
+
+
+class Orthanc:
+    """The PACS."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port, self.http_port = folder, free_port(), free_port()
+        folder.mkdir()
+        settings = {
+            "DicomAet": "PACS", "DicomPort": self.port, "HttpPort": self.http_port, "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": False, "DicomAlwaysAllowStore": True, "DicomAlwaysAllowEcho": True, "Plugins": [],
+            "StorageDirectory": str(folder), "IndexDirectory": str(folder), "OverwriteInstances": False,
+        }  # fmt: skip
+        (folder / "orthanc.json").write_text(json.dumps(settings))
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen([require("Orthanc"), self.folder / "orthanc.json"], stdout=log, stderr=log)
+        until(lambda: echo(self.port, "PACS"), "Orthanc answers")
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+    def instances(self, study_uid: str) -> list[Dataset]:
+        """What it has of a study."""
+        found = [dcmread(BytesIO(self._get(f"/instances/{i}/file"))) for i in json.loads(self._get("/instances"))]
+        return [d for d in found if study_uid == d.StudyInstanceUID]
+
+    def _get(self, path: str) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=30) as answer:
+            content: bytes = answer.read()
+            return content
+
+
+class Site:
+    """The node with its configuration; `node(...)` is its command line."""
+
+    def __init__(self, folder: Path, pacs_port: int, **overrides: str) -> None:
+        self.folder, self.port = folder, free_port()
+        self.config = folder / "node.toml"
+        text = f"""
+            node.data_dir = "data"
+            scp = {{ host = "127.0.0.1", port = {self.port} }}
+            completion.series_quiet_s = 2
+            storage.reserve_gb = 0.01
+            [[destinations]]
+            name = "pacs"
+            ae_title = "PACS"
+            host = "127.0.0.1"
+            port = {pacs_port}
+            initial_delay_s = 0.5
+            max_delay_s = 2
+        """
+        for old, new in overrides.items():
+            assert old in text
+            text = text.replace(old, new)
+        self.config.write_text(text)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self.folder / "node.log").open("ab") as log:
+            self.process = subprocess.Popen([PROGRAM, "start", "--config", self.config], stderr=log, stdout=log)
+        until(lambda: self._alive() and echo(self.port, "DIFFMSR"), "the node answers C-ECHO")
+
+    def _alive(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log()[-3000:]
+        return True
+
+    def stop(self) -> int:
+        """SIGTERM, as systemd does; the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+    def kill(self) -> None:
+        """Power off."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def log(self) -> str:
+        return (self.folder / "node.log").read_text()
+
+    def node(self, *arguments: str, expect: int = 0) -> str:
+        """Run a command; its stdout."""
+        done = run_node(*arguments, environment={"DIFFMSR_NODE_CONFIG": str(self.config)})
+        assert done.returncode == expect, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def jobs(self, study_uid: str | None = None, kind: str | None = None) -> list[dict[str, Any]]:
+        arguments = ["--study", study_uid] if study_uid else []
+        arguments += ["--kind", kind] if kind else []
+        listing = json.loads(self.node("queue", "list", "--json", *arguments))
+        assert listing["schema"] == 1
+        jobs: list[dict[str, Any]] = listing["jobs"]
+        return jobs
+
+    def finished(self, study_uid: str, count: int = 3) -> list[dict[str, Any]]:
+        """Wait until the study's match, infer and deliver jobs are done; those jobs."""
+
+        def done() -> list[dict[str, Any]]:
+            jobs = self.jobs(study_uid)
+            bad = [j for j in jobs if j["state"] in ("failed", "refused")]
+            assert not bad, bad
+            return jobs if len(jobs) == count and all(j["state"] == "done" for j in jobs) else []
+
+        finished: list[dict[str, Any]] = until(done, f"study {study_uid} is delivered")
+        return finished
+
+
+def run_node(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=os.environ | (environment or {}),
+    )
+
+
+def echo(port: int, ae_title: str) -> bool:
+    command = [require("echoscu"), "-aec", ae_title, "127.0.0.1", str(port)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def dcmsend(port: int, *paths: Path) -> "subprocess.Popen[bytes]":
+    """dcmtk's sender, as a scanner; not waited for."""
+    command = [require("dcmsend"), "-aet", "SCANNER", "-aec", "DIFFMSR", "127.0.0.1", str(port), *paths]
+    return subprocess.Popen(
+        command, env=os.environ | {"TCP_NODELAY": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def send(port: int, *paths: Path) -> None:
+    assert dcmsend(port, *paths).wait(60) == 0
+
+
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator[Orthanc]:
+    orthanc = Orthanc(tmp_path / "pacs")
+    orthanc.start()
+    yield orthanc
+    orthanc.stop()
+
+
+@pytest.fixture
+def site(tmp_path: Path, pacs: Orthanc) -> Iterator[Site]:
+    site = Site(tmp_path, pacs.port)
+    site.start()
+    yield site
+    assert site.process is not None
+    if site.process.poll() is None:
+        assert site.stop() == 0, site.log()[-3000:]
+
+
+class Files:
+    """A study on the scanner's disk."""
+
+    def __init__(self, folder: Path, slices: int = 4) -> None:
+        t2, t1 = study(slices)
+        self.study_uid = str(t2[0].StudyInstanceUID)
+        self.t2, self.t1 = write(t2, folder / "t2"), write(t1, folder / "t1")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path / "scanner")

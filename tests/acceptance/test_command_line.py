@@ -1,0 +1,203 @@
+"""The command line as an administrator meets it: exit codes, messages, JSON."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from node.config import template
+from tests.conftest import free_port
+from tests.dicom import mr_series, write
+
+from .conftest import Files, Orthanc, Site, echo, run_node, send, until
+
+pytestmark = pytest.mark.acceptance
+
+SAMPLE = Path(__file__).parents[2] / "node" / "sample"
+
+
+def one_line_error(done: "subprocess.CompletedProcess[str]", exit_code: int) -> str:
+    assert done.returncode == exit_code, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    return done.stderr.strip()
+
+
+def test_help_and_version() -> None:
+    assert "start" in run_node("--help").stdout
+    assert "research use only" in run_node("version").stdout
+    assert run_node("no-such-command").returncode == 2
+    assert run_node("queue", "show", "not-a-number").returncode == 2
+
+
+def test_init_writes_a_configuration_that_checks_and_starts(tmp_path: Path) -> None:
+    config = tmp_path / "site" / "node.toml"
+    done = run_node("init", "--config", str(config), "--data-dir", str(tmp_path / "data"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data" / "tracker.sqlite3").exists()
+    assert run_node("config", "check", "--config", str(config)).returncode == 0
+    assert "already" in one_line_error(run_node("init", "--config", str(config)), 3)
+    shown = json.loads(run_node("config", "show", "--json", "--config", str(config)).stdout)
+    assert shown["scp"]["port"] == 11112
+    assert json.loads(run_node("queue", "list", "--json", "--config", str(config)).stdout) == {"schema": 1, "jobs": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[scp]\nprot = 11112", r"[scp] prot: unknown key"),
+        ("[scp]\nport = 70000", "[scp] port:"),
+        ("[scp]\nae_title = 'A TITLE FAR TOO LONG'", "16 printable"),
+        ("[[destinations]]\nname = 'a'\nae_title = 'A'\nhost = 'h'\n" * 2, "used twice"),
+        ("[scp\n", "not valid TOML"),
+        ("[model]\npath = 'nowhere'", "nowhere"),
+        ("[node]\ndatabase_url = 'mysteriousdb://x'", "database_url"),
+        ("[match]\ntargets = ['T7']", "[match] targets"),
+    ],
+)
+def test_a_wrong_configuration_says_where_and_what(tmp_path: Path, text: str, says: str) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(text)
+    command = ("start",) if "database_url" in text else ("config", "check")
+    assert says in one_line_error(run_node(*command, "--config", str(config)), 3)
+
+
+def test_no_configuration_says_how_to_make_one(tmp_path: Path) -> None:
+    assert "diffmsr-node init" in one_line_error(run_node("start", "--config", str(tmp_path / "none.toml")), 3)
+
+
+def test_the_documented_configuration_is_the_default_one(tmp_path: Path) -> None:
+    """Every key of config/node.toml has its default value there."""
+    from node.config import Settings, load_settings
+
+    config = tmp_path / "node.toml"
+    config.write_text(template())
+    assert load_settings(config).model_dump() == Settings().model_dump()
+
+
+def test_status_says_that_the_service_is_not_running(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    run_node("init", "--config", str(config), "--data-dir", str(tmp_path / "data"))
+    done = run_node("status", "--json", "--config", str(config))
+    assert done.returncode == 7
+    assert json.loads(done.stdout)["running"] is False
+
+
+def test_status_echo_and_a_second_start(site: Site, pacs: Orthanc) -> None:
+    status = json.loads(site.node("status", "--json"))
+    assert status["running"] is True
+    assert set(status["roles"]) == {"receive", "match", "infer", "deliver", "housekeep"}
+    assert "PACS" in site.node("echo", "pacs")
+    assert "known: pacs" in one_line_error(run_node("echo", "other", "--config", str(site.config)), 4)
+    assert "already running" in one_line_error(run_node("start", "--config", str(site.config)), 1)
+    pacs.stop()
+    assert str(pacs.port) in one_line_error(run_node("echo", "pacs", "--config", str(site.config)), 5)
+    pacs.start()
+
+
+def test_queue_cancel_retry_and_what_is_not_there(site: Site, pacs: Orthanc, files: Files) -> None:
+    pacs.stop()
+    send(site.port, *files.t1, *files.t2)
+    until(lambda: [j["state"] for j in site.jobs(kind="deliver")] == ["retry-wait"], "the delivery waits")
+    job = str(site.jobs(kind="deliver")[0]["id"])
+    assert "would cancel" in site.node("queue", "cancel", job, "--dry-run")
+
+    def cancelled() -> bool:
+        return run_node("queue", "cancel", job, "--yes", "--config", str(site.config)).returncode == 0
+
+    until(cancelled, "cancelled between two attempts")
+    pacs.start()
+    assert site.jobs(kind="deliver")[0]["state"] == "cancelled"
+    site.node("queue", "retry", job)
+    site.finished(files.study_uid)
+    assert "cancelled by an administrator" in site.node("queue", "show", job)
+    assert "queue list" in one_line_error(run_node("queue", "retry", "999", "--config", str(site.config)), 4)
+    assert "999" in one_line_error(run_node("queue", "show", "999", "--config", str(site.config)), 4)
+    assert "cannot become" in one_line_error(run_node("queue", "retry", job, "--config", str(site.config)), 1)
+    assert "no study 1.2.3" in one_line_error(run_node("explain", "1.2.3", "--config", str(site.config)), 4)
+
+
+def test_roles_on_their_own(tmp_path: Path, files: Files) -> None:
+    """Receiving without the other roles: what came is there when they start."""
+    site = Site(tmp_path, free_port())
+    environment = {"DIFFMSR_NODE_CONFIG": str(site.config)}
+    assert run_node("start", "--role", "nonsense", environment=environment).returncode == 2
+    site.start()
+    assert site.stop() == 0
+    from .conftest import PROGRAM
+
+    receiver = subprocess.Popen([PROGRAM, "start", "--role", "receive", "-c", site.config], stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: echo(site.port, "DIFFMSR"), "the receiver answers")
+        send(site.port, *files.t2)
+        assert [j["state"] for j in site.jobs()] == ["receiving"]
+    finally:
+        receiver.terminate()
+        assert receiver.wait(30) == 0
+
+
+# ---------------------------------------------------------------------- process, explain, demo
+
+
+def test_process_gives_the_same_bytes_every_time(tmp_path: Path) -> None:
+    outputs = []
+    for name in ("one", "two"):
+        done = run_node("process", str(SAMPLE), "--output", str(tmp_path / name), "--json")
+        assert done.returncode == 0, done.stderr
+        (result,) = json.loads(done.stdout)["results"]
+        assert (result["state"], result["instances"]) == ("done", 8)
+        outputs.append({p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.dcm")})
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0]) == 8
+
+
+def test_process_does_what_it_can_and_says_so(tmp_path: Path) -> None:
+    shutil.copytree(SAMPLE, tmp_path / "in" / "good")
+    write(mr_series(5), tmp_path / "in" / "lonely")
+    done = run_node("process", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--json")
+    assert done.returncode == 6
+    assert sorted(r["state"] for r in json.loads(done.stdout)["results"]) == ["done", "refused"]
+
+
+def test_process_on_nothing(tmp_path: Path) -> None:
+    assert "not a folder" in one_line_error(run_node("process", str(tmp_path / "no"), "-o", str(tmp_path / "out")), 4)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "x.txt").write_text("hello")
+    message = one_line_error(run_node("process", str(tmp_path / "empty"), "-o", str(tmp_path / "out")), 4)
+    assert "no DICOM file" in message
+
+
+def test_process_on_damaged_pixels_refuses_with_a_sentence(tmp_path: Path) -> None:
+    shutil.copytree(SAMPLE, tmp_path / "in")
+    victim = dcmread(tmp_path / "in" / "T2" / "03.dcm")
+    victim.PixelData = victim.PixelData[: len(victim.PixelData) // 2]
+    victim.save_as(tmp_path / "in" / "T2" / "03.dcm")
+    done = run_node("process", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--json")
+    assert done.returncode == 1
+    (result,) = json.loads(done.stdout)["results"]
+    assert result["state"] == "refused"
+    assert result["code"].startswith("E_PIXELS")
+    assert not (tmp_path / "out").exists(), "nothing half done"
+
+
+def test_vendor_files_are_refused_with_code_and_sentence(shared_data: Path, tmp_path: Path) -> None:
+    for folder in sorted((shared_data / "vendor_dicom").iterdir()):
+        done = run_node("process", str(folder), "-o", str(tmp_path / "out"), "--json")
+        assert done.returncode == 1, done.stderr
+        assert "Traceback" not in done.stderr
+        for result in json.loads(done.stdout)["results"]:
+            assert result["state"] == "refused"
+            assert result["code"].startswith("E_")
+            assert result["sentence"].endswith(".")
+        assert run_node("explain", str(folder)).returncode == 0
+
+
+def test_the_demo(tmp_path: Path) -> None:
+    done = run_node("demo", "--output", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    for words in ("Job timeline", "zero-filled", "bicubic", "DiffMSR", "before and after"):
+        assert words in done.stdout
+    assert (tmp_path / "out" / "before-after.png").stat().st_size > 100_000
+    assert len(list((tmp_path / "out" / "derived").glob("*.dcm"))) == 8

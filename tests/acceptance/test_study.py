@@ -1,0 +1,228 @@
+"""A study comes in over DICOM, its super-resolved T2 goes back to the PACS."""
+
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from tests.conftest import free_port, require
+from tests.dicom import mr_series, write
+
+from .conftest import Files, Orthanc, Site, dcmsend, echo, send, until
+
+pytestmark = pytest.mark.acceptance
+
+
+def check_delivered(site: Site, pacs: Orthanc, files: Files) -> None:
+    """The PACS has the derived series, whole and once, of the study sent."""
+    site.finished(files.study_uid)
+    derived = pacs.instances(files.study_uid)
+    sources = {dcmread(p).SOPInstanceUID for p in files.t2}
+    assert len(derived) == len(sources)
+    assert {d.SourceImageSequence[0].ReferencedSOPInstanceUID for d in derived} == sources
+    assert len({d.SeriesInstanceUID for d in derived}) == 1
+    for d in derived:
+        assert list(d.ImageType) == ["DERIVED", "SECONDARY", "OTHER", "AI", "SUPERRES"]
+        assert (d.Rows, d.Columns) == (96, 128)
+        assert d.SeriesDescription == "AI SR x4: t2"
+        assert d.pixel_array.max() > 0
+
+
+@pytest.mark.parametrize("order", ["T1 first", "T2 first", "interleaved over two associations"])
+def test_any_order_of_arrival(site: Site, pacs: Orthanc, files: Files, order: str) -> None:
+    if order == "T1 first":
+        send(site.port, *files.t1)
+        send(site.port, *files.t2)
+    elif order == "T2 first":
+        send(site.port, *files.t2)
+        send(site.port, *files.t1)
+    else:
+        one = dcmsend(site.port, *files.t1[::2], *files.t2[::2])
+        two = dcmsend(site.port, *files.t2[1::2], *files.t1[1::2])
+        assert one.wait(60) == two.wait(60) == 0
+    check_delivered(site, pacs, files)
+
+
+def test_the_same_study_twice_is_worked_on_once(site: Site, pacs: Orthanc, files: Files) -> None:
+    send(site.port, *files.t1, *files.t2)
+    check_delivered(site, pacs, files)
+    before = site.jobs()
+    send(site.port, *files.t1, *files.t2)
+    time.sleep(4)
+    assert site.jobs() == before
+    check_delivered(site, pacs, files)
+
+
+def test_its_own_output_coming_back_is_stored_and_not_processed(
+    site: Site, pacs: Orthanc, files: Files, tmp_path: Path
+) -> None:
+    send(site.port, *files.t1, *files.t2)
+    check_delivered(site, pacs, files)
+    returned = write(pacs.instances(files.study_uid), tmp_path / "returned")
+    send(site.port, *returned)
+    until(
+        lambda: len(site.jobs(files.study_uid)) == 3 and site.jobs(kind="match")[0]["state"] == "done", "matched again"
+    )
+    received = json.loads(site.node("status", "--json"))["received"]
+    assert received["series"] == 3
+    assert len(site.jobs()) == 3
+
+
+def test_a_study_without_a_reference_waits_and_says_why(site: Site, files: Files) -> None:
+    send(site.port, *files.t2)
+    until(lambda: [j["state"] for j in site.jobs()] == ["waiting-pair"], "the study waits")
+    (job,) = site.jobs()
+    assert "T1" in job["error"]
+    explanation = site.node("explain", files.study_uid)
+    assert "E_NO_REFERENCE" in explanation
+    assert "T1" in explanation
+    assert json.loads(site.node("explain", files.study_uid, "--json"))["studies"][0]["outcome"] == "waiting"
+    send(site.port, *files.t1)  # the reference comes after all
+    site.finished(files.study_uid)
+
+
+def test_late_slices_supersede_what_was_made_without_them(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
+    files = Files(tmp_path / "scanner", slices=6)
+    send(site.port, *files.t1, *files.t2[:4])
+    site.finished(files.study_uid)
+    send(site.port, *files.t2[4:])
+    until(lambda: len(site.jobs(kind="infer")) == 2, "the whole series is asked for")
+    site.finished(files.study_uid, count=5)
+    series: dict[str, int] = {}
+    for d in pacs.instances(files.study_uid):
+        series[d.SeriesInstanceUID] = series.get(d.SeriesInstanceUID, 0) + 1
+    assert sorted(series.values()) == [4, 6], "the complete series is a series of its own"
+
+
+def test_the_pacs_is_down_for_a_while(site: Site, pacs: Orthanc, files: Files) -> None:
+    pacs.stop()
+    send(site.port, *files.t1, *files.t2)
+    until(lambda: [j["state"] for j in site.jobs(kind="deliver")] == ["retry-wait"], "the delivery waits")
+    (job,) = site.jobs(kind="deliver")
+    assert "127.0.0.1" in job["error"]
+    assert site.jobs(kind="infer")[0]["state"] == "done", "a PACS that is down does not hold the worker"
+    pacs.start()
+    check_delivered(site, pacs, files)
+
+
+def test_killed_while_receiving(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
+    """Whatever was acknowledged before the power went is there afterwards; the scanner sends the rest again."""
+    files = Files(tmp_path / "scanner", slices=60)
+    command = [require("storescu"), "-v", "-aet", "SCANNER", "-aec", "DIFFMSR", "127.0.0.1", str(site.port)]
+    scanner = subprocess.Popen(
+        [*command, *files.t2, *files.t1], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert scanner.stdout is not None
+    lines = []
+    acknowledged = 0
+    for line in scanner.stdout:
+        lines.append(line)
+        acknowledged += "Received Store Response (Success)" in line
+        if acknowledged == 25:
+            site.kill()
+            break
+    lines += scanner.stdout.readlines()
+    scanner.wait()
+    acknowledged = sum("Received Store Response (Success)" in line for line in lines)
+    assert 25 <= acknowledged < 120, "the kill came in the middle"
+    site.start()
+    stored = json.loads(site.node("status", "--json"))["received"]["instances"]
+    assert stored >= acknowledged
+    kept = {p.stem for p in (site.folder / "data" / "instances").rglob("*.dcm")}
+    sent_first = [str(dcmread(p).SOPInstanceUID) for p in files.t2][:25]
+    assert set(sent_first) <= kept
+    for path in (site.folder / "data" / "instances").rglob("*.dcm"):
+        assert np.any(dcmread(path).pixel_array), "whole files only"
+    send(site.port, *files.t2, *files.t1)
+    site.finished(files.study_uid)
+    assert len(pacs.instances(files.study_uid)) == 60
+
+
+def test_killed_while_inferring(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
+    files = Files(tmp_path / "scanner", slices=40)
+    send(site.port, *files.t1, *files.t2)
+    until(lambda: [j["state"] for j in site.jobs(kind="infer")] == ["running"], "the worker is at it")
+    site.kill()
+    site.start()
+    assert "rescued" in site.log() or "recovered" in site.log()
+    site.finished(files.study_uid)
+    assert len(pacs.instances(files.study_uid)) == 40
+
+
+def test_killed_while_delivering(tmp_path: Path, files: Files) -> None:
+    """dcmtk's storescp as a slow PACS, so that the kill comes between two instances."""
+    port, kept = free_port(), tmp_path / "kept"
+    kept.mkdir()
+    command = [require("storescp"), "--sleep-after", "1", "-aet", "PACS", "-od", kept, str(port)]
+    slow_pacs = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    site = Site(tmp_path, port)
+    try:
+        until(lambda: echo(port, "PACS"), "storescp answers")
+        site.start()
+        send(site.port, *files.t1, *files.t2)
+        until(lambda: list(kept.iterdir()), "the first instance is there")
+        site.kill()
+        assert len(list(kept.iterdir())) < len(files.t2)
+        site.start()
+        (job,) = [j for j in site.finished(files.study_uid) if j["kind"] == "deliver"]
+        shown = json.loads(site.node("queue", "show", str(job["id"]), "--json"))["job"]
+        assert all(i["accepted"] for i in shown["instances"])
+        uids = [str(dcmread(p).SOPInstanceUID) for p in kept.iterdir()]
+        assert len(uids) == len(set(uids)) == len(files.t2)
+        assert site.stop() == 0
+    finally:
+        slow_pacs.kill()
+        if site.process is not None and site.process.poll() is None:
+            site.kill()
+
+
+def test_a_stop_drains_and_exits_0(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
+    files = Files(tmp_path / "scanner", slices=30)
+    send(site.port, *files.t1, *files.t2)
+    until(lambda: [j["state"] for j in site.jobs(kind="infer")] == ["running"], "the worker is at it")
+    assert site.stop() == 0
+    (job,) = site.jobs(kind="infer")
+    assert job["state"] in ("ready", "done"), "given back or finished, not left leased"
+    site.start()
+    site.finished(files.study_uid)
+    assert len(pacs.instances(files.study_uid)) == 30
+
+
+def test_a_burst_of_studies(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
+    studies = [Files(tmp_path / f"scanner{n}") for n in range(3)]
+    senders = [dcmsend(site.port, *s.t2, *s.t1) for s in studies]
+    assert [s.wait(60) for s in senders] == [0, 0, 0]
+    for s in studies:
+        check_delivered(site, pacs, s)
+
+
+def test_tcp_probes_and_broken_associations_leave_the_node_well(site: Site, pacs: Orthanc, files: Files) -> None:
+    import socket
+
+    for payload in (b"", b"GET / HTTP/1.0\r\n\r\n", b"\x01\x00\x00\x00\x00\x44" + b"\x00" * 20, b"\xff" * 300):
+        for _ in range(10):
+            with socket.create_connection(("127.0.0.1", site.port), timeout=5) as probe:
+                probe.sendall(payload)
+    send(site.port, *files.t1, *files.t2)
+    check_delivered(site, pacs, files)
+
+
+def test_no_patient_data_in_log_listing_or_database_errors(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
+    t1 = write(mr_series(4, PatientName="Geheim^Gustav", PatientID="SECRET-77"), tmp_path / "in")
+    broken = mr_series(
+        4, PatientName="Geheim^Gustav", PatientID="SECRET-77", RepetitionTime="not a number", series_number=3
+    )
+    send(site.port, *t1, *write(broken, tmp_path / "broken"))
+    until(
+        lambda: len(site.jobs()) == 2 and all(j["state"] != "receiving" for j in site.jobs()), "both studies are judged"
+    )
+    shown = site.log() + site.node("queue", "list", "--json") + site.node("status")
+    shown += "".join(
+        site.node("queue", "show", str(j["id"])) + site.node("explain", j["study_uid"]) for j in site.jobs()
+    )
+    assert not re.search("geheim|gustav|secret-77", shown, re.IGNORECASE)
