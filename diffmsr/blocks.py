@@ -1,4 +1,8 @@
-"""The blocks of DiffMSR. Feature maps are (b, h, w, c) in the transformer, (b, c, h, w) in convolutions."""
+"""The blocks of DiffMSR. Feature maps are (b, h, w, c) everywhere.
+
+With the channel last, linear layers and layer norms need no copies, and a convolution sees the same memory as a
+channels-last (b, c, h, w): on a CPU this and bfloat16 halve the time of a training step.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -7,6 +11,29 @@ from torch import Tensor, nn
 
 LEAK = 0.1
 """Negative slope of every leaky ReLU."""
+
+
+class Conv(nn.Conv2d):
+    """A convolution of (b, h, w, c) that keeps the size, or divides it by its stride."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rearrange(super().forward(rearrange(x, "b h w c -> b c h w")), "b c h w -> b h w c")
+
+
+class SubpixelConv(nn.Module):
+    """A convolution and a pixel shuffle by 2: (b, h, w, inputs) to (b, 2 h, 2 w, outputs)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = Conv(inputs, 4 * outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rearrange(self.conv(x), "b h w (c p q) -> b (h p) (w q) c", p=2, q=2)
 
 
 class LayerNorm(nn.Module):
@@ -30,11 +57,13 @@ class Modulation(nn.Module):
         super().__init__()
         self.norm = LayerNorm(channels)
         self.linear = nn.Linear(latent, 2 * channels)
+        with torch.no_grad():
+            self.linear.weight.mul_(0.1)
+            self.linear.bias.zero_()
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         gain, shift = rearrange(self.linear(z), "b (two c) -> two b 1 1 c", two=2)
-        modulated: Tensor = self.norm(x) * (1 + gain) + shift
-        return modulated
+        return torch.addcmul(shift, self.norm(x), 1 + gain)
 
 
 class WindowAttention(nn.Module):
@@ -96,12 +125,11 @@ class FeedForward(nn.Module):
         super().__init__()
         hidden = int(channels * expansion)
         self.inward = nn.Linear(channels, 2 * hidden)
-        self.depthwise = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden)
+        self.depthwise = Conv(2 * hidden, 2 * hidden, groups=2 * hidden)
         self.outward = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed = self.depthwise(rearrange(self.inward(x), "b h w c -> b c h w"))
-        gate, value = rearrange(mixed, "b (two c) h w -> two b h w c", two=2)
+        gate, value = self.depthwise(self.inward(x)).chunk(2, dim=-1)
         out: Tensor = self.outward(F.gelu(gate) * value)
         return out
 
@@ -126,10 +154,10 @@ class PriorBlock(nn.Module):
 class CrossBlock(nn.Module):
     """A CATL block: queries from the target, keys and values from the reference; feed-forward without prior."""
 
-    def __init__(self, channels: int, heads: int, window: int, expansion: float) -> None:
+    def __init__(self, channels: int, heads: int, window: int, k: int, expansion: float) -> None:
         super().__init__()
         self.norm_target, self.norm_reference = LayerNorm(channels), LayerNorm(channels)
-        self.attention = WindowAttention(channels, heads, window, k=1)
+        self.attention = WindowAttention(channels, heads, window, k)
         self.norm_2 = LayerNorm(channels)
         self.feed_forward = FeedForward(channels, expansion)
 
@@ -140,21 +168,20 @@ class CrossBlock(nn.Module):
 
 
 class Extractor(nn.Module):
-    """Compress an image (b, inputs, h, w) to a latent (b, latent): the prior extraction PE, the condition extraction CE."""
+    """Compress an image (b, h, w, inputs) to a latent (b, latent): the prior extraction PE, the condition extraction CE."""
 
     def __init__(self, inputs: int, width: int, blocks: int, latent: int) -> None:
         super().__init__()
-        self.head = nn.Conv2d(inputs, width, 3, padding=1)
+        self.head = Conv(inputs, width)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(LEAK), nn.Conv2d(width, width, 3, padding=1))
-            for _ in range(blocks)
-        )  # fmt: skip
+            nn.Sequential(Conv(width, width), nn.LeakyReLU(LEAK), Conv(width, width)) for _ in range(blocks)
+        )
         self.widen = nn.Sequential(
-            nn.Conv2d(width, 2 * width, 3, padding=1),
+            Conv(width, 2 * width),
             nn.LeakyReLU(LEAK),
-            nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+            Conv(2 * width, 2 * width),
             nn.LeakyReLU(LEAK),
-            nn.Conv2d(2 * width, latent, 3, padding=1),
+            Conv(2 * width, latent),
             nn.LeakyReLU(LEAK),
         )
         self.linears = nn.Sequential(
@@ -165,5 +192,5 @@ class Extractor(nn.Module):
         x = F.leaky_relu(self.head(x), LEAK)
         for block in self.blocks:
             x = x + block(x)
-        latent: Tensor = self.linears(self.widen(x).mean(dim=(-2, -1)))
+        latent: Tensor = self.linears(self.widen(x).mean(dim=(1, 2)))
         return latent

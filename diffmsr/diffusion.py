@@ -49,7 +49,7 @@ class LatentDiffusion(nn.Module):
         return self.alpha_bar[-1].sqrt() * z + (1 - self.alpha_bar[-1]).sqrt() * noise
 
     def forward(self, low: Tensor, z: Tensor) -> Tensor:
-        """The prior (b, latent), from the low-resolution target (b, 2, h, w) and Z_T (b, latent)."""
+        """The prior (b, latent), from the low-resolution target (b, h, w, 2) and Z_T (b, latent)."""
         condition = self.condition(low)
         for t in range(self.steps, 1, -1):
             z = self._mean(z, self.denoiser(z, condition, t), t)

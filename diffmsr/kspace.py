@@ -43,9 +43,15 @@ def zero_fill(image: Tensor, rows: int, columns: int) -> Tensor:
     if rows < h or columns < w:
         raise ValueError(f"cannot zero-fill the k-space of {h} x {w} pixels to {rows} x {columns}")
     k = fft2c(image)
-    filled = k.new_zeros((*image.shape[:-2], rows, columns))
-    filled[..., _centre(rows, h), _centre(columns, w)] = k
+    filled = with_centre(k.new_zeros((*image.shape[:-2], rows, columns)), k)
     return ifft2c(filled) * (rows * columns / (h * w))
+
+
+def with_centre(k: Tensor, centre: Tensor) -> Tensor:
+    """The k-space `k` (..., H, W) with its central frequencies replaced by `centre` (..., h, w)."""
+    replaced = k.clone()
+    replaced[..., _centre(k.shape[-2], centre.shape[-2]), _centre(k.shape[-1], centre.shape[-1])] = centre
+    return replaced
 
 
 def crop_to(image: ArrayLike, rows: int, columns: int) -> NDArray[np.float32]:

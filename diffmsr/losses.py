@@ -15,11 +15,16 @@ def image_loss(prediction: Tensor, truth: Tensor) -> Tensor:
     return F.l1_loss(prediction, truth)
 
 
-def data_consistency_loss(prediction: Tensor, truth: Tensor) -> Tensor:
-    """L_dc: mean absolute difference of the unnormalised k-spaces' real and imaginary parts."""
-    difference = prediction - truth
-    k = kspace.fft2c(torch.complex(difference[:, 0], difference[:, 1]))
-    return torch.view_as_real(k).abs().mean()
+def data_consistency_loss(prediction: Tensor, truth: Tensor, low: Tensor) -> Tensor:
+    """L_dc: mean squared difference of the unnormalised k-spaces K_DC and K_HR, of (b, 2, h, w).
+
+    K_DC is the prediction's k-space with its centre replaced by what was measured, the k-space of `low`; so the
+    gradient reaches only the frequencies the network has to invent.
+    """
+    k, k_truth, measured = (kspace.fft2c(torch.complex(x[:, 0], x[:, 1])) for x in (prediction, truth, low))
+    gain = k.shape[-2] * k.shape[-1] / (measured.shape[-2] * measured.shape[-1])
+    k = kspace.with_centre(k, gain * measured)
+    return torch.view_as_real(k - k_truth).square().sum(dim=-1).mean()
 
 
 def prior_loss(predicted: Tensor, prior: Tensor) -> Tensor:

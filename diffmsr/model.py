@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from diffmsr import kspace
-from diffmsr.blocks import CrossBlock, Extractor, PriorBlock
+from diffmsr.blocks import Conv, CrossBlock, Extractor, PriorBlock, SubpixelConv
 from diffmsr.diffusion import LatentDiffusion
 from diffmsr.presets import Preset
 
@@ -23,37 +23,33 @@ class DiffMSR(nn.Module):
         c, r, w = p.channels, p.reference_width, p.tail_width
         self.encoder = Extractor(2 * p.scale**2 + 2, p.extractor_width, p.extractor_blocks, p.latent)
         self.diffusion = LatentDiffusion(p)
-        self.embed = nn.Conv2d(2, c, 3, padding=1)
+        self.embed = Conv(2, c)
         self.embed_reference = nn.Sequential(
-            nn.Conv2d(2, r, 3, padding=1, bias=False),
-            nn.Conv2d(r, r, 3, stride=2, padding=1, bias=False),
-            nn.Conv2d(r, c, 3, stride=2, padding=1, bias=False),
+            Conv(2, r, bias=False), Conv(r, r, stride=2, bias=False), Conv(r, c, stride=2, bias=False)
         )
-        self.cross = nn.ModuleList(CrossBlock(c, p.heads, p.window, p.expansion) for _ in range(p.cross_blocks))
-        self.cross_out = nn.Conv2d(c, c, 3, padding=1)
+        self.cross = nn.ModuleList(
+            CrossBlock(c, p.heads, p.window, p.cross_k, p.expansion) for _ in range(p.cross_blocks)
+        )
+        self.cross_out = Conv(c, c)
         self.layers = nn.ModuleList(
             nn.ModuleList(PriorBlock(c, p.heads, p.window, p.k, p.latent, p.expansion) for _ in range(n)) for n in p.blocks
         )  # fmt: skip
-        self.layers_out = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for _ in p.blocks)
-        self.tail = nn.Sequential(
-            nn.Conv2d(c, 4 * w, 3, padding=1),
-            nn.PixelShuffle(2),
-            nn.Conv2d(w, 4 * w, 3, padding=1),
-            nn.PixelShuffle(2),
-            nn.Conv2d(w, 2, 3, padding=1),
-        )
+        self.layers_out = nn.ModuleList(Conv(c, c) for _ in p.blocks)
+        self.tail = nn.Sequential(SubpixelConv(c, w), SubpixelConv(w, w), Conv(w, 2))
         # A network that has learnt nothing then gives the zero-filled image, not noise.
         for parameter in self.tail[-1].parameters():
             nn.init.zeros_(parameter)
 
     def prior_of(self, high: Tensor, low: Tensor) -> Tensor:
         """Z, equation 1: from the high-resolution target itself. Training only."""
-        prior: Tensor = self.encoder(torch.cat([F.pixel_unshuffle(high, self.preset.scale), low], dim=1))
+        s = self.preset.scale
+        folded = rearrange(high, "b c (h p) (w q) -> b h w (c p q)", p=s, q=s)
+        prior: Tensor = self.encoder(torch.cat([folded, _channels_last(low)], dim=-1))
         return prior
 
     def predicted_prior(self, low: Tensor, z_T: Tensor) -> Tensor:
         """Z-hat: from noise (b, latent) and the low-resolution target, equation 9."""
-        prior: Tensor = self.diffusion(low, z_T)
+        prior: Tensor = self.diffusion(_channels_last(low), z_T)
         return prior
 
     def reconstruct(self, low: Tensor, reference: Tensor, prior: Tensor, skip: Tensor | None = None) -> Tensor:
@@ -63,12 +59,18 @@ class DiffMSR(nn.Module):
         """
         h, w = low.shape[-2:]
         s, padding = self.preset.scale, self._padding(h, w)
-        x = self.embed(F.pad(low, padding, mode="reflect"))
-        guide = self.embed_reference(F.pad(reference, [s * n for n in padding], mode="reflect"))
-        x = x + self.cross_out(self._transform(self.cross, x, rearrange(guide, "b c h w -> b h w c")))
+        x = self.embed(_channels_last(F.pad(low, padding, mode="reflect")))
+        guide = self.embed_reference(_channels_last(F.pad(reference, [s * n for n in padding], mode="reflect")))
+        y = x
+        for block in self.cross:
+            y = block(y, guide)
+        x = x + self.cross_out(y)
         for blocks, out in zip(self.layers, self.layers_out, strict=True):
-            x = x + out(self._transform(blocks, x, prior))
-        detail: Tensor = self.tail(x)[..., : s * h, : s * w]
+            y = x
+            for block in blocks.children():
+                y = block(y, prior)
+            x = x + out(y)
+        detail = rearrange(self.tail(x), "b h w c -> b c h w")[..., : s * h, : s * w]
         return detail + (zero_filled(low, s) if skip is None else skip)
 
     def forward(self, low: Tensor, reference: Tensor, z_T: Tensor) -> Tensor:
@@ -81,13 +83,6 @@ class DiffMSR(nn.Module):
             raise ValueError(f"an image of {h} x {w} pixels is smaller than an attention window of {window} x {window}")
         return [0, -w % window, 0, -h % window]
 
-    @staticmethod
-    def _transform(blocks: nn.Module, x: Tensor, guide: Tensor) -> Tensor:
-        y = rearrange(x, "b c h w -> b h w c")
-        for block in blocks.children():
-            y = block(y, guide)
-        return rearrange(y, "b h w c -> b c h w")
-
 
 def zero_filled(low: Tensor, scale: int) -> Tensor:
     """The target's k-space filled with zeros: (b, 2, h, w) to (b, 2, s h, s w), exactly aligned (i_HR = s i_LR)."""
@@ -99,3 +94,7 @@ def zero_filled(low: Tensor, scale: int) -> Tensor:
 def as_two_channels(magnitude: Tensor) -> Tensor:
     """A magnitude image (b, h, w) as the network takes it: (b, 2, h, w), imaginary part zero."""
     return torch.stack([magnitude, torch.zeros_like(magnitude)], dim=1)
+
+
+def _channels_last(image: Tensor) -> Tensor:
+    return rearrange(image, "b c h w -> b h w c")

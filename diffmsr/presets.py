@@ -22,6 +22,8 @@ class Preset:
     """Hidden over outer channels of the feed-forward networks."""
     cross_blocks: int = 2
     """Cross-attention blocks that fuse target and reference (CATL)."""
+    cross_k: int = 1
+    """k of those blocks."""
     latent: int = 256
     """Length of the prior Z, the paper's 4 * C-hat."""
     extractor_width: int = 64
@@ -41,11 +43,11 @@ class Preset:
 PAPER = Preset("paper")
 TINY = Preset(
     "tiny",
-    channels=32,
     blocks=(2, 2, 2),
-    latent=128,
+    cross_k=2,
+    latent=96,
     extractor_width=24,
-    extractor_blocks=3,
+    extractor_blocks=2,
     reference_width=16,
     tail_width=16,
 )
