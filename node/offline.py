@@ -10,7 +10,7 @@ from pydicom.errors import InvalidDicomError
 
 from node import archive
 from node.config import Settings
-from node.deliver.derived import encode_series, to_bytes
+from node.deliver.derived import encode_series, series_numbers, to_bytes
 from node.errors import NodeError, NotFoundError, RefusedError
 from node.infer.engine import Engine, read_model
 from node.infer.volume import read_volume
@@ -130,7 +130,13 @@ def _process_pair(
         target, reference, order, lambda done, total: progress(order.target.series_uid, done, total)
     )
     by_uid = {str(h.SOPInstanceUID): h for headers in folder.headers.values() for h in headers}
-    derived = encode_series(result, _headers(order.target, by_uid), _headers(order.reference, by_uid), settings.output)
+    derived = encode_series(
+        result,
+        _headers(order.target, by_uid),
+        _headers(order.reference, by_uid),
+        settings.output,
+        taken_series_numbers=series_numbers(folder.headers[order.study_uid]),
+    )
     series_uid = str(derived[0].SeriesInstanceUID)
     place = output / order.study_uid / series_uid
     for data_set in derived:

@@ -154,6 +154,13 @@ def to_bytes(instance: Dataset) -> bytes:
     return buffer.getvalue()
 
 
+def series_numbers(headers: Iterable[Dataset]) -> set[int]:
+    """The SeriesNumbers a study uses, our own output (which may have come back from the PACS) left out: a result's
+    number must not depend on whether it was delivered before."""
+    foreign = (h for h in headers if "SUPERRES" not in (h.get("ImageType") or ()))
+    return {number for h in foreign if (number := _positive_int(h, "SeriesNumber")) is not None}
+
+
 def encode_series(
     result: Result,
     target_headers: Iterable[Dataset],

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import structlog
 from pydicom import Dataset, dcmread
 
 from node.archive import Archive
@@ -15,6 +16,8 @@ from node.tracker.database import Database
 from node.tracker.orders import PairOrder
 from node.tracker.outcomes import Done, Failed, Outcome, Retry
 from node.tracker.queue import Queue, backoff_s
+
+log = structlog.get_logger()
 
 PATIENCE_WITH_REFUSALS = 3
 """A PACS in trouble may refuse what it takes a minute later, so a refusal is believed when it has been repeated."""
@@ -61,9 +64,17 @@ def encode(
     database: Database, archive: Archive, key: str, order: PairOrder, settings: OutputSettings
 ) -> dict[str, Path]:
     """Encode the result `key` into the archive; SOP instance UID to file. Doing it again gives the same bytes."""
-    paths = views.instance_paths(database, order.study_uid, [order.target.series_uid, order.reference.series_uid])
+    paths = views.instance_paths(database, order.study_uid)
     targets, references = ([_header(paths[uid]) for uid in stack.sop_uids] for stack in (order.target, order.reference))
-    instances = encode_series(archive.open_result(key), targets, references, settings)
+    one_a_series = views.one_instance_a_series(database, order.study_uid)
+    instances = encode_series(
+        archive.open_result(key),
+        targets,
+        references,
+        settings,
+        taken_series_numbers=series_numbers(_header(path) for path in one_a_series),
+        on_mend=lambda what: log.warning("derived.mended", study=order.study_uid, what=what),
+    )
     return {
         str(instance.SOPInstanceUID): archive.put_derived(key, str(instance.SOPInstanceUID), to_bytes(instance))
         for instance in instances

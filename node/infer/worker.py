@@ -37,9 +37,7 @@ def inferrer(database: Database, archive: Archive, engine: Engine, destinations:
         order = PairOrder.model_validate(claim.payload)
         started = time.monotonic()
         if not archive.has_result(claim.key):
-            paths = views.instance_paths(
-                database, order.study_uid, [order.target.series_uid, order.reference.series_uid]
-            )
+            paths = views.instance_paths(database, order.study_uid)
             target, reference = (read_volume(_files(stack, paths)) for stack in (order.target, order.reference))
             archive.put_result(claim.key, engine.super_resolve(target, reference, order, lease.progress))
         slices = len(order.target.sop_uids)

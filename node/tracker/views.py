@@ -102,13 +102,18 @@ def idle(database: Database) -> bool:
         return session.scalar(select(func.count()).where(Job.state.not_in(FINISHED)).select_from(Job)) == 0
 
 
-def instance_paths(database: Database, study_uid: str, series_uids: list[str] | None = None) -> dict[str, str]:
+def instance_paths(database: Database, study_uid: str) -> dict[str, str]:
     """SOP instance UID to file of a study's instances; NotFoundError when the study is unknown."""
-    query = select(Instance.sop_uid, Instance.path).where(Instance.study_uid == study_uid).order_by(Instance.sop_uid)
-    if series_uids is not None:
-        query = query.where(Instance.series_uid.in_(series_uids))
     with database.read() as session:
-        paths = {row.sop_uid: row.path for row in session.execute(query)}
+        rows = session.execute(select(Instance.sop_uid, Instance.path).where(Instance.study_uid == study_uid))
+        paths = {row.sop_uid: row.path for row in rows}
     if not paths:
         raise NotFoundError(f"no instance of study {study_uid} was received")
     return paths
+
+
+def one_instance_a_series(database: Database, study_uid: str) -> list[str]:
+    """The file of one instance of every series of a study."""
+    first = select(func.min(Instance.path)).where(Instance.study_uid == study_uid).group_by(Instance.series_uid)
+    with database.read() as session:
+        return list(session.scalars(first))
