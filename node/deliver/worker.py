@@ -7,7 +7,7 @@ from pydicom import Dataset, dcmread
 
 from node.archive import Archive
 from node.config import OutputSettings, Settings
-from node.deliver.derived import encode_series, to_bytes
+from node.deliver.derived import encode_series, series_numbers, to_bytes
 from node.deliver.scu import Sent, Verdict, send
 from node.errors import PeerError, StorageError
 from node.tracker import deliveries, views
