@@ -59,6 +59,7 @@ class Receiver:
         context = server_context(self._settings.tls) if self._settings.tls else None
         handlers: list[Any] = [
             (evt.EVT_CONN_OPEN, self._connected),
+            (evt.EVT_CONN_CLOSE, self._disconnected),
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_ABORTED, self._aborted),
@@ -93,6 +94,12 @@ class Receiver:
             # Without it Nagle's algorithm and delayed acknowledgement cost about 40 ms an instance.
             with suppress(OSError):
                 transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _disconnected(self, event: Event) -> None:
+        """A load balancer's probe connects and leaves. pynetdicom would keep the association's thread waiting for a
+        request until the ACSE timeout, and count it as one of the associations there may be; this lets it go."""
+        if event.assoc.requestor.primitive is None:
+            event.assoc.dul.to_user_queue.put(None)
 
     def _accepted(self, event: Event) -> None:
         peer = event.assoc.requestor
