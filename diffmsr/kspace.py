@@ -30,8 +30,7 @@ def crop(image: Tensor, rows: int, columns: int) -> Tensor:
     h, w = image.shape[-2:]
     if not (0 < rows <= h and 0 < columns <= w):
         raise ValueError(f"cannot crop the k-space of {h} x {w} pixels to {rows} x {columns}")
-    centre = fft2c(image)[..., _centre(h, rows), _centre(w, columns)]
-    return ifft2c(centre) * (rows * columns / (h * w))
+    return _resize(_resize(image, -1, columns), -2, rows)
 
 
 def zero_fill(image: Tensor, rows: int, columns: int) -> Tensor:
@@ -42,9 +41,7 @@ def zero_fill(image: Tensor, rows: int, columns: int) -> Tensor:
     h, w = image.shape[-2:]
     if rows < h or columns < w:
         raise ValueError(f"cannot zero-fill the k-space of {h} x {w} pixels to {rows} x {columns}")
-    k = fft2c(image)
-    filled = with_centre(k.new_zeros((*image.shape[:-2], rows, columns)), k)
-    return ifft2c(filled) * (rows * columns / (h * w))
+    return _resize(_resize(image, -2, rows), -1, columns)
 
 
 def with_centre(k: Tensor, centre: Tensor) -> Tensor:
@@ -59,6 +56,19 @@ def crop_to(image: ArrayLike, rows: int, columns: int) -> NDArray[np.float32]:
     cropped = crop(torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)), rows, columns)
     magnitude: NDArray[np.float32] = cropped.abs().numpy()
     return magnitude
+
+
+def _resize(image: Tensor, axis: int, size: int) -> Tensor:
+    """Crop or zero-fill the k-space of one axis. Axis by axis, most of the transforms are of few lines."""
+    old = image.shape[axis]
+    k = torch.fft.fftshift(torch.fft.fft(image, dim=axis, norm="forward"), dim=axis)
+    if size < old:
+        k = k.narrow(axis, _centre(old, size).start, size)
+    elif size > old:
+        filled = k.new_zeros([size if axis % k.ndim == i else n for i, n in enumerate(k.shape)])
+        filled.narrow(axis, _centre(size, old).start, old).copy_(k)
+        k = filled
+    return torch.fft.ifft(torch.fft.ifftshift(k, dim=axis), dim=axis, norm="forward")
 
 
 def _centre(large: int, small: int) -> slice:

@@ -7,6 +7,7 @@ import os
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,20 @@ def draw_batch(config: Config, slices: Mapping[str, Sequence[Slice]], seen: int,
     return [as_two_channels(torch.stack(part)).to(config.device) for part in zip(*samples, strict=True)]
 
 
+def batches(config: Config, slices: Mapping[str, Sequence[Slice]], seen: int) -> Iterator[list[Tensor]]:
+    """The batches of a run from `seen` slices to its end, each drawn in a thread while the one before is used."""
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting = None
+        while seen < config.slices:
+            stage = config.stage_one if seen < config.stage_one.slices else config.stage_two
+            drawn, waiting = waiting, pool.submit(draw_batch, config, slices, seen, stage)
+            seen += stage.batch
+            if drawn:
+                yield drawn.result()
+        if waiting:
+            yield waiting.result()
+
+
 def step(run: Run, config: Config, batch: Sequence[Tensor]) -> dict[str, float]:
     """One optimisation step; the losses, and advances the run."""
     low, truth, reference, skip = batch
@@ -286,13 +301,14 @@ def _records(
     """The training loop; yields what is worth logging."""
     began, before, saved = time.monotonic(), run.minutes, time.monotonic()
     recent: list[dict[str, float]] = []
-    while run.slices < config.slices and (minutes is None or run.minutes - before < minutes):
+    for batch in batches(config, seen, run.slices):
+        if minutes is not None and run.minutes - before >= minutes:
+            break
         if run.stage == 1 and run.slices >= config.stage_one.slices:
             _enter_stage_two(run)
             recent.clear()
-        stage = config.stage_one if run.stage == 1 else config.stage_two
         previous = run.slices
-        recent.append(step(run, config, draw_batch(config, seen, previous, stage)))
+        recent.append(step(run, config, batch))
         run.minutes = before + (time.monotonic() - began) / 60
         if previous // config.log_every != run.slices // config.log_every:
             means = {name: float(np.mean([losses[name] for losses in recent])) for name in recent[0]}

@@ -1,0 +1,91 @@
+"""The research side's command line: `diffmsr train`, `diffmsr evaluate`."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+class Dataset(StrEnum):
+    """The data sets there is a reader for."""
+
+    LGG = "lgg"
+    OPEN_MS = "open_ms"
+
+
+class Split(StrEnum):
+    """Patients trained on, or those never seen."""
+
+    HELD_OUT = "held-out"
+    TRAIN = "train"
+
+
+DEFAULT_TARGET = {Dataset.LGG: "T2-FLAIR", Dataset.OPEN_MS: "T2"}
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML configuration, such as config/train-tiny.toml.")],
+    output: Annotated[Path, typer.Option(help="Folder of checkpoint and log; a checkpoint there is continued.")],
+    minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; run again to continue.")] = None,
+    export: Annotated[Path | None, typer.Option(help="When done, write model.safetensors and a manifest here.")] = None,
+) -> None:
+    """Train both stages."""
+    from diffmsr.data import DataError
+    from diffmsr.train import TrainingError, export_weights, read_config
+    from diffmsr.train import train as run_training
+
+    try:
+        settings = read_config(config)
+        run = run_training(settings, output, minutes)
+    except (TrainingError, DataError) as error:
+        raise _failed(error) from None
+    typer.echo(f"{run.slices} of {settings.slices} slices, {run.minutes:.1f} minutes", err=True)
+    if export:
+        typer.echo(export_weights(run, settings, export))
+
+
+@app.command()
+def evaluate(
+    dataset: Annotated[Dataset, typer.Option()],
+    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    target: Annotated[str | None, typer.Option(help="Contrast to super-resolve; T2, or T2-FLAIR for lgg.")] = None,
+    reference: Annotated[str, typer.Option(help="Contrast that guides.")] = "T1",
+    split: Annotated[Split, typer.Option()] = Split.HELD_OUT,
+    weights: Annotated[Path | None, typer.Option(help="Folder of weights and manifest; the shipped ones.")] = None,
+    device: Annotated[str, typer.Option()] = "cpu",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    as_json: Annotated[bool, typer.Option("--json", help="All figures, by patient too.")] = False,
+) -> None:
+    """Measure weights against truth, beside zero-filling and aligned bicubic interpolation."""
+    from diffmsr.data import DataError
+    from diffmsr.evaluate import evaluate as measure
+    from diffmsr.inference import SuperResolver, WeightsError
+    from diffmsr.manifest import ManifestError
+
+    try:
+        resolver = SuperResolver.load(weights, device, precision)
+        figures = measure(dataset, root, resolver, target or DEFAULT_TARGET[dataset], reference, split)
+    except (ManifestError, WeightsError, DataError) as error:
+        raise _failed(error) from None
+    if as_json:
+        typer.echo(json.dumps(figures, indent=2))
+        return
+    typer.echo(f"{figures['n_slices']} slices of {len(figures['patients'])} patients never trained on"
+               if split is Split.HELD_OUT else f"{figures['n_slices']} slices trained on")  # fmt: skip
+    for name, row in (("DiffMSR", figures), ("zero-filled", figures["zero_filled"]), ("bicubic", figures["bicubic"])):
+        typer.echo(f"{name:12} {row['psnr']:6.2f} dB   SSIM {row['ssim']:.4f}   NRMSE {row['nrmse']:.4f}")
+
+
+def _failed(error: Exception) -> typer.Exit:
+    typer.echo(f"diffmsr: {error}", err=True)
+    return typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
