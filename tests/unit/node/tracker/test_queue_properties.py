@@ -1,0 +1,126 @@
+"""Whatever happens to the queue, in whatever order: no job is held twice, lost, or moved against the table."""
+
+import tempfile
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from node.errors import LeaseLostError, TransitionError
+from node.tracker import views
+from node.tracker.database import Database
+from node.tracker.outcomes import Done, Failed, Matched, NewJob, Refused, Retry
+from node.tracker.queue import Claim, Queue
+from node.tracker.states import LEASED, Kind, State, allowed
+
+from .conftest import Clock, arrival
+
+SERIES = ("1.2.1", "1.2.2")
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """One study of two series; workers come, die, and come back to find that they were given up."""
+
+    @initialize()
+    def open(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.database = Database(f"sqlite:///{Path(self.folder.name) / 'tracker.sqlite3'}")
+        self.database.upgrade()
+        self.clock = Clock()
+        self.queue = Queue(self.database, lease_s=60, clock=self.clock)
+        self.claims: list[Claim] = []
+        self.received = dict.fromkeys(SERIES, 0)
+        self.delivered: list[tuple[str, int]] = []
+
+    def teardown(self) -> None:
+        if hasattr(self, "database"):
+            self.database.dispose()
+            self.folder.cleanup()
+
+    @rule(series=st.sampled_from(SERIES))
+    def receive(self, series: str) -> None:
+        self.received[series] += 1
+        assert self.queue.record(arrival(self.received[series], series), quiet_s=10)
+
+    @rule(seconds=st.sampled_from([1, 10, 61]))
+    def wait(self, seconds: int) -> None:
+        self.clock.forward(seconds)
+
+    @rule(kind=st.sampled_from(list(Kind)))
+    def claim(self, kind: Kind) -> None:
+        claim = self.queue.claim(kind, f"worker-{len(self.claims)}")
+        if claim is not None:
+            self.claims.append(claim)
+
+    @rule(which=st.integers(0, 5), how=st.sampled_from(["done", "refused", "retry", "failed"]))
+    def settle(self, which: int, how: str) -> None:
+        if not self.claims:
+            return
+        claim = self.claims[-1 - which % len(self.claims)]
+        outcome: Any = {"refused": Refused("E_X", "no"), "retry": Retry("later", 5), "failed": Failed("broken")}.get(
+            how
+        )
+        if how == "done":
+            outcome = self._success(claim)
+        holder = self._row(claim)["worker"] if self._row(claim)["state"] in LEASED else None
+        try:
+            self.queue.settle(claim, outcome)
+            assert holder == claim.worker, "only the holder may settle"
+            if how == "done" and claim.kind is Kind.DELIVER:
+                self.delivered.append((claim.key, claim.revision))
+        except LeaseLostError:
+            assert holder != claim.worker
+
+    def _success(self, claim: Claim) -> Done | Matched:
+        if claim.kind is Kind.MATCH:
+            total = sum(self.received.values())
+            infer = NewJob(Kind.INFER, f"infer:{total}", "1.2", {}, 3, total, *SERIES)
+            return Matched("paired", {}, (infer,) if all(self.received.values()) else ())
+        if claim.kind is Kind.INFER:
+            return Done("ok", None, (NewJob(Kind.DELIVER, f"{claim.key}:pacs", "1.2", {}, 3, claim.revision, *SERIES),))
+        return Done("sent")
+
+    @rule(lucky=st.booleans())
+    def rescue(self, lucky: bool) -> None:
+        self.queue.rescue(dead=lambda worker: lucky)
+
+    @rule(job=st.integers(1, 6), what=st.sampled_from(["retry", "cancel"]))
+    def administer(self, job: int, what: str) -> None:
+        ids = [row["id"] for row in views.jobs(self.database)]
+        if job in ids:
+            with suppress(TransitionError):
+                getattr(self.queue, what)(job, "admin")
+
+    def _row(self, claim: Claim) -> dict[str, Any]:
+        return views.job(self.database, claim.job_id)
+
+    @invariant()
+    def every_move_was_allowed_and_written_down(self) -> None:
+        if not hasattr(self, "database"):
+            return
+        for row in views.jobs(self.database):
+            events = views.job(self.database, row["id"])["events"]
+            assert events[-1]["to"] == row["state"]
+            for before, after in pairwise(events):
+                assert after["from"] == before["to"]
+                assert allowed(State(after["from"]), State(after["to"]))
+
+    @invariant()
+    def nothing_received_is_lost(self) -> None:
+        if hasattr(self, "database"):
+            assert views.totals(self.database)["instances"] == sum(self.received.values())
+
+    @invariant()
+    def a_delivery_happens_once_and_never_of_a_series_that_has_grown(self) -> None:
+        if hasattr(self, "delivered"):
+            assert len({key for key, _ in self.delivered}) == len(self.delivered)
+
+
+TestQueue = QueueMachine.TestCase
+TestQueue.settings = settings(
+    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
