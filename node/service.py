@@ -176,12 +176,12 @@ def _let_finish(process: "subprocess.Popen[str]") -> None:
 
 
 def _lock_path(data_dir: Path, role: Role) -> Path:
-    return data_dir / f"service-{role}.lock"
+    return data_dir / f"service-{role}-{socket.gethostname()}.lock"
 
 
 @contextmanager
 def only_one(data_dir: Path, roles: list[Role]) -> Iterator[None]:
-    """Hold the lock of every role on this data folder; NodeError when another service has one."""
+    """Hold this host's lock of every role on this data folder; NodeError when another service has one."""
     held: list[TextIO] = []
     try:
         for role in roles:

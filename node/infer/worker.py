@@ -4,6 +4,7 @@ python -m node.infer.worker CONFIG        started and watched by the service; en
 """
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -89,6 +90,9 @@ def _watch_parent(stop: threading.Event) -> None:
 
 
 def main() -> int:
+    # A stop reaches the whole process group; this process is told on its standard input, when the service is ready to.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     settings = load_settings(Path(sys.argv[1]))
     configure_logging(settings.node.log_level)
     try:
