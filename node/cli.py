@@ -16,7 +16,7 @@ import typer
 from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from node import __version__
 from node.config import ENVIRONMENT_VARIABLE, Settings, find_config, load_settings, template
@@ -146,7 +146,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         table.add_row("destinations", ", ".join(d.name for d in settings.destinations) or "none")
         table.add_row(
             "received",
-            f"{received['studies']} studies, {received['series']} series, {received['instances']} instances, "
+            f"studies {received['studies']}, series {received['series']}, instances {received['instances']}, "
             f"{received['bytes'] / 1e6:.1f} MB",
         )
         for kind, states in views.counts(database).items():
@@ -275,12 +275,14 @@ def queue_list(
     if as_json:
         _print_json({"schema": views.SCHEMA, "jobs": rows})
         return
-    table = Table("id", "kind", "state", "study", "attempts", "progress", "next attempt", "what it says")
+    table = Table(
+        "id", "kind", "state", Column("study", overflow="fold"), "tries", "progress", "next attempt", "what it says"
+    )
     for row in rows:
         done, total = row["progress"]
         table.add_row(
             str(row["id"]), row["kind"], row["state"], row["study_uid"], f"{row['attempts']}/{row['max_attempts']}",
-            f"{done}/{total}" if total else "", row["next_attempt_at"] or "", escape(row["error"] or row["destination"] or ""),
+            f"{done}/{total}" if total else "", (row["next_attempt_at"] or "")[:19], escape(row["summary"] or row["destination"] or ""),
         )  # fmt: skip
     out.print(table if rows else "the queue is empty")
 

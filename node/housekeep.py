@@ -17,7 +17,9 @@ DISK_EVERY_S = 60
 
 def schedule(queue: Queue, archive: Archive) -> BackgroundScheduler:
     """The clock, not yet started: its jobs live in memory and are the same at every start."""
-    scheduler = BackgroundScheduler(timezone="UTC", job_defaults={"max_instances": 1, "coalesce": True})
+    scheduler = BackgroundScheduler(
+        timezone="UTC", job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
+    )
     scheduler.add_job(_guarded(lambda: rescue(queue)), "interval", seconds=RESCUE_EVERY_S, id="rescue")
     scheduler.add_job(_guarded(lambda: watch_disk(archive)), "interval", seconds=DISK_EVERY_S, id="disk")
     return scheduler

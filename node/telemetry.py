@@ -1,6 +1,6 @@
 """Logs: structured, on stderr, JSON when nobody is watching. UIDs and numbers only; patient data has no place here.
 
-Libraries that log through stdlib logging (pynetdicom, alembic, apscheduler) come out in the same form, from WARNING up.
+Libraries that log through stdlib logging (alembic, apscheduler) come out in the same form, from WARNING up.
 """
 
 import logging
@@ -33,8 +33,10 @@ def configure_logging(level: str, json: bool | None = None) -> None:
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("node").setLevel(level)
-    # pydicom warns with the offending value in the text, which may be a name: its warnings stay out of the log.
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    # pydicom quotes offending values, which may be names, and pynetdicom prints the text of what it caught: both stay
+    # out of the log. What went wrong with a peer or a data set, our own rooms say in their words.
+    for library in ("pydicom", "pynetdicom"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", module="pydicom")
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -42,3 +44,16 @@ def configure_logging(level: str, json: bool | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def place_of(error: BaseException) -> str:
+    """Module and line, innermost of our own packages, that an exception came from. Its text, which may quote the data
+    it stumbled on, stays out."""
+    place = "?"
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        if name.startswith(("node.", "diffmsr.")):
+            place = f"{name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place

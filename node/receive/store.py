@@ -16,6 +16,7 @@ from pydicom.uid import UID
 
 from node.archive import Archive, digest, is_uid
 from node.errors import NodeError, StorageFullError
+from node.telemetry import place_of
 from node.tracker.queue import Arrival, Queue
 
 log = structlog.get_logger()
@@ -84,6 +85,9 @@ class Store:
                 return Status.OUT_OF_RESOURCES
             except NodeError as error:
                 logger.error("receive.failed", reason=str(error))
+                return Status.OUT_OF_RESOURCES
+            except Exception as error:  # a mistake of ours: the sender keeps its instance and may try again
+                logger.error("receive.crashed", error=type(error).__name__, where=place_of(error))
                 return Status.OUT_OF_RESOURCES
 
     def _keep(self, sent: Sent, part10: bytes, study_uid: str, series_uid: str, expected: int | None) -> Status:

@@ -1,18 +1,22 @@
 """The loop every worker runs: claim, work under a heartbeat, settle. Stages bring the work as a plain function."""
 
+import logging
 import threading
 from collections.abc import Callable
 
 import structlog
 
 from node.errors import LeaseLostError, NodeError, RefusedError
-from node.tracker.outcomes import Failed, Outcome, Refused, Retry
+from node.telemetry import place_of
+from node.tracker.outcomes import Done, Failed, Matched, Outcome, Refused, Retry
 from node.tracker.queue import HEARTBEAT_S, Claim, Queue, backoff_s
-from node.tracker.states import Kind
+from node.tracker.states import Kind, State
 
 log = structlog.get_logger()
 
 POLL_S = 0.5
+GOOD = {State.DONE, State.RECEIVING, State.WAITING_PAIR}
+"""Ends of an attempt that nobody has to look into."""
 
 
 class StoppingError(NodeError):
@@ -100,10 +104,10 @@ def _do(queue: Queue, claim: Claim, work: Work, stop: threading.Event, initial_s
                 outcome = Retry(str(error), delay_s) if error.retryable else Failed(str(error))
             except Exception as error:
                 # The text of a foreign exception may quote the data it stumbled on; the log gets its type and place.
-                logger.error("job.crashed", error=type(error).__name__, where=_where(error))
-                outcome = Retry(f"unexpected {type(error).__name__} in {_where(error)}; please report it", delay_s)
+                logger.error("job.crashed", error=type(error).__name__, where=place_of(error))
+                outcome = Retry(f"unexpected {type(error).__name__} in {place_of(error)}; please report it", delay_s)
         state = queue.settle(claim, outcome)
-        logger.info("job.settled", state=state, outcome=type(outcome).__name__)
+        logger.log(logging.INFO if state in GOOD else logging.WARNING, "job.settled", state=state, says=_says(outcome))
     except LeaseLostError as error:
         logger.warning("job.lost", reason=str(error))
     except StoppingError as error:
@@ -114,13 +118,11 @@ def _do(queue: Queue, claim: Claim, work: Work, stop: threading.Event, initial_s
         logger.error("job.unsettled", error=str(error))
 
 
-def _where(error: BaseException) -> str:
-    """File and line, innermost of our own packages, without the message."""
-    place = "?"
-    trace = error.__traceback__
-    while trace is not None:
-        name = trace.tb_frame.f_globals.get("__name__", "")
-        if name.startswith(("node.", "diffmsr.")):
-            place = f"{name}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return place
+def _says(outcome: Outcome) -> str:
+    match outcome:
+        case Done(why) | Matched(why):
+            return why
+        case Refused(code, sentence):
+            return f"{code}: {sentence}"
+        case Retry(error) | Failed(error):
+            return error

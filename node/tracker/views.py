@@ -48,7 +48,12 @@ def jobs(
         query = query.where(Job.study_uid == study_uid)
     with database.read() as session:
         return [
-            _row(job) | {"progress": [job.progress, job.progress_total], "destination": job.payload.get("destination")}
+            _row(job)
+            | {
+                "progress": [job.progress, job.progress_total],
+                "destination": job.payload.get("destination"),
+                "summary": job.error or (job.result or {}).get("sentence"),
+            }
             for job in session.scalars(query)
         ]
 
