@@ -193,6 +193,24 @@ def test_a_stop_drains_and_exits_0(site: Site, pacs: Orthanc, tmp_path: Path) ->
     assert len(pacs.instances(files.study_uid)) == 30
 
 
+def test_postgresql_as_tracker(postgres: str, pacs: Orthanc, files: Files, tmp_path: Path) -> None:
+    """Only the URL changes. Killed on the way, as on SQLite."""
+    site = Site(
+        tmp_path,
+        pacs.port,
+        **{'node.data_dir = "data"': f'node = {{ data_dir = "data", database_url = "{postgres % "postgres"}" }}'},
+    )
+    site.start()
+    try:
+        send(site.port, *files.t1, *files.t2)
+        until(lambda: site.jobs(kind="infer"), "matched")
+        site.kill()
+        site.start()
+        check_delivered(site, pacs, files)
+    finally:
+        assert site.stop() == 0
+
+
 def test_a_burst_of_studies(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
     studies = [Files(tmp_path / f"scanner{n}") for n in range(3)]
     senders = [dcmsend(site.port, *s.t2, *s.t1) for s in studies]

@@ -1,0 +1,70 @@
+"""k-space: crop and zero-fill undo each other, on every size, and never mix images of a batch."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffmsr import kspace
+from diffmsr.baselines import aligned_bicubic, zero_filled
+
+sizes = st.integers(1, 23)
+
+
+@settings(max_examples=40, deadline=None)
+@given(h=sizes, w=sizes, extra_h=sizes, extra_w=sizes, seed=st.integers(0, 2**31))
+def test_crop_undoes_zero_fill(h: int, w: int, extra_h: int, extra_w: int, seed: int) -> None:
+    image = torch.randn(2, h, w, dtype=torch.complex64, generator=torch.Generator().manual_seed(seed))
+    back = kspace.crop(kspace.zero_fill(image, h + extra_h, w + extra_w), h, w)
+    assert torch.allclose(back, image, atol=1e-6 * float(image.abs().max()) + 1e-6)
+
+
+def test_crop_is_the_textbook_crop() -> None:
+    image = torch.randn(3, 12, 14, dtype=torch.complex128)
+    k = kspace.fft2c(image)
+    expected = kspace.ifft2c(k[:, 3:9, 3:10]) * (6 * 7) / (12 * 14)
+    assert torch.allclose(kspace.crop(image, 6, 7), expected)
+
+
+def test_transforms_do_not_mix_the_batch() -> None:
+    images = torch.randn(4, 9, 12)
+    for function in (kspace.fft2c, lambda x: kspace.zero_fill(x, 18, 24), lambda x: kspace.crop(x, 3, 4)):
+        together = function(images)
+        assert torch.allclose(together, torch.stack([function(image) for image in images]), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [16, 17, 87])
+def test_coarse_pixels_lie_on_fine_ones(size: int) -> None:
+    """Grid offset 0: pixel i of the low-resolution image is pixel 4 i of the zero-filled one."""
+    low = torch.randn(size, size, dtype=torch.complex64)
+    assert torch.allclose(kspace.zero_fill(low, 4 * size, 4 * size)[::4, ::4], low, atol=1e-5)
+
+
+def test_constant_stays_constant() -> None:
+    assert np.allclose(kspace.crop_to(np.full((2, 30, 44), 7.0), 13, 22), 7.0, atol=1e-5)
+
+
+def test_crop_to_keeps_anatomy_in_place() -> None:
+    """A sampled sinusoid, seen through sizes that do not divide, is the same sinusoid sampled there."""
+    image = 2 + np.cos(2 * np.pi * 3 * np.arange(100) / 100)[None, :].repeat(90, 0)
+    expected = 2 + np.cos(2 * np.pi * 3 * np.arange(37) / 37)[None, :].repeat(31, 0)
+    assert np.allclose(kspace.crop_to(image, 31, 37), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 4), (11, 4), (4, 13)])
+def test_impossible_sizes_are_refused(rows: int, columns: int) -> None:
+    with pytest.raises(ValueError, match="cannot crop the k-space of 10 x 12"):
+        kspace.crop_to(np.ones((10, 12)), rows, columns)
+    with pytest.raises(ValueError, match="cannot zero-fill"):
+        kspace.zero_fill(torch.ones(10, 12), 9, 12)
+
+
+def test_baselines_lie_on_the_grid_of_the_truth() -> None:
+    """Of a smooth image, both baselines give the image itself; half a pixel beside, they would not."""
+    y, x = np.mgrid[:96, :128] / 32
+    truth = (3 + np.sin(2 * np.pi * y / 3) * np.cos(2 * np.pi * x / 4)).astype(np.float32)[None]
+    low = kspace.crop_to(truth, 24, 32)
+    inside = np.s_[:, 8:-8, 8:-8]
+    assert np.abs(zero_filled(low, 4) - truth).max() < 1e-4
+    assert np.abs(aligned_bicubic(low, 4) - truth)[inside].max() < 0.01
