@@ -22,7 +22,8 @@ class Conv(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return rearrange(super().forward(rearrange(x, "b h w c -> b c h w")), "b c h w -> b h w c")
+        out: Tensor = rearrange(super().forward(rearrange(x, "b h w c -> b c h w")), "b c h w -> b h w c")
+        return out
 
 
 class SubpixelConv(nn.Module):

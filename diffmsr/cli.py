@@ -29,7 +29,7 @@ DEFAULT_TARGET = {Dataset.LGG: "T2-FLAIR", Dataset.OPEN_MS: "T2"}
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="TOML configuration, such as config/train-tiny.toml.")],
+    config: Annotated[Path, typer.Argument(help="TOML configuration, such as diffmsr/weights/tiny/train.toml.")],
     output: Annotated[Path, typer.Option(help="Folder of checkpoint and log; a checkpoint there is continued.")],
     minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; run again to continue.")] = None,
     export: Annotated[Path | None, typer.Option(help="When done, write model.safetensors and a manifest here.")] = None,
@@ -46,7 +46,8 @@ def train(
         raise _failed(error) from None
     typer.echo(f"{run.slices} of {settings.slices} slices, {run.minutes:.1f} minutes", err=True)
     if export:
-        typer.echo(export_weights(run, settings, export))
+        manifest = export_weights(run, settings, export)
+        typer.echo(f"{export}: {manifest.name} {manifest.version}, SHA-256 {manifest.sha256}", err=True)
 
 
 @app.command()

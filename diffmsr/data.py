@@ -7,6 +7,7 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -77,19 +78,19 @@ def read_open_ms(root: Path) -> list[Slice]:
 
 def _open_ms_study(t2_path: Path) -> Iterator[Slice]:
     volumes: dict[str, NDArray[np.float32]] = {}
-    grid = nibabel.load(t2_path)  # type: ignore[attr-defined]
+    grid: Any = nibabel.load(t2_path)
     for contrast, name in OPEN_MS_FILES.items():
         path = t2_path.with_name(t2_path.name.replace("T2W", name))
         try:
-            volume = nibabel.load(path)  # type: ignore[attr-defined]
-            pixels = np.asarray(volume.dataobj, dtype=np.float32)  # type: ignore[attr-defined]
+            volume: Any = nibabel.load(path)
+            pixels = np.asarray(volume.dataobj, dtype=np.float32)
         except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
             raise DataError(f"{path}: not a readable NIfTI volume: {error}") from None
-        to_source = np.linalg.inv(volume.affine) @ grid.affine  # type: ignore[attr-defined]
+        to_source = np.linalg.inv(volume.affine) @ grid.affine
         if not np.allclose(to_source, np.eye(4), atol=1e-4):
-            pixels = affine_transform(pixels, to_source[:3, :3], to_source[:3, 3], grid.shape, order=3)  # type: ignore[attr-defined]
+            pixels = affine_transform(pixels, to_source[:3, :3], to_source[:3, 3], grid.shape, order=3)
         volumes[contrast] = np.clip(pixels, 0, None)
-    height, width = (size // SCALE * SCALE for size in grid.shape[:2])  # type: ignore[attr-defined]
+    height, width = (size // SCALE * SCALE for size in grid.shape[:2])
     t2 = volumes["T2"]
     for z in np.flatnonzero(t2.max(axis=(0, 1)) > 0.1 * t2.max()):
         images = {

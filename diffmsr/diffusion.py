@@ -1,5 +1,7 @@
 """The latent diffusion that stands in for the prior when there is no high-resolution image to extract it from."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.steps = steps
         widths = [2 * latent + 1] + [latent] * layers
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, z: Tensor, condition: Tensor, t: int) -> Tensor:
         time = torch.full_like(z[:, :1], t / self.steps)

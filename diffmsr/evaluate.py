@@ -44,7 +44,9 @@ def evaluate(
     if not by_subject:
         raise DataError(f"{root}: no {split} slices with {target} and {reference}")
 
-    patients, excluded, quoted = [], [], []
+    patients: list[dict[str, Any]] = []
+    excluded: list[dict[str, Any]] = []
+    quoted: list[dict[str, dict[str, float]]] = []
     for subject, pieces in sorted(by_subject.items()):
         scores = [_score(piece, target, reference, super_resolve) for piece in pieces]
         bandwidth = subject_bandwidth(pieces, target)

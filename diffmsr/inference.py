@@ -18,6 +18,10 @@ from diffmsr.presets import PRESETS, Preset
 Images = NDArray[np.float32]
 
 
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Of the network's arithmetic; transforms, and what goes in and out, are always float32."""
+
+
 class WeightsError(ValueError):
     """A weights file is missing, damaged, or not what its manifest says."""
 
@@ -27,20 +31,20 @@ class SuperResolver:
 
     def __init__(self, model: DiffMSR, manifest: Manifest, device: torch.device, dtype: torch.dtype) -> None:
         self.manifest = manifest
-        self._model = model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self._model = model.to(device).eval()
         self._device = device
         self._dtype = dtype
 
     @classmethod
     def load(cls, folder: Path | None = None, device: str = "cpu", precision: str = "float32") -> "SuperResolver":
         """Read a weights folder (the shipped one when None). Raises ManifestError or WeightsError, in one line."""
+        if precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
         folder = folder or default_weights_folder()
         manifest = read_manifest(folder)
         model = DiffMSR(_preset(manifest.preset, folder))
         load_weights(model, folder / WEIGHTS_FILE, manifest.sha256)
-        return cls(
-            model, manifest, torch.device(device), {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-        )
+        return cls(model, manifest, torch.device(device), PRECISIONS[precision])
 
     @torch.inference_mode()
     def __call__(self, target: Images, reference: Images, seeds: Sequence[int]) -> Images:
@@ -55,7 +59,7 @@ class SuperResolver:
         guide, _ = _normalised(torch.from_numpy(np.ascontiguousarray(reference, dtype=np.float32)).to(self._device))
         noise = torch.stack([self._noise(seed) for seed in seeds]).to(self._device)
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not torch.float32):
-            high = self._model(_channels_last(low), _channels_last(guide), noise)[:, 0].float()
+            high = self._model(as_two_channels(low), as_two_channels(guide), noise)[:, 0].float()
         images: Images = (high.clamp_min(0) * unit).cpu().numpy()
         return images
 
@@ -108,7 +112,3 @@ def _normalised(images: Tensor) -> tuple[Tensor, Tensor]:
     """Each slice over its own maximum, and those maxima (n, 1, 1); an empty slice stays zero."""
     unit = images.amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return images / unit, unit
-
-
-def _channels_last(magnitude: Tensor) -> Tensor:
-    return as_two_channels(magnitude).contiguous(memory_format=torch.channels_last)

@@ -14,12 +14,14 @@ ROWS_AND_COLUMNS = (-2, -1)
 
 def fft2c(image: Tensor) -> Tensor:
     """Image (..., H, W) to its centred k-space: unnormalised transform over rows and columns, never over the batch."""
-    return torch.fft.fftshift(torch.fft.fft2(image, dim=ROWS_AND_COLUMNS), dim=ROWS_AND_COLUMNS)
+    k: Tensor = torch.fft.fftshift(torch.fft.fft2(image, dim=ROWS_AND_COLUMNS), dim=ROWS_AND_COLUMNS)
+    return k
 
 
 def ifft2c(k: Tensor) -> Tensor:
     """The inverse of `fft2c`."""
-    return torch.fft.ifft2(torch.fft.ifftshift(k, dim=ROWS_AND_COLUMNS), dim=ROWS_AND_COLUMNS)
+    image: Tensor = torch.fft.ifft2(torch.fft.ifftshift(k, dim=ROWS_AND_COLUMNS), dim=ROWS_AND_COLUMNS)
+    return image
 
 
 def crop(image: Tensor, rows: int, columns: int) -> Tensor:
@@ -68,7 +70,8 @@ def _resize(image: Tensor, axis: int, size: int) -> Tensor:
         filled = k.new_zeros([size if axis % k.ndim == i else n for i, n in enumerate(k.shape)])
         filled.narrow(axis, _centre(size, old).start, old).copy_(k)
         k = filled
-    return torch.fft.ifft(torch.fft.ifftshift(k, dim=axis), dim=axis, norm="forward")
+    resized: Tensor = torch.fft.ifft(torch.fft.ifftshift(k, dim=axis), dim=axis, norm="forward")
+    return resized
 
 
 def _centre(large: int, small: int) -> slice:

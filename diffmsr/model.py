@@ -71,7 +71,8 @@ class DiffMSR(nn.Module):
                 y = block(y, prior)
             x = x + out(y)
         detail = rearrange(self.tail(x), "b h w c -> b c h w")[..., : s * h, : s * w]
-        return detail + (zero_filled(low, s) if skip is None else skip)
+        image: Tensor = detail + (zero_filled(low, s) if skip is None else skip)
+        return image
 
     def forward(self, low: Tensor, reference: Tensor, z_T: Tensor) -> Tensor:
         """Inference, section 3.4: the super-resolved target (b, 2, s h, s w)."""

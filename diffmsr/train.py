@@ -1,6 +1,7 @@
 """Training in two stages. Progress is one integer, the slices seen; sampling, seeds and resuming all derive from it."""
 
 import copy
+import hashlib
 import json
 import math
 import os
@@ -15,15 +16,22 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_bytes
 from safetensors.torch import save_file
 from torch import Tensor
 
 from diffmsr.data import READERS, DataError, Slice, degrade, training_sample
 from diffmsr.losses import DC_WEIGHT, data_consistency_loss, image_loss, prior_loss
+from diffmsr.manifest import WEIGHTS_FILE, Manifest, TrainedPair
 from diffmsr.metrics import psnr
 from diffmsr.model import DiffMSR, as_two_channels, zero_filled
 from diffmsr.presets import PRESETS
 
+TRAINED_PAIRS = {"lgg": TrainedPair("T2-FLAIR", "T1"), "open_ms": TrainedPair("T2", "T1")}
+DATA_NOTES = {
+    "lgg": "TCGA-LGG as published by Buda et al. (non-commercial, share-alike), without site CS",
+    "open_ms": "open_ms (CC BY, Lesjak et al. 2016), without patient04",
+}
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 
@@ -78,8 +86,8 @@ def read_config(path: Path) -> Config:
     """A configuration from TOML. Raises TrainingError, in one line."""
     try:
         values = tomllib.loads(path.read_text())
-        stages = {name: Stage(**values.pop(name)) for name in ("stage_one", "stage_two")}
-        config = Config(**values, **stages)
+        values |= {name: Stage(**values[name]) for name in ("stage_one", "stage_two")}
+        config = Config(**values)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path}: {type(error).__name__}: {error}") from None
     if config.preset not in PRESETS:
@@ -116,7 +124,7 @@ def _optimizer(model: DiffMSR, stage: int) -> torch.optim.Adam:
     """Adam over the stage's parameters: the encoder in stage one, the diffusion in stage two, the rest in both."""
     model.diffusion.requires_grad_(stage == 2)
     model.encoder.requires_grad_(stage == 1)
-    return torch.optim.Adam((p for p in model.parameters() if p.requires_grad), betas=(0.9, 0.99))
+    return torch.optim.Adam((p for p in model.parameters() if p.requires_grad), betas=(0.9, 0.99), fused=True)
 
 
 def _enter_stage_two(run: Run) -> None:
@@ -272,6 +280,33 @@ def resume(config: Config, folder: Path) -> Run:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def export_weights(run: Run, config: Config, folder: Path) -> Manifest:
+    """Write the averaged weights as `model.safetensors` with a manifest, ready for `SuperResolver.load`.
+
+    The manifest's metrics stay empty: they are what `diffmsr evaluate` measures afterwards.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = save_bytes({name: value.contiguous().cpu() for name, value in run.average.state_dict().items()})
+    (folder / WEIGHTS_FILE).write_bytes(weights)
+    manifest = Manifest(
+        name=f"diffmsr-{config.preset}",
+        version=f"{run.slices}",
+        preset=config.preset,
+        sha256=hashlib.sha256(weights).hexdigest(),
+        scale=PRESETS[config.preset].scale,
+        input_kind="magnitude",
+        grid_offset=0.0,
+        normalisation="slice-max",
+        trained_pairs=tuple(TRAINED_PAIRS[name] for name in sorted(config.data)),
+        training_data="; ".join(DATA_NOTES[name] for name in sorted(config.data)),
+        licence="research use only" if "lgg" in config.data else "CC BY",
+        training={"stage": run.stage, "slices": run.slices, "minutes": round(run.minutes, 1)},
+        metrics={},
+    )
+    manifest.write(folder)
+    return manifest
 
 
 def train(config: Config, folder: Path, minutes: float | None = None) -> Run:

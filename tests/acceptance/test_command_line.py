@@ -112,7 +112,7 @@ def test_queue_cancel_retry_and_what_is_not_there(site: Site, pacs: Orthanc, fil
     assert site.jobs(kind="deliver")[0]["state"] == "cancelled"
     site.node("queue", "retry", job)
     site.finished(files.study_uid)
-    assert "cancelled by an administrator" in site.node("queue", "show", job)
+    assert "cancelled by an administrator" in site.node("queue", "show", job, "--json")
     assert "queue list" in one_line_error(run_node("queue", "retry", "999", "--config", str(site.config)), 4)
     assert "999" in one_line_error(run_node("queue", "show", "999", "--config", str(site.config)), 4)
     assert "cannot become" in one_line_error(run_node("queue", "retry", job, "--config", str(site.config)), 1)
