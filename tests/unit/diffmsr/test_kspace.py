@@ -23,7 +23,7 @@ def test_crop_undoes_zero_fill(h: int, w: int, extra_h: int, extra_w: int, seed:
 def test_crop_is_the_textbook_crop() -> None:
     image = torch.randn(3, 12, 14, dtype=torch.complex128)
     k = kspace.fft2c(image)
-    expected = kspace.ifft2c(k[:, 3:9, 3:10]) * (6 * 7) / (12 * 14)
+    expected = kspace.ifft2c(k[:, 3:9, 4:11]) * (6 * 7) / (12 * 14)
     assert torch.allclose(kspace.crop(image, 6, 7), expected)
 
 
@@ -67,4 +67,4 @@ def test_baselines_lie_on_the_grid_of_the_truth() -> None:
     low = kspace.crop_to(truth, 24, 32)
     inside = np.s_[:, 8:-8, 8:-8]
     assert np.abs(zero_filled(low, 4) - truth).max() < 1e-4
-    assert np.abs(aligned_bicubic(low, 4) - truth)[inside].max() < 0.01
+    assert np.abs(aligned_bicubic(low, 4) - truth)[inside].max() < 0.02
