@@ -34,7 +34,8 @@ class SubpixelConv(nn.Module):
         self.conv = Conv(inputs, 4 * outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return rearrange(self.conv(x), "b h w (c p q) -> b (h p) (w q) c", p=2, q=2)
+        out: Tensor = rearrange(self.conv(x), "b h w (c p q) -> b (h p) (w q) c", p=2, q=2)
+        return out
 
 
 class LayerNorm(nn.Module):

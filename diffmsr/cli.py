@@ -76,8 +76,10 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(figures, indent=2))
         return
-    typer.echo(f"{figures['n_slices']} slices of {len(figures['patients'])} patients never trained on"
-               if split is Split.HELD_OUT else f"{figures['n_slices']} slices trained on")  # fmt: skip
+    quoted = sum(patient["quoted"] for patient in figures["patients"])
+    typer.echo(
+        f"{figures['target']} by {figures['reference']}: {figures['n_slices']} {split} slices of {quoted} patients"
+    )
     for name, row in (("DiffMSR", figures), ("zero-filled", figures["zero_filled"]), ("bicubic", figures["bicubic"])):
         typer.echo(f"{name:12} {row['psnr']:6.2f} dB   SSIM {row['ssim']:.4f}   NRMSE {row['nrmse']:.4f}")
 

@@ -256,7 +256,7 @@ def resume(config: Config, folder: Path) -> Run:
     path = folder / CHECKPOINT
     run = start(config)
     try:
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as file:
             progress = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
         run.slices, run.minutes = int(progress["slices"]), float(progress["minutes"])
