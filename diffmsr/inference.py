@@ -74,6 +74,8 @@ class SuperResolver:
                 f"target and reference must be (n, rows, columns), not {target.shape} and {reference.shape}"
             )
         n, h, w = target.shape
+        if n == 0:
+            raise ValueError("there is no slice to super-resolve")
         if reference.shape != (n, scale * h, scale * w):
             raise ValueError(
                 f"the reference of a target {target.shape} must be {(n, scale * h, scale * w)}, not {reference.shape}"

@@ -73,6 +73,7 @@ def test_bfloat16_is_close(resolver: SuperResolver) -> None:
         ((2, 16, 16), (2, 64, 60), 2, "the reference of a target"),
         ((2, 16, 16), (1, 64, 64), 2, "the reference of a target"),
         ((2, 16, 16), (2, 64, 64), 1, "need 2 seeds"),
+        ((0, 16, 16), (0, 64, 64), 0, "no slice"),
         ((1, 9, 16), (1, 36, 64), 1, "smaller than an attention window"),
     ],
 )
