@@ -1,6 +1,7 @@
 """The research side's command line: `diffmsr train`, `diffmsr evaluate`."""
 
 import json
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -91,4 +92,10 @@ def _failed(error: Exception) -> typer.Exit:
 
 def main() -> None:
     """Entry point of the console script."""
-    app()
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        if error.name != "nibabel":
+            raise
+        typer.echo("diffmsr: training data needs more packages: pip install 'diffmsr-node[train]'", err=True)
+        sys.exit(1)
