@@ -21,7 +21,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from node.errors import StorageError, StorageFullError
+from node.errors import ConfigError, StorageError, StorageFullError
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
@@ -62,8 +62,11 @@ class Archive:
     def __init__(self, data_dir: Path, reserve_gb: float = 0.0) -> None:
         self.root = data_dir
         self._reserve_bytes = int(reserve_gb * 1e9)
-        for folder in ("instances", "results", "derived", "incoming"):
-            (data_dir / folder).mkdir(parents=True, exist_ok=True)
+        try:
+            for folder in ("instances", "results", "derived", "incoming"):
+                (data_dir / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"[node] data_dir: cannot make {error.filename}: {error.strerror}") from None
 
     def put_instance(self, study_uid: str, series_uid: str, sop_uid: str, content: bytes) -> Path:
         """Keep a received Part 10 file; returns its path. Raises StorageFullError before anything is written when the

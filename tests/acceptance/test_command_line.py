@@ -55,12 +55,13 @@ def test_init_writes_a_configuration_that_checks_and_starts(tmp_path: Path) -> N
         ("[model]\npath = 'nowhere'", "nowhere"),
         ("[node]\ndatabase_url = 'mysteriousdb://x'", "database_url"),
         ("[match]\ntargets = ['T7']", "[match] targets"),
+        ("[node]\ndata_dir = '/etc/passwd/data'", "[node] data_dir: cannot make"),
     ],
 )
 def test_a_wrong_configuration_says_where_and_what(tmp_path: Path, text: str, says: str) -> None:
     config = tmp_path / "node.toml"
     config.write_text(text)
-    command = ("start",) if "database_url" in text else ("config", "check")
+    command = ("start",) if "[node]" in text else ("config", "check")
     assert says in one_line_error(run_node(*command, "--config", str(config)), 3)
 
 
