@@ -11,7 +11,7 @@ import pytest
 from pydicom import dcmread
 
 from tests.conftest import free_port, require
-from tests.dicom import mr_series, write
+from tests.dicom import mr_series, study, write
 
 from .conftest import Files, Orthanc, Site, dcmsend, echo, send, until
 
@@ -56,6 +56,18 @@ def test_the_same_study_twice_is_worked_on_once(site: Site, pacs: Orthanc, files
     time.sleep(4)
     assert site.jobs() == before
     check_delivered(site, pacs, files)
+
+
+def test_a_study_with_two_targets_gets_two_derived_series(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
+    t2, t1 = study()
+    flair = {"ScanningSequence": ["SE", "IR"], "RepetitionTime": "9000", "EchoTime": "120", "InversionTime": "2500"}
+    same = {"study_uid": t2[0].StudyInstanceUID, "frame_uid": t2[0].FrameOfReferenceUID, "series_number": 3}
+    second = mr_series(4, **same, **flair, SeriesDescription="flair")
+    for name, series in (("t2", t2), ("t1", t1), ("flair", second)):
+        send(site.port, *write(series, tmp_path / name))
+    site.finished(t2[0].StudyInstanceUID, count=5)
+    found = {(d.SeriesNumber, d.SeriesDescription) for d in pacs.instances(t2[0].StudyInstanceUID)}
+    assert found == {(9002, "AI SR x4: t2"), (9003, "AI SR x4: flair")}
 
 
 def test_its_own_output_coming_back_is_stored_and_not_processed(
