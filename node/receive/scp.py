@@ -99,7 +99,8 @@ class Receiver:
         """A load balancer's probe connects and leaves. pynetdicom would keep the association's thread waiting for a
         request until the ACSE timeout, and count it as one of the associations there may be; this lets it go."""
         if event.assoc.requestor.primitive is None:
-            event.assoc.dul.to_user_queue.put(None)
+            waiting: Any = event.assoc.dul.to_user_queue
+            waiting.put(None)  # as after the timeout
 
     def _accepted(self, event: Event) -> None:
         peer = event.assoc.requestor
