@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from diffmsr.baselines import zero_filled
@@ -13,9 +12,6 @@ from diffmsr.data import SCALE, degrade, read_open_ms
 from diffmsr.inference import SuperResolver
 from diffmsr.manifest import WEIGHTS_FILE, default_weights_folder, read_manifest
 from diffmsr.metrics import psnr
-
-DATA = Path(os.environ.get("DIFFMSR_DATA", Path(__file__).parents[4] / "shared" / "data"))
-"""Where the data sets are; the checkout's neighbour unless the environment says otherwise."""
 
 
 def test_digest_and_size() -> None:
@@ -34,14 +30,12 @@ def test_the_model_card_quotes_the_manifest() -> None:
         assert f"{figures['psnr']:.2f}" in card and f"{figures['zero_filled']['psnr']:.2f}" in card
 
 
-def test_they_gain_on_an_unseen_patient() -> None:
+def test_they_gain_on_an_unseen_patient(shared_data: Path) -> None:
     """T2 of open_ms patient04, guided by T1: at least 0.8 dB over the zero-filled image."""
-    if not (DATA / "open_ms").is_dir():
-        pytest.skip(f"no open_ms data at {DATA / 'open_ms'}; set DIFFMSR_DATA to measure the shipped weights")
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     resolver = SuperResolver.load()
     gains = []
-    for piece in [piece for piece in read_open_ms(DATA / "open_ms") if piece.held_out][5::8]:
+    for piece in [piece for piece in read_open_ms(shared_data / "open_ms") if piece.held_out][5::8]:
         truth, reference = (piece.images[name].astype(np.float32) for name in ("T2", "T1"))
         low = degrade(torch.from_numpy(truth), np.random.default_rng(piece.index)).numpy()[None]
         images = resolver(low, reference[None], [piece.index]), zero_filled(low, SCALE)

@@ -23,7 +23,6 @@ from node.infer.volume import read_volume
 
 Write = Callable[..., list[Path]]
 
-VENDORS = Path("/work/shared/data/vendor_dicom")
 COMPRESSED = (RLELossless, JPEGLSLossless, JPEG2000Lossless)
 
 
@@ -177,20 +176,16 @@ def test_what_cannot_be_read_is_refused_with_a_code(write: Write, pixels: NDArra
 
 
 @pytest.mark.parametrize("series", ["GE_HDxt_deidentified_T1_sag", "GE_Signa_T1_MPRAGE"])
-def test_scanner_files_are_read_as_pydicom_reads_them(series: str) -> None:
-    paths = sorted((VENDORS / series).glob("*.dcm"))
-    if not paths:
-        pytest.skip(f"{VENDORS / series} is not here")
+def test_scanner_files_are_read_as_pydicom_reads_them(series: str, shared_data: Path) -> None:
+    paths = sorted((shared_data / "vendor_dicom" / series).glob("*.dcm"))
     volume = read_volume(paths)
     stored = {ds.SOPInstanceUID: ds.pixel_array for ds in map(pydicom.dcmread, paths)}
     assert np.array_equal(volume.pixels, np.stack([stored[uid] for uid in volume.sop_uids]))
     assert (np.diff(volume.positions @ volume.normal) > 0).all()
 
 
-def test_two_echoes_are_not_one_stack() -> None:
-    paths = sorted((VENDORS / "Siemens_Prisma_PD_T2_dualecho").glob("*.dcm"))
-    if not paths:
-        pytest.skip(f"{VENDORS} is not here")
+def test_two_echoes_are_not_one_stack(shared_data: Path) -> None:
+    paths = sorted((shared_data / "vendor_dicom" / "Siemens_Prisma_PD_T2_dualecho").glob("*.dcm"))
     with pytest.raises(RefusedError, match="in the same place"):
         read_volume(paths)
 
