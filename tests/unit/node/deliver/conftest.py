@@ -1,8 +1,6 @@
 """A small oblique study, its result, and the tools that check and receive what is made of it."""
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 import time
@@ -17,6 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from node.archive import Result
 from node.config import DestinationSettings
+from tests.conftest import free_port, require
 
 TILT = 0.3
 ORIENTATION = ((1.0, 0.0, 0.0), (0.0, float(np.cos(TILT)), float(np.sin(TILT))))
@@ -93,7 +92,7 @@ def study() -> Study:
 @pytest.fixture
 def conformance_errors() -> Callable[[Path], list[str]]:
     """What dciodvfy calls an error in a file, less what it is wrong about."""
-    tool = needed("dciodvfy")
+    tool = require("dciodvfy")
 
     def errors(path: Path) -> list[str]:
         # Its exit status says nothing reliable; its tables of 2022 do not know SyntheticData (0008,001C).
@@ -102,23 +101,6 @@ def conformance_errors() -> Callable[[Path], list[str]]:
         return [line for line in lines if line.startswith("Error") and "</(0008,001c)>" not in line]
 
     return errors
-
-
-def needed(name: str) -> str:
-    """Path of a Debian tool (not of a namesake in the virtual environment); without it the test is skipped, on CI failed."""
-    path = shutil.which(name, path="/usr/local/bin:/usr/bin:/usr/sbin:/bin")
-    if path is None:
-        missing = f"{name} is not installed; on Debian: apt install dcmtk dicom3tools orthanc"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return path
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -136,7 +118,7 @@ def storescp(tmp_path: Path) -> Iterator[Callable[..., tuple[DestinationSettings
         folder = tmp_path / f"received{len(running)}"
         folder.mkdir()
         destination = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port(), timeout_s=5)
-        command = [needed("storescp"), *options, "-aet", "PACS", "-od", str(folder), str(destination.port)]
+        command = [require("storescp"), *options, "-aet", "PACS", "-od", str(folder), str(destination.port)]
         running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         _wait_for(destination.port)
         return destination, folder
@@ -150,7 +132,7 @@ def storescp(tmp_path: Path) -> Iterator[Callable[..., tuple[DestinationSettings
 @pytest.fixture
 def orthanc(tmp_path: Path) -> Iterator[tuple[DestinationSettings, str]]:
     """A fresh Orthanc; gives where to send, and the address of its REST interface."""
-    tool, web = needed("Orthanc"), free_port()
+    tool, web = require("Orthanc"), free_port()
     destination = DestinationSettings(
         name="orthanc", ae_title="ORTHANC", host="127.0.0.1", port=free_port(), timeout_s=10
     )
