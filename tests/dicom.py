@@ -53,7 +53,7 @@ def mr_series(
             "SOPClassUID": MRImageStorage, "SOPInstanceUID": generate_uid(), "StudyInstanceUID": study, "SeriesInstanceUID": series,
             "FrameOfReferenceUID": frame, "PositionReferenceIndicator": "", "StudyDate": "20260101", "StudyTime": "101500",
             "SeriesDate": "20260101", "SeriesTime": "101700", "AcquisitionDate": "20260101", "AcquisitionTime": "101800",
-            "ContentDate": "20260101", "ContentTime": f"1019{n:02d}", "AccessionNumber": "A1", "Modality": "MR",
+            "ContentDate": "20260101", "ContentTime": f"1019{n % 60:02d}", "AccessionNumber": "A1", "Modality": "MR",
             "Manufacturer": "TEST", "ManufacturerModelName": "Synthetic 1.5T", "PatientName": "Phantom^One", "PatientID": "P1",
             "PatientBirthDate": "19700101", "PatientSex": "O", "PatientPosition": "HFS", "BodyPartExamined": "BRAIN",
             "MRAcquisitionType": "2D", "MagneticFieldStrength": "1.5", "EchoTrainLength": "1", "ScanOptions": "",

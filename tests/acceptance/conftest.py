@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ def until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_
     while time.monotonic() < deadline:
         if found := condition():
             return found
-        time.sleep(0.2)
+        time.sleep(0.05)
     raise AssertionError(f"not within {patience_s} s: {what}")
 
 
@@ -128,6 +130,12 @@ class Site:
         assert listing["schema"] == 1
         jobs: list[dict[str, Any]] = listing["jobs"]
         return jobs
+
+    def seen(self, kind: str, state: str) -> bool:
+        """Whether a job of that kind is in that state this moment; a look at the tracker itself, since what passes
+        quickly is over before the command line has started."""
+        with closing(sqlite3.connect(self.folder / "data" / "tracker.sqlite3")) as tracker:
+            return bool(tracker.execute("SELECT 1 FROM job WHERE kind = ? AND state = ?", (kind, state)).fetchall())
 
     def finished(self, study_uid: str, count: int = 3) -> list[dict[str, Any]]:
         """Wait until the study's match, infer and deliver jobs are done; those jobs."""

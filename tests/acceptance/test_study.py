@@ -156,14 +156,14 @@ def test_killed_while_receiving(site: Site, pacs: Orthanc, tmp_path: Path) -> No
 
 
 def test_killed_while_inferring(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
-    files = Files(tmp_path / "scanner", slices=40)
+    files = Files(tmp_path / "scanner", slices=80)
     send(site.port, *files.t1, *files.t2)
-    until(lambda: [j["state"] for j in site.jobs(kind="infer")] == ["running"], "the worker is at it")
+    until(lambda: site.seen("infer", "running"), "the worker is at it")
     site.kill()
     site.start()
     assert "rescued" in site.log() or "recovered" in site.log()
     site.finished(files.study_uid)
-    assert len(pacs.instances(files.study_uid)) == 40
+    assert len(pacs.instances(files.study_uid)) == 80
 
 
 def test_killed_while_delivering(tmp_path: Path, files: Files) -> None:
@@ -194,15 +194,15 @@ def test_killed_while_delivering(tmp_path: Path, files: Files) -> None:
 
 
 def test_a_stop_drains_and_exits_0(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
-    files = Files(tmp_path / "scanner", slices=30)
+    files = Files(tmp_path / "scanner", slices=80)
     send(site.port, *files.t1, *files.t2)
-    until(lambda: [j["state"] for j in site.jobs(kind="infer")] == ["running"], "the worker is at it")
+    until(lambda: site.seen("infer", "running"), "the worker is at it")
     assert site.stop() == 0
     (job,) = site.jobs(kind="infer")
     assert job["state"] in ("ready", "done"), "given back or finished, not left leased"
     site.start()
     site.finished(files.study_uid)
-    assert len(pacs.instances(files.study_uid)) == 30
+    assert len(pacs.instances(files.study_uid)) == 80
 
 
 def test_postgresql_as_tracker(postgres: str, pacs: Orthanc, files: Files, tmp_path: Path) -> None:
