@@ -11,6 +11,8 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
 from node.errors import RefusedError, StorageError
 
@@ -18,6 +20,9 @@ Vector = tuple[float, float, float]
 
 _LARGEST_MATRIX = 4096
 """Rows or columns beyond this are a damaged header, not a magnetic resonance image; refused before memory is taken."""
+
+_DECODED_BY_GDCM = frozenset({JPEGLossless, JPEGLosslessSV1, JPEGBaseline8Bit, JPEGExtended12Bit})
+"""Transfer syntaxes for which python-gdcm is the only decoder with a permissive licence."""
 
 _UNDERSHOOT = 0.01
 """Scanner interpolation may leave a magnitude slightly negative; more than this share of the maximum is not magnitude."""
@@ -187,10 +192,13 @@ def _decode(header: Dataset) -> NDArray[np.float64]:
         slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
     except Exception as error:  # each decoder plugin raises its own kinds
         syntax = header.file_meta.get("TransferSyntaxUID", "an unnamed transfer syntax")
-        kind = type(error).__name__
+        if syntax in _DECODED_BY_GDCM and not get_decoder(syntax).is_available:
+            remedy = "install the node's extra for it: pip install 'diffmsr-node[gdcm]'"
+        else:
+            remedy = f"the file is damaged ({type(error).__name__}); have it sent again"
         raise RefusedError(
             "E_PIXELS_UNREADABLE",
-            f"the pixels of {name}, {getattr(syntax, 'name', syntax)}, cannot be decoded ({kind})",
+            f"the pixels of {name}, {getattr(syntax, 'name', syntax)}, cannot be decoded: {remedy}",
         ) from None
     padding = _padding(header, stored)
     if header.PhotometricInterpretation == "MONOCHROME1":

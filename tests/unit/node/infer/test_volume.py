@@ -1,5 +1,6 @@
 """Reading a stack: every pixel value and place as the standard means it, or a refusal with a code."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     MRImageStorage,
     RLELossless,
@@ -20,6 +23,7 @@ from pydicom.uid import (
 
 from node.errors import RefusedError, StorageError
 from node.infer.volume import read_volume
+from tests.conftest import require
 
 Write = Callable[..., list[Path]]
 
@@ -208,3 +212,14 @@ def test_a_file_cut_short_is_refused(write: Write, pixels: NDArray[np.uint16], c
     paths[1].write_bytes(paths[1].read_bytes()[:cut])
     with pytest.raises(RefusedError, match="E_PIXELS_"):
         read_volume(paths)
+
+
+def test_a_syntax_that_needs_an_extra_says_which(tmp_path: Path, shared_data: Path) -> None:
+    source = sorted((shared_data / "vendor_dicom" / "GE_Signa_T1_MPRAGE").glob("*.dcm"))[0]
+    encoded = tmp_path / "lossless.dcm"
+    subprocess.run([require("dcmcjpeg"), "+e1", source, encoded], check=True)
+    if get_decoder(JPEGLosslessSV1).is_available:
+        assert np.array_equal(read_volume([encoded]).pixels, read_volume([source]).pixels)
+    else:
+        with pytest.raises(RefusedError, match=r"diffmsr-node\[gdcm\]"):
+            read_volume([encoded])
