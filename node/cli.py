@@ -94,7 +94,9 @@ def init(
     out.print(f"configuration  {escape(str(path))}")
     out.print(f"data folder    {escape(str(settings.node.data_dir))}")
     out.print(
-        "next: set [scp] ae_title and [[destinations]] there, then: diffmsr-node config check; diffmsr-node start"
+        escape(
+            "next: set [scp] ae_title and [[destinations]] there, then: diffmsr-node config check; diffmsr-node start"
+        )
     )
 
 
@@ -164,7 +166,7 @@ def version() -> None:
 
 @app.command()
 def echo(
-    destination: Annotated[str, typer.Argument(help="Name of one of the [[destinations]].")],
+    destination: Annotated[str, typer.Argument(help="Name of a configured destination.")],
     config: ConfigOption = None,
 ) -> None:
     """Verify a destination with C-ECHO."""
@@ -358,7 +360,7 @@ def config_check(config: ConfigOption = None) -> None:
         f"{escape(str(path))} is valid; model {model.name} {model.version}, {len(settings.destinations)} destinations"
     )
     if not settings.destinations:
-        out.print("[yellow]warning:[/] no [[destinations]]: results stay on this machine", markup=True)
+        out.print(f"[yellow]warning:[/] {escape('no [[destinations]] are configured: results stay on this machine')}")
 
 
 @config_app.command("show")

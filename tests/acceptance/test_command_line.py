@@ -36,8 +36,11 @@ def test_init_writes_a_configuration_that_checks_and_starts(tmp_path: Path) -> N
     config = tmp_path / "site" / "node.toml"
     done = run_node("init", "--config", str(config), "--data-dir", str(tmp_path / "data"))
     assert done.returncode == 0, done.stderr
+    assert "[scp] ae_title and [[destinations]]" in done.stdout
     assert (tmp_path / "data" / "tracker.sqlite3").exists()
-    assert run_node("config", "check", "--config", str(config)).returncode == 0
+    checked = run_node("config", "check", "--config", str(config))
+    assert checked.returncode == 0
+    assert "no [[destinations]] are configured" in checked.stdout
     assert "already" in one_line_error(run_node("init", "--config", str(config)), 3)
     shown = json.loads(run_node("config", "show", "--json", "--config", str(config)).stdout)
     assert shown["scp"]["port"] == 11112
