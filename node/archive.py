@@ -5,7 +5,6 @@ renamed, and its folder fsynced, so that what was acknowledged survives a loss o
 """
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
 
 from node.errors import ConfigError, StorageError, StorageFullError
 
@@ -142,6 +142,14 @@ class Archive:
             yield file
 
 
+def read_header(path: Path) -> Dataset:
+    """The data set of a kept file without its pixels; StorageError when the file is gone."""
+    try:
+        return dcmread(path, stop_before_pixels=True)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from None
+
+
 def write_durably(path: Path, content: bytes) -> None:
     """Write a whole file or none, folders included, so that it survives a loss of power. Raises StorageError."""
     with _writing(path, path.parent) as file:
@@ -176,8 +184,3 @@ def _fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def digest(content: bytes) -> str:
-    """SHA-256 of some bytes, in hex."""
-    return hashlib.sha256(content).hexdigest()

@@ -23,7 +23,7 @@ from node import __version__
 from node.archive import Archive
 from node.config import Settings
 from node.deliver.worker import deliverer
-from node.errors import ConfigError, NodeError, ServiceNotRunningError
+from node.errors import ConfigError, NodeError
 from node.housekeep import schedule
 from node.infer.engine import read_model
 from node.match.assess import ModelFacts
@@ -216,14 +216,6 @@ def running_roles(data_dir: Path) -> dict[str, dict[str, Any]]:
                     running[role] = json.loads(lock.read() or "{}")
         except FileNotFoundError:
             continue
-    return running
-
-
-def require_running(data_dir: Path) -> dict[str, dict[str, Any]]:
-    """As `running_roles`; ServiceNotRunningError when there is none."""
-    running = running_roles(data_dir)
-    if not running:
-        raise ServiceNotRunningError
     return running
 
 

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import structlog
-from pydicom import Dataset, dcmread
 
-from node.archive import Archive
+from node.archive import Archive, read_header
 from node.config import OutputSettings, Settings
 from node.deliver.derived import encode_series, series_numbers, to_bytes
 from node.deliver.scu import Sent, Verdict, send
-from node.errors import PeerError, StorageError
+from node.errors import PeerError
 from node.tracker import deliveries, views
 from node.tracker.consume import Lease, Work
 from node.tracker.database import Database
@@ -65,24 +64,19 @@ def encode(
 ) -> dict[str, Path]:
     """Encode the result `key` into the archive; SOP instance UID to file. Doing it again gives the same bytes."""
     paths = views.instance_paths(database, order.study_uid)
-    targets, references = ([_header(paths[uid]) for uid in stack.sop_uids] for stack in (order.target, order.reference))
+    targets, references = (
+        [read_header(Path(paths[uid])) for uid in stack.sop_uids] for stack in (order.target, order.reference)
+    )
     one_a_series = views.one_instance_a_series(database, order.study_uid)
     instances = encode_series(
         archive.open_result(key),
         targets,
         references,
         settings,
-        taken_series_numbers=series_numbers(_header(path) for path in one_a_series),
+        taken_series_numbers=series_numbers(read_header(Path(path)) for path in one_a_series),
         on_mend=lambda what: log.warning("derived.mended", study=order.study_uid, what=what),
     )
     return {
         str(instance.SOPInstanceUID): archive.put_derived(key, str(instance.SOPInstanceUID), to_bytes(instance))
         for instance in instances
     }
-
-
-def _header(path: str) -> Dataset:
-    try:
-        return dcmread(path, stop_before_pixels=True)
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from None

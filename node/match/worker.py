@@ -6,11 +6,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset, dcmread
 from sqlalchemy import select
 
+from node.archive import read_header
 from node.config import CompletionSettings, MatchSettings
-from node.errors import StorageError
 from node.match.assess import ModelFacts, assess_study
 from node.tracker.consume import Lease, Work
 from node.tracker.orders import PairOrder
@@ -93,11 +92,3 @@ def _infer_job(order: PairOrder, revisions: dict[str, int], pixel_settings: dict
         target_series_uid=order.target.series_uid,
         reference_series_uid=order.reference.series_uid,
     )
-
-
-def read_header(path: Path) -> Dataset:
-    """A file's data set without its pixels; StorageError when the archive lost it."""
-    try:
-        return dcmread(path, stop_before_pixels=True)
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from None

@@ -1,5 +1,6 @@
 """What happens to one instance: understood, checked, made durable, recorded. No network here."""
 
+import hashlib
 import threading
 from dataclasses import dataclass
 from enum import IntEnum
@@ -14,7 +15,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
-from node.archive import Archive, digest, is_uid
+from node.archive import Archive, is_uid
 from node.errors import NodeError, StorageFullError
 from node.telemetry import place_of
 from node.tracker.queue import Arrival, Queue
@@ -91,7 +92,7 @@ class Store:
                 return Status.OUT_OF_RESOURCES
 
     def _keep(self, sent: Sent, part10: bytes, study_uid: str, series_uid: str, expected: int | None) -> Status:
-        sha256 = digest(sent.data_set)
+        sha256 = hashlib.sha256(sent.data_set).hexdigest()
         known = self._queue.find_instance(sent.sop_uid)
         if known is not None:
             if known.sha256 == sha256 or _same_content(Path(known.path), part10):

@@ -1,6 +1,6 @@
 """How an attempt at a job can end. A stage returns one of these; `Queue.settle` matches it once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -52,7 +52,7 @@ class Refused:
     code: str
     sentence: str
     result: dict[str, Any] | None = None
-    wanted: tuple[NewJob, ...] = field(default=())
+    wanted: tuple[NewJob, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,6 @@ class Claim:
     payload: dict[str, Any]
     revision: int
     attempts: int
-    parent_id: int | None
-    created_at: datetime
-    prior_state: State
 
 
 def backoff_s(attempt: int, initial_s: float, maximum_s: float, jitter: Callable[[], float] = random.random) -> float:
@@ -183,8 +180,7 @@ class Queue:
             )
             return Claim(
                 job_id=job.id, kind=job.kind, fence=job.fence, worker=worker, key=job.key, study_uid=job.study_uid,
-                payload=job.payload, revision=job.revision, attempts=job.attempts, parent_id=job.parent_id,
-                created_at=job.created_at, prior_state=job.prior_state or State.READY,
+                payload=job.payload, revision=job.revision, attempts=job.attempts,
             )  # fmt: skip
 
     def heartbeat(self, claim: Claim, progress: tuple[int, int] | None = None) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 
 from node.errors import NotFoundError
 from node.tracker.database import Database
-from node.tracker.states import FINISHED, Kind, State
+from node.tracker.states import Kind, State
 from node.tracker.tables import Delivery, Event, Instance, Job, Series
 
 SCHEMA = 1
@@ -99,12 +99,6 @@ def totals(database: Database) -> dict[str, int]:
             select(func.count(), func.coalesce(func.sum(Instance.size), 0)).select_from(Instance)
         ).one()
     return {"studies": studies, "series": series, "instances": instances, "bytes": int(size)}
-
-
-def idle(database: Database) -> bool:
-    """Whether no job is unfinished."""
-    with database.read() as session:
-        return session.scalar(select(func.count()).where(Job.state.not_in(FINISHED)).select_from(Job)) == 0
 
 
 def instance_paths(database: Database, study_uid: str) -> dict[str, str]:
