@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -30,6 +30,37 @@ def is_uid(value: str) -> bool:
     """Whether `value` is a UID by form (PS3.5 section 9.1; leading zeros, which real files have, are let through).
     Only such values ever become part of a file name."""
     return len(value) <= 64 and _UID.fullmatch(value) is not None
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How the reference was found to lie to the target, in-plane, over the whole stack: what was left after the scanner's
+    coordinates were trusted."""
+
+    shift_mm: tuple[float, float]
+    """Along a row, along a column."""
+    rotation_deg: float
+    corrected: bool
+    """Whether the reference was moved accordingly before it guided."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What the infer stage measured of a result, and its grade by the thresholds of the configuration."""
+
+    consistency: list[float]
+    """For each slice: norm of the difference between the measured low-resolution k-space and the result's centre of
+    k-space, over the norm of the former."""
+    intensity_drift: list[float]
+    """For each slice: mean intensity of the result over that of the zero-filled target, less 1."""
+    registration: Registration | None
+    """None when it was not asked for."""
+    seed_spread: list[float] | None
+    """For each slice: mean over pixels of the standard deviation over an ensemble of seeds, over the slice's maximum;
+    None when no ensemble was asked for."""
+    usable: bool
+    reasons: list[str]
+    """A sentence for every threshold that was crossed; empty when usable."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +85,8 @@ class Result:
     scale: int
     parameters: dict[str, str]  # everything else that changes pixels
     warnings: list[str]
+    source_frames: list[int] | None = None  # of `source_uids`, frame numbers from 1, when the target is multi-frame
+    quality: Quality | None = None
 
 
 class Archive:
@@ -98,14 +131,16 @@ class Archive:
                 facts = json.loads(str(file["facts"]))
                 row, column = facts.pop("orientation")
                 spacing = facts.pop("spacing")
+                quality = facts.pop("quality")
                 return Result(
                     pixels=file["pixels"],
                     positions=file["positions"],
                     orientation=(tuple(row), tuple(column)),
                     spacing=(spacing[0], spacing[1]),
+                    quality=None if quality is None else _quality(quality),
                     **facts,
                 )
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise StorageError(f"the result {key} cannot be read: {error}") from None
 
     def has_result(self, key: str) -> bool:
@@ -140,6 +175,14 @@ class Archive:
         self.check_space()
         with _writing(path, self.root / "incoming") as file:
             yield file
+
+
+def _quality(facts: dict[str, Any]) -> Quality:
+    registration = facts.pop("registration")
+    if registration is not None:
+        along_row, along_column = registration.pop("shift_mm")
+        registration = Registration(shift_mm=(along_row, along_column), **registration)
+    return Quality(registration=registration, **facts)
 
 
 def read_header(path: Path) -> Dataset:

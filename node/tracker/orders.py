@@ -11,7 +11,9 @@ class StackOrder(BaseModel):
     series_uid: str
     contrast: str
     sop_uids: tuple[str, ...]
-    """In order along the slice normal."""
+    """In order along the slice normal; of a multi-frame instance, its UID once for each slice."""
+    frames: tuple[int, ...] | None = None
+    """Frame numbers from 1, one for each slice, when the instances are multi-frame."""
 
 
 class PairOrder(BaseModel):
