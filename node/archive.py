@@ -35,13 +35,18 @@ def is_uid(value: str) -> bool:
 @dataclass(frozen=True)
 class Registration:
     """How the reference was found to lie to the target, in-plane, over the whole stack: what was left after the scanner's
-    coordinates were trusted."""
+    coordinates were trusted. What the target shows at p, relative to the centre of its field of view, the reference
+    shows at rotation(p) + shift."""
 
     shift_mm: tuple[float, float]
     """Along a row, along a column."""
     rotation_deg: float
+    """From the direction along a row towards that along a column."""
     corrected: bool
     """Whether the reference was moved accordingly before it guided."""
+    spread_mm: float | None = None
+    """How far apart even and odd slices, taken alone, put the reference, at most within the head; None of a stack too
+    small to be halved."""
 
 
 @dataclass(frozen=True)

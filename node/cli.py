@@ -324,6 +324,20 @@ def queue_retry(job: Annotated[int, typer.Argument(help="Job id.")], config: Con
     out.print(f"job {job} is ready")
 
 
+@queue_app.command("hold")
+def queue_hold(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
+    """Keep a job that is not running from going on, until it is released."""
+    Queue(_tracker(load_settings(find_config(config)))).hold(job, _actor())
+    out.print(f"job {job} is held")
+
+
+@queue_app.command("release")
+def queue_release(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
+    """Let a held job go on its way, such as the delivery of a result that was graded not usable."""
+    Queue(_tracker(load_settings(find_config(config)))).release(job, _actor())
+    out.print(f"job {job} is ready")
+
+
 @queue_app.command("cancel")
 def queue_cancel(
     job: Annotated[int, typer.Argument(help="Job id.")],

@@ -19,6 +19,8 @@ class NewJob:
     revision: int = 0
     target_series_uid: str | None = None
     reference_series_uid: str | None = None
+    held: str | None = None
+    """Why the job starts held, until an administrator releases it; None when it may start at once."""
 
 
 @dataclass(frozen=True)

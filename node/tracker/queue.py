@@ -282,7 +282,11 @@ class Queue:
 
     def _want(self, session: Session, new: NewJob, parent_id: int, actor: str) -> None:
         """Create the job, unless there is one for the same work already."""
-        if session.scalars(select(Job.id).where(Job.key == new.key)).one_or_none() is None:
+        if session.scalars(select(Job.id).where(Job.key == new.key)).one_or_none() is not None:
+            return
+        if new.held is not None:
+            self._add(session, new, State.HELD, None, actor, new.held, parent_id)
+        else:
             self._add(session, new, State.READY, self.clock(), actor, "asked for", parent_id)
 
     # ------------------------------------------------------------------ care
@@ -339,6 +343,28 @@ class Queue:
 
         self._administer(job_id, State.CANCELLED, actor, stop)
 
+    def hold(self, job_id: int, actor: str) -> None:
+        """Keep a job that has not begun, or waits to be tried again, from going on until it is released."""
+
+        def keep(job: Job) -> str:
+            job.next_attempt_at = None
+            job.error = "held by an administrator"
+            return job.error
+
+        self._administer(job_id, State.HELD, actor, keep)
+
+    def release(self, job_id: int, actor: str) -> None:
+        """Let a held job go on its way now."""
+
+        def go_on(job: Job) -> str:
+            if job.state is not State.HELD:
+                raise TransitionError(f"job {job.id} is {job.state}, not held")
+            job.error = None
+            job.next_attempt_at = self.clock()
+            return "released by an administrator"
+
+        self._administer(job_id, State.READY, actor, go_on)
+
     def _administer(self, job_id: int, state: State, actor: str, change: Callable[[Job], str]) -> None:
         with self.database.write() as session:
             job = session.get(Job, job_id, with_for_update=True)
@@ -357,7 +383,7 @@ class Queue:
         session: Session,
         new: NewJob,
         state: State,
-        due: datetime,
+        due: datetime | None,
         actor: str,
         why: str,
         parent_id: int | None = None,
@@ -366,7 +392,7 @@ class Queue:
         job = Job(
             kind=new.kind, key=new.key, state=state, study_uid=new.study_uid, target_series_uid=new.target_series_uid,
             reference_series_uid=new.reference_series_uid, parent_id=parent_id, payload=new.payload, revision=new.revision,
-            max_attempts=new.max_attempts, next_attempt_at=due, created_at=now, updated_at=now,
+            max_attempts=new.max_attempts, next_attempt_at=due, error=new.held, created_at=now, updated_at=now,
         )  # fmt: skip
         session.add(job)
         session.flush()

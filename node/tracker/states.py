@@ -5,6 +5,7 @@ A study is one `match` job, a pair of stacks one `infer` job, a result for one d
     match    receiving -> running -> done | waiting-pair | refused      (late slices: back to receiving)
     infer    ready     -> running -> done | refused | retry-wait -> running ... | failed
     deliver  ready     -> sending -> done | retry-wait -> sending ... | failed
+             held      -> ready                                           (a result that somebody should look at first)
 """
 
 from enum import StrEnum

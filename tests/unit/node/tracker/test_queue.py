@@ -1,6 +1,7 @@
 """The queue on SQLite and on PostgreSQL: the identical code passes the identical tests."""
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -235,6 +236,52 @@ def test_administration(queue: Queue, clock: Clock) -> None:
         queue.retry(row["id"], "admin")
     with pytest.raises(NotFoundError):
         queue.retry(999, "admin")
+
+
+def test_a_delivery_asked_for_as_held_waits_for_its_release(queue: Queue, clock: Clock) -> None:
+    matched(queue, clock, infer_job())
+    why = "graded not usable: a slice is inconsistent"
+    queue.settle(claimed(queue, Kind.INFER), Done("ok", None, (replace(deliver_job(), held=why),)))
+    (row,) = views.jobs(queue.database, state=State.HELD)
+    assert (row["kind"], row["summary"]) == ("deliver", why)
+    assert [e["why"] for e in views.job(queue.database, row["id"])["events"]] == [why]
+    clock.forward(7 * 24 * 3600)
+    assert queue.claim(Kind.DELIVER, "w") is None
+    queue.release(row["id"], "admin")
+    assert claimed(queue, Kind.DELIVER).job_id == row["id"]
+    assert views.job(queue.database, row["id"])["error"] is None
+
+
+def test_any_job_that_waits_can_be_held_and_only_a_held_one_released(queue: Queue, clock: Clock) -> None:
+    matched(queue, clock, infer_job())
+    (row,) = views.jobs(queue.database, kind=Kind.INFER)
+    with pytest.raises(TransitionError, match="cannot become ready"):
+        queue.release(row["id"], "admin")
+    queue.hold(row["id"], "admin")
+    assert queue.claim(Kind.INFER, "w") is None
+    with pytest.raises(TransitionError, match="is held; it cannot become held"):
+        queue.hold(row["id"], "admin")
+    queue.release(row["id"], "admin")
+    running = claimed(queue, Kind.INFER)
+    with pytest.raises(TransitionError, match="running right now"):
+        queue.hold(row["id"], "admin")
+    queue.settle(running, Retry("later", 600))
+    queue.hold(row["id"], "admin")
+    queue.release(row["id"], "admin")
+    again = claimed(queue, Kind.INFER)
+    assert again.attempts == 2, "held is not retried: its attempts stay counted"
+    queue.settle(again, Failed("broken"))
+    with pytest.raises(TransitionError, match="failed, not held"):
+        queue.release(row["id"], "admin")
+
+
+def test_late_slices_supersede_what_is_held(queue: Queue, clock: Clock) -> None:
+    matched(queue, clock, infer_job("old"))
+    queue.settle(claimed(queue, Kind.INFER), Done("ok", None, (replace(deliver_job("old"), held="look"),)))
+    queue.record(arrival(2, "1.2.1"), QUIET_S)
+    clock.forward(QUIET_S)
+    queue.settle(claimed(queue, Kind.MATCH), Matched("paired", {}, (infer_job("new", revision=3),)))
+    assert states(queue, Kind.DELIVER) == ["cancelled"]
 
 
 def test_a_stopping_worker_gives_its_job_back_untried(queue: Queue, clock: Clock) -> None:

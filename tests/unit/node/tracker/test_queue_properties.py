@@ -83,14 +83,16 @@ class QueueMachine(RuleBasedStateMachine):
             infer = NewJob(Kind.INFER, f"infer:{total}", "1.2", {}, 3, total, *SERIES)
             return Matched("paired", {}, (infer,) if all(self.received.values()) else ())
         if claim.kind is Kind.INFER:
-            return Done("ok", None, (NewJob(Kind.DELIVER, f"{claim.key}:pacs", "1.2", {}, 3, claim.revision, *SERIES),))
+            held = "look at it first" if claim.revision % 2 else None
+            deliver = NewJob(Kind.DELIVER, f"{claim.key}:pacs", "1.2", {}, 3, claim.revision, *SERIES, held=held)
+            return Done("ok", None, (deliver,))
         return Done("sent")
 
     @rule(lucky=st.booleans())
     def rescue(self, lucky: bool) -> None:
         self.queue.rescue(dead=lambda worker: lucky)
 
-    @rule(job=st.integers(1, 6), what=st.sampled_from(["retry", "cancel"]))
+    @rule(job=st.integers(1, 6), what=st.sampled_from(["retry", "cancel", "hold", "release"]))
     def administer(self, job: int, what: str) -> None:
         ids = [row["id"] for row in views.jobs(self.database)]
         if job in ids:
