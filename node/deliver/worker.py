@@ -7,7 +7,8 @@ import structlog
 from node.archive import Archive, read_header
 from node.config import OutputSettings, Settings
 from node.deliver.derived import encode_series, series_numbers, to_bytes
-from node.deliver.scu import Sent, Verdict, send
+from node.deliver.scu import Sent, send
+from node.dimse.status import Verdict
 from node.errors import PeerError
 from node.tracker import deliveries, views
 from node.tracker.consume import Lease, Work

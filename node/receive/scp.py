@@ -14,19 +14,12 @@ from pynetdicom.events import Event
 from pynetdicom.transport import ThreadedAssociationServer
 
 from node.config import SCPSettings, SourceSettings, TLSSettings
+from node.dimse.status import StoreStatus
 from node.errors import ConfigError, NodeError
 from node.receive.contexts import supported_contexts
-from node.receive.store import Sent, Status, Store
+from node.receive.store import Sent, Store
 
 log = structlog.get_logger()
-
-IN_WORDS = {
-    Status.SUCCESS: "success",
-    Status.OUT_OF_RESOURCES: "refused: out of resources",
-    Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "error: data set does not match SOP class",
-    Status.CANNOT_UNDERSTAND: "error: cannot understand",
-    Status.DUPLICATE_SOP_INSTANCE: "error: SOP instance UID known with other content",
-}
 
 
 class Receiver:
@@ -134,7 +127,7 @@ class Receiver:
         log.warning("association.ended_by_abort", source=peer.ae_title, host=peer.address)
 
     def _echo(self, event: Event) -> int:
-        return Status.SUCCESS
+        return StoreStatus.SUCCESS
 
     def _c_store(self, event: Event) -> int:
         request = cast(C_STORE, event.request)
@@ -151,7 +144,7 @@ class Receiver:
         log.debug(
             "instance.received",
             sop_instance=str(request.AffectedSOPInstanceUID),
-            status=f"0x{status:04X} {IN_WORDS[status]}",
+            status=str(status),
         )
         return status
 

@@ -3,7 +3,6 @@
 import hashlib
 import threading
 from dataclasses import dataclass
-from enum import IntEnum
 from io import BytesIO
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
 from node.archive import Archive, is_uid
+from node.dimse.status import StoreStatus as Status
 from node.errors import NodeError, StorageFullError
 from node.telemetry import place_of
 from node.tracker.queue import Arrival, Queue
@@ -23,17 +23,6 @@ from node.tracker.queue import Arrival, Queue
 log = structlog.get_logger()
 
 IDENTIFYING_TAGS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "ImagesInAcquisition"]
-
-
-class Status(IntEnum):
-    """C-STORE response status (PS3.4 table B.2-1)."""
-
-    SUCCESS = 0x0000
-    OUT_OF_RESOURCES = 0xA700
-    DATA_SET_DOES_NOT_MATCH_SOP_CLASS = 0xA900
-    CANNOT_UNDERSTAND = 0xC000
-    DUPLICATE_SOP_INSTANCE = 0xC111
-    """A code of our own in the "cannot understand" range: the UID is known here with other content."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from pynetdicom.sop_class import Verification
 
 from node.config import DestinationSettings, OutputSettings, TLSSettings
 from node.deliver.derived import encode_series, to_bytes
-from node.deliver.scu import Verdict, echo, send, words
+from node.deliver.scu import echo, send
+from node.dimse.status import C_STORE, Verdict, words
 from node.errors import ConfigError, PeerError, StorageError
 
 Start = Callable[..., tuple[DestinationSettings, Path]]
@@ -218,8 +219,8 @@ def test_a_missing_file_is_the_archives_failure(free_destination: DestinationSet
 
 
 def test_statuses_are_said_in_words() -> None:
-    assert words(0xA701) == "0xA701 (out of resources)"
-    assert words(0x1234) == "0x1234 (a status that C-STORE does not define)"
+    assert words(C_STORE, 0xA701) == "0xA701 (out of resources)"
+    assert words(C_STORE, 0x1234) == "0x1234 (a status that the service does not define)"
 
 
 @pytest.fixture

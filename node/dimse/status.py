@@ -1,0 +1,102 @@
+"""Status codes, as data: what this node answers, and what it makes of the answers of its peers. The handlers read these
+tables, and the conformance statement prints them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import Self
+
+
+class Answer(IntEnum):
+    """A status this node answers with, and its meaning in words."""
+
+    words: str
+
+    def __new__(cls, code: int, words: str) -> Self:
+        answer = int.__new__(cls, code)
+        answer._value_ = code
+        answer.words = words
+        return answer
+
+    def __str__(self) -> str:
+        return f"0x{self.value:04X} ({self.words})"
+
+
+class StoreStatus(Answer):
+    """C-STORE, as answered by us (PS3.4 table B.2-1)."""
+
+    SUCCESS = 0x0000, "success: the instance is durable and recorded"
+    OUT_OF_RESOURCES = (
+        0xA700,
+        "refused: out of resources; the disk is below its reserve, or the tracker does not answer",
+    )
+    DATA_SET_DOES_NOT_MATCH_SOP_CLASS = 0xA900, "error: the data set's UIDs are not those of the request"
+    CANNOT_UNDERSTAND = 0xC000, "error: cannot understand; unreadable, or a UID is missing or malformed"
+    DUPLICATE_SOP_INSTANCE = 0xC111, "error: this SOP instance UID is known with other content; the first is kept"
+    """A code of our own in the "cannot understand" range."""
+
+
+class Verdict(Enum):
+    """What a peer's status means for what was asked."""
+
+    ACCEPTED = "accepted"
+    RETRY = "retry"
+    """It may work later."""
+    REFUSED = "refused"
+    """Asking the same again will be refused again."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a status from a peer, or a range of them, is taken to mean."""
+
+    first: int
+    last: int
+    words: str
+    verdict: Verdict
+
+    @property
+    def codes(self) -> str:
+        return f"0x{self.first:04X}" if self.first == self.last else f"0x{self.first:04X} to 0x{self.last:04X}"
+
+
+def _one(code: int, words: str, verdict: Verdict) -> Meaning:
+    return Meaning(code, code, words, verdict)
+
+
+_GENERAL = (
+    _one(0x0110, "processing failure", Verdict.RETRY),
+    _one(0x0122, "SOP class not supported", Verdict.REFUSED),
+    _one(0x0124, "not authorised", Verdict.RETRY),  # an administrator can change that
+)
+"""PS3.7 annex C."""
+
+C_STORE = (
+    _one(0x0000, "success", Verdict.ACCEPTED),
+    _one(0x0111, "the peer has this instance already", Verdict.ACCEPTED),
+    *_GENERAL,
+    Meaning(0xA700, 0xA7FF, "out of resources", Verdict.RETRY),
+    Meaning(0xA900, 0xA9FF, "data set does not match its SOP class", Verdict.REFUSED),
+    _one(0xB000, "stored with coerced attributes", Verdict.ACCEPTED),
+    _one(0xB006, "stored with discarded attributes", Verdict.ACCEPTED),
+    _one(0xB007, "stored, but does not match its SOP class", Verdict.ACCEPTED),
+    Meaning(0xB001, 0xBFFF, "stored with a warning", Verdict.ACCEPTED),
+    Meaning(0xC000, 0xCFFF, "cannot understand the data set", Verdict.REFUSED),
+)
+"""C-STORE, as answered by a destination (PS3.4 B.2.3); the first that fits counts."""
+
+C_ECHO = (_one(0x0000, "success", Verdict.ACCEPTED), *_GENERAL)
+"""C-ECHO, as answered by a destination (PS3.7 9.1.5)."""
+
+
+def meaning(table: Sequence[Meaning], status: int) -> Meaning:
+    """What a peer's status means; one that the table lacks may pass, so it is worth another try."""
+    for entry in table:
+        if entry.first <= status <= entry.last:
+            return entry
+    return _one(status, "a status that the service does not define", Verdict.RETRY)
+
+
+def words(table: Sequence[Meaning], status: int) -> str:
+    """A status with its meaning, e.g. '0xA700 (out of resources)'."""
+    return f"0x{status:04X} ({meaning(table, status).words})"
