@@ -12,9 +12,10 @@ from node import archive
 from node.config import Settings
 from node.deliver.derived import encode_series, series_numbers, to_bytes
 from node.errors import NodeError, NotFoundError, RefusedError
-from node.infer.engine import Engine, read_model
+from node.infer.engine import Engine
 from node.infer.volume import read_volume
-from node.match.assess import ModelFacts, StudyVerdict, assess_study
+from node.match.assess import StudyVerdict, assess_study
+from node.model import model_facts
 from node.tracker.orders import PairOrder, StackOrder
 
 
@@ -74,17 +75,6 @@ def read_folder(folder: Path) -> Folder:
     if not paths:
         raise NotFoundError(f"no DICOM file below {folder} ({len(skipped)} other files)")
     return Folder(headers, paths, skipped)
-
-
-def model_facts(settings: Settings) -> ModelFacts:
-    """What the matching has to know of the model."""
-    model = read_model(settings.model)
-    return ModelFacts(
-        name=model.name,
-        version=model.version,
-        scale=model.scale,
-        trained_pairs=tuple((p.target, p.reference) for p in model.trained_pairs),
-    )
 
 
 def explain_folder(folder: Folder, settings: Settings) -> list[StudyVerdict]:

@@ -25,9 +25,8 @@ from node.config import Settings
 from node.deliver.worker import deliverer
 from node.errors import ConfigError, NodeError
 from node.housekeep import schedule
-from node.infer.engine import read_model
-from node.match.assess import ModelFacts
 from node.match.worker import matcher
+from node.model import model_facts, pixel_settings
 from node.receive.scp import Receiver
 from node.receive.store import Store
 from node.tracker.consume import Work, consume
@@ -98,22 +97,13 @@ class Service:
 
     def _start(self, queue: Queue, archive: Archive) -> None:
         settings = self._settings
-        model = read_model(settings.model)
-        facts = ModelFacts(
-            name=model.name,
-            version=model.version,
-            scale=model.scale,
-            trained_pairs=tuple((p.target, p.reference) for p in model.trained_pairs),
-        )
+        facts, pixels = model_facts(settings), pixel_settings(settings)
         if Role.DELIVER in self._roles:
             self._thread(queue, Kind.DELIVER, Role.DELIVER, deliverer(queue, archive, settings))
         if Role.INFER in self._roles:
             self._supervise_infer()
         if Role.MATCH in self._roles:
-            pixel_settings = {"weights": model.sha256, "precision": settings.model.precision, "version": __version__}
-            work = matcher(
-                queue, settings.completion, settings.match, facts, pixel_settings, settings.model.max_attempts
-            )
+            work = matcher(queue, settings.completion, settings.match, facts, pixels, settings.model.max_attempts)
             self._thread(queue, Kind.MATCH, Role.MATCH, work)
         if Role.HOUSEKEEP in self._roles:
             scheduler = schedule(queue, archive)
