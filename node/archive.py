@@ -148,6 +148,15 @@ class Archive:
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise StorageError(f"the result {key} cannot be read: {error}") from None
 
+    def quality(self, key: str) -> Quality | None:
+        """What was measured of a kept result, without reading its pixels; None when nothing was, or it is gone."""
+        try:
+            with np.load(self._result_path(key), allow_pickle=False) as file:
+                quality = json.loads(str(file["facts"]))["quality"]
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            return None
+        return None if quality is None else _quality(quality)
+
     def has_result(self, key: str) -> bool:
         return self._result_path(key).is_file()
 

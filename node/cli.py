@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from node import __version__
+from node.archive import Archive
 from node.config import ENVIRONMENT_VARIABLE, Settings, find_config, load_settings, template
 from node.errors import ConfigError, NodeError, NotFoundError, ServiceNotRunningError
 from node.telemetry import configure_logging
@@ -225,12 +226,14 @@ def process(
 def explain(
     study: Annotated[str, typer.Argument(help="Study instance UID of a received study, or a folder with DICOM files.")],
     config: ConfigOption = None,
+    short: Annotated[bool, typer.Option("--short", help="Leave out the questions that were answered well.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Why a study did or did not match, predicate by predicate."""
+    """What was decided on a study, why, and what one could do; then every question asked, and its answer."""
     from node.match.words import lines
 
     verdicts: list[dict[str, Any]]
+    skipped: list[tuple[Path, str]] = []
     if Path(study).is_dir():
         from node.offline import explain_folder, read_folder
 
@@ -238,16 +241,36 @@ def explain(
         verdicts = [v.to_json() for v in explain_folder(found, _settings_or_defaults(config))]
         skipped = found.skipped
     else:
-        database = _tracker(load_settings(find_config(config)))
-        verdicts = [_verdict(database, study)]
-        skipped = []
+        settings = load_settings(find_config(config))
+        database = _tracker(settings)
+        jobs = views.aftermath(database, Archive(settings.node.data_dir), study)
+        verdicts = [_verdict(database, study) | {"jobs": jobs}]
     if as_json:
         _print_json({"schema": views.SCHEMA, "studies": verdicts})
         return
     for verdict in verdicts:
-        for line in lines(verdict):
+        since = [_became(job) for job in verdict.get("jobs", [])]
+        for line in lines(verdict, afterwards=since, passed=not short, width=out.width if out.is_terminal else None):
             out.print(escape(line), highlight=False)
     _print_skipped(skipped)
+
+
+def _became(job: dict[str, Any]) -> str:
+    """One job in a line: what it is, how it stands, what was measured."""
+    where = f" to {job['destination']}" if job["destination"] else ""
+    again = f"; next attempt {job['next_attempt_at'][:19]}Z" if job["next_attempt_at"] else ""
+    said = f"{job['kind']}{where}: {job['state']}{again}. {job['why'] or ''}"
+    if job["quality"] is None:
+        return said
+    quality = job["quality"]
+    grade = "usable" if quality["usable"] else f"not usable: {' '.join(quality['reasons'])}"
+    registration = quality["registration"]
+    if registration is None:
+        return f"{said}. Residual shift not measured. Graded {grade}"
+    along_row, along_column = registration["shift_mm"]
+    dealt = "corrected" if registration["corrected"] else "not corrected"
+    shift = f"{along_row:.2f} mm along rows, {along_column:.2f} mm along columns, {registration['rotation_deg']:.2f} degrees"
+    return f"{said}. Residual shift of the reference: {shift}, {dealt}. Graded {grade}"
 
 
 def _verdict(database: Database, study_uid: str) -> dict[str, Any]:

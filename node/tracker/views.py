@@ -1,10 +1,12 @@
 """What people read: the queue, a job with its history, a study. Every view is plain data, ready for JSON."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
 
+from node.archive import Archive
 from node.errors import NotFoundError
 from node.tracker.database import Database
 from node.tracker.states import Kind, State
@@ -78,6 +80,27 @@ def job(database: Database, job_id: int) -> dict[str, Any]:
             ],
             "instances": [{"sop_uid": d.sop_uid, "accepted": d.accepted, "status": d.status} for d in deliveries],
         }
+
+
+def aftermath(database: Database, archive: Archive, study_uid: str) -> list[dict[str, Any]]:
+    """The jobs of a study, oldest first, each with the reason of its last change and what was measured of its result."""
+    with database.read() as session:
+        found = list(session.scalars(select(Job).where(Job.study_uid == study_uid).order_by(Job.id)))
+        last = select(func.max(Event.id)).where(Event.job_id.in_([job.id for job in found])).group_by(Event.job_id)
+        whys = {e.job_id: e.why for e in session.scalars(select(Event).where(Event.id.in_(last)))}
+    rows = []
+    for job in found:
+        quality = archive.quality(job.key) if job.kind is Kind.INFER else None
+        destination = job.payload.get("destination")
+        rows.append(
+            _row(job)
+            | {
+                "destination": destination,
+                "why": whys.get(job.id),
+                "quality": None if quality is None else asdict(quality),
+            }
+        )
+    return rows
 
 
 def counts(database: Database) -> dict[str, dict[str, int]]:

@@ -96,6 +96,11 @@ def test_a_study_without_a_reference_waits_and_says_why(site: Site, files: Files
     assert json.loads(site.node("explain", files.study_uid, "--json"))["studies"][0]["outcome"] == "waiting"
     send(site.port, *files.t1)  # the reference comes after all
     site.finished(files.study_uid)
+    explanation = site.node("explain", files.study_uid, "--short")
+    for words in ("decided:", "what became of it:", "infer: done", "deliver to pacs: done"):
+        assert words in explanation
+    (explained,) = json.loads(site.node("explain", files.study_uid, "--json"))["studies"]
+    assert [(j["kind"], j["state"]) for j in explained["jobs"]] == [(k, "done") for k in ("match", "infer", "deliver")]
 
 
 def test_late_slices_supersede_what_was_made_without_them(site: Site, pacs: Orthanc, tmp_path: Path) -> None:

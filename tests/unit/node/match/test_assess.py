@@ -11,7 +11,7 @@ from pydicom import dcmread
 from node.config import MatchSettings
 from node.match.assess import ModelFacts, StudyVerdict, assess_study
 from node.match.words import lines
-from tests.unit.node.match.builder import FLAIR, MODEL, PD, series, t1, t2
+from tests.unit.node.match.builder import FLAIR, MODEL, PD, SAGITTAL, series, t1, t2
 
 ROOT = Path(__file__).parents[4]
 
@@ -150,6 +150,35 @@ def test_the_verdict_is_json_and_reads_as_lines() -> None:
     assert any("E_NOT_MR" in line for line in text)
     assert "series 3 guided by series 5: fits" in text
     assert not any(line.lstrip().startswith("ok") for line in lines(kept, passed=False))
+
+
+def test_the_lines_say_what_was_decided_then_why_then_what_one_could_do() -> None:
+    verdict = assess(t2(), t1(orientation=SAGITTAL)).to_json()
+    text = lines(verdict, afterwards=["match: waiting-pair"])
+    headings = ["decided:", "why:", "what you could do:", "series found:", "what became of it:"]
+    assert [line for line in text if line in headings] == headings
+    advice = text.index("what you could do:")
+    assert "E_NO_REFERENCE" in text[text.index("decided:") + 1]
+    assert "tilted against each other by 90.0 degrees" in text[text.index("why:") + 1]
+    assert text[advice + 1].strip() == "Plan the reference in the planes of the target."
+    series, pair = (text.index(line) for line in text if line.startswith(("series 3: T2", "series 3 guided by")))
+    assert advice < series < pair
+    assert text[pair + 1].lstrip().startswith("FAIL  parallel"), "what failed comes first"
+
+
+def test_what_was_chosen_comes_with_its_warnings() -> None:
+    text = "\n".join(lines(assess(t2(), t1(matrix=(180, 180), spacing=(1.3, 1.3))).to_json()))
+    assert "none of the 75 questions speaks against it; 1 with a warning:\n    WARN  W_REFERENCE_COARSE" in text
+    assert "For finer detail acquire the reference with a finer matrix." in text
+
+
+@pytest.mark.parametrize("width", [40, 72, 100])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    verdict = assess(t2(), t1(orientation=SAGITTAL), t2(9, Modality="OT")).to_json()
+    wide = lines(verdict)
+    narrow = lines(verdict, width=width)
+    assert [w for line in narrow for w in line.split()] == [w for line in wide for w in line.split()]
+    assert all(len(line) <= width or len(max(line.split(), key=len)) > width - 10 for line in narrow)
 
 
 def test_no_contrast_may_be_both_target_and_reference() -> None:
