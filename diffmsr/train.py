@@ -13,7 +13,7 @@ import time
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from safetensors.torch import save as save_bytes
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffmsr.data import READERS, DataError, Slice, degrade, training_sample
+from diffmsr.data import READERS, Augmentation, DataError, Slice, degrade, training_sample
 from diffmsr.losses import DC_WEIGHT, data_consistency_loss, image_loss, prior_loss
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, TrainedPair
 from diffmsr.metrics import psnr
@@ -67,6 +67,7 @@ class Config:
     """How often a sample comes from each of them."""
     stage_one: Stage
     stage_two: Stage
+    augmentation: Augmentation = field(default_factory=Augmentation)
     preset: str = "tiny"
     seed: int = 0
     warmup: int = 4000
@@ -93,6 +94,7 @@ def read_config(path: Path) -> Config:
     try:
         values = tomllib.loads(path.read_text())
         values |= {name: Stage(**values[name]) for name in ("stage_one", "stage_two")}
+        values["augmentation"] = Augmentation(**values.get("augmentation", {}))
         config = Config(**values)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path}: {type(error).__name__}: {error}") from None
@@ -184,7 +186,7 @@ def draw_batch(config: Config, slices: Mapping[str, Sequence[Slice]], seen: int,
     for i in range(stage.batch):
         rng = np.random.default_rng([config.seed, seen + i])
         pool = slices[names[int(rng.choice(len(names), p=share / share.sum()))]]
-        samples.append(training_sample(pool[int(rng.integers(len(pool)))], stage.patch, rng))
+        samples.append(training_sample(pool[int(rng.integers(len(pool)))], stage.patch, rng, config.augmentation))
     return [as_two_channels(torch.stack(part)).to(config.device) for part in zip(*samples, strict=True)]
 
 

@@ -1,5 +1,7 @@
 """Data sets: splits by patient, the degradation, and one clear line for bad data."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -10,6 +12,7 @@ from PIL import Image
 
 from diffmsr import kspace
 from diffmsr.data import (
+    Augmentation,
     DataError,
     Slice,
     degrade,
@@ -129,7 +132,49 @@ def test_a_training_sample_is_aligned() -> None:
     smooth = kspace.zero_fill(torch.from_numpy(phantom(32, 40)), 128, 160).real.clamp_min(0).numpy()
     piece = Slice("x", "x", 0, False, {"T2": smooth.astype(np.float16), "T1": smooth.astype(np.float16)})
     for seed in range(8):
-        low, truth, reference, skip = training_sample(piece, 64, np.random.default_rng(seed))
+        low, truth, reference, skip = training_sample(piece, 64, np.random.default_rng(seed), Augmentation())
         assert low.shape == (16, 16) and truth.shape == reference.shape == skip.shape == (64, 64)
         assert torch.allclose(skip[::4, ::4], low, atol=1e-4)
         assert float((skip - truth).square().mean().sqrt()) < 0.2 * float(truth.std())
+
+
+def anatomy(rows: int = 128, columns: int = 160) -> np.ndarray:
+    """Something smooth enough to be moved by a part of a pixel."""
+    return kspace.zero_fill(torch.from_numpy(phantom(rows // 4, columns // 4)), rows, columns).real.clamp_min(0).numpy()
+
+
+def references(seeds: range, **changes: float) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The reference of the same samples without augmentation, and with these."""
+    none = Augmentation(deployed_roles=1, gamma=0, inversion=0, noise=0, misplacement=0, dropout=0)
+    piece = Slice("x", "x", 0, False, {"T2": anatomy().astype(np.float16), "T1": anatomy().astype(np.float16)})
+    for seed in seeds:
+        plain, augmented = (
+            training_sample(piece, 64, np.random.default_rng(seed), augmentation)
+            for augmentation in (none, replace(none, **changes))
+        )
+        assert all(torch.equal(plain[i], augmented[i]) for i in (0, 1, 3))
+        yield plain[2], augmented[2]
+
+
+def test_a_reference_is_misplaced_by_no_more_than_configured() -> None:
+    inner = np.s_[8:-8, 8:-8]
+    for plain, moved in references(range(6), misplacement=1, shift=2, rotation=0):
+        errors = {
+            (dy, dx): float((moved.roll((dy, dx), (0, 1)) - plain)[inner].square().mean())
+            for dy in range(-4, 5)
+            for dx in range(-4, 5)
+        }
+        dy, dx = min(errors, key=errors.__getitem__)
+        assert abs(dy) <= 2 and abs(dx) <= 2
+        assert not torch.equal(plain, moved)
+    for plain, moved in references(range(3), misplacement=1, shift=0, rotation=0):
+        assert torch.allclose(plain, moved, atol=1e-4)
+    for plain, turned in references(range(3), misplacement=1, shift=0, rotation=2):
+        error = (plain - turned).abs()
+        assert float(error[24:40, 24:40].mean()) < 0.7 * float(error.mean())
+
+
+def test_a_reference_is_dropped_in_its_share() -> None:
+    assert all(not dropped.any() for _, dropped in references(range(4), dropout=1))
+    share = np.mean([not dropped.any() for _, dropped in references(range(60), dropout=0.5)])
+    assert 0.25 < share < 0.75
