@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -95,7 +95,7 @@ class Result:
 
 
 class Archive:
-    """The folder `data_dir`: instances/STUDY/SERIES/SOP.dcm, results/KEY.npz, derived/KEY/SOP.dcm."""
+    """The folder `data_dir`: instances/STUDY/SERIES/SOP.dcm, results/KEY.npz, derived/KEY/NUMBER-SOP.dcm."""
 
     def __init__(self, data_dir: Path, reserve_gb: float = 0.0) -> None:
         self.root = data_dir
@@ -115,9 +115,24 @@ class Archive:
                 raise StorageError("not a valid UID, so not usable as a file name")
         return self._put(self.root / "instances" / study_uid / series_uid / f"{sop_uid}.dcm", content)
 
-    def put_derived(self, key: str, sop_uid: str, content: bytes) -> Path:
-        """Keep a derived instance of the result `key`; returns its path."""
-        return self._put(self.derived_folder(key) / f"{sop_uid}.dcm", content)
+    def put_derived(self, key: str, instances: Iterable[tuple[str, bytes]]) -> dict[str, Path]:
+        """Keep what was made of the result `key`, (SOP instance UID, Part 10 file) in the order to be sent. The files
+        sort by name as they are to be sent, and count only when the last of them is there."""
+        folder = self.derived_folder(key)
+        paths = {uid: self._put(folder / f"{n:05d}-{uid}.dcm", content) for n, (uid, content) in enumerate(instances)}
+        self._put(folder / "index.json", json.dumps({uid: path.name for uid, path in paths.items()}).encode())
+        return paths
+
+    def derived(self, key: str) -> dict[str, Path] | None:
+        """What `put_derived` kept, in the order to be sent; None when it was not made yet, or not to the end."""
+        folder = self.derived_folder(key)
+        try:
+            index: dict[str, str] = json.loads((folder / "index.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StorageError(f"the index of {folder} cannot be read: {error}") from None
+        return {uid: folder / name for uid, name in index.items()}
 
     def derived_folder(self, key: str) -> Path:
         return self.root / "derived" / key

@@ -32,6 +32,9 @@ Positive = Annotated[float, Field(gt=0)]
 ContrastLabel = Literal["T1", "T1-FS", "T2", "T2-FS", "T2-FLAIR", "PD", "PD-FS", "STIR"]
 
 
+TransferSyntaxName = Literal["explicit", "implicit", "jpeg_ls", "jpeg_2000", "rle"]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -187,6 +190,7 @@ class ModelSettings(Section):
 
 
 class OutputSettings(Section):
+    transfer_syntax: TransferSyntaxName = "explicit"
     series_description_prefix: Annotated[str, Field(max_length=32)] = "AI SR x4: "
     series_number_offset: Annotated[int, Field(ge=0)] = 9000
     synthetic_data: bool = True

@@ -1,6 +1,6 @@
 """The same match, infer and encode code on a folder of files: no network, no database, no service."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,15 @@ from pydicom.errors import InvalidDicomError
 
 from node import archive
 from node.config import Settings
-from node.deliver.derived import encode_series, series_numbers, to_bytes
+from node.deliver.encode import encode
+from node.deliver.identifiers import series_number
+from node.deliver.transfer_syntax import to_bytes
 from node.errors import NodeError, NotFoundError, RefusedError
 from node.infer.engine import Engine
 from node.infer.volume import read_volume
 from node.match.assess import StudyVerdict, assess_study
 from node.model import model_facts
-from node.tracker.orders import PairOrder, StackOrder
+from node.tracker.orders import PairOrder
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def process_folder(
             pair = (study_uid, order.target.series_uid, order.reference.series_uid)
             try:
                 engine = engine or Engine.load(settings.model)
-                yield _process_pair(folder, order, output, settings, engine, progress)
+                yield _process_pair(folder, order, verdict.orders, output, settings, engine, progress)
             except RefusedError as error:
                 yield Processed(pair[0], "refused", error.code, error.sentence, *pair[1:])
             except NodeError as error:
@@ -108,6 +110,7 @@ def process_folder(
 def _process_pair(
     folder: Folder,
     order: PairOrder,
+    orders: Sequence[PairOrder],
     output: Path,
     settings: Settings,
     engine: Engine,
@@ -119,32 +122,23 @@ def _process_pair(
     result = engine.super_resolve(
         target, reference, order, lambda done, total: progress(order.target.series_uid, done, total)
     )
-    by_uid = {str(h.SOPInstanceUID): h for headers in folder.headers.values() for h in headers}
-    derived = encode_series(
-        result,
-        _headers(order.target, by_uid),
-        _headers(order.reference, by_uid),
-        settings.output,
-        taken_series_numbers=series_numbers(folder.headers[order.study_uid]),
-    )
-    series_uid = str(derived[0].SeriesInstanceUID)
-    place = output / order.study_uid / series_uid
-    for data_set in derived:
-        archive.write_durably(place / f"{data_set.SOPInstanceUID}.dcm", to_bytes(data_set))
+    headers = folder.headers[order.study_uid]
+    number = series_number(order, orders, headers, settings.output.series_number_offset)
+    encoded = encode(result, headers, settings.output, number)
+    for instance in encoded.instances:
+        place = output / order.study_uid / instance.SeriesInstanceUID
+        archive.write_durably(place / f"{instance.SOPInstanceUID}.dcm", to_bytes(instance))
+    place = output / order.study_uid / encoded.instances[0].SeriesInstanceUID
     return Processed(
         study_uid=order.study_uid,
         state="done",
         code=None,
-        sentence=f"{len(derived)} slices super-resolved",
+        sentence=f"{len(result.source_uids)} slices super-resolved",
         target_series_uid=order.target.series_uid,
         reference_series_uid=order.reference.series_uid,
         output=place,
-        instances=len(derived),
+        instances=len(encoded.instances),
     )
-
-
-def _headers(stack: StackOrder, by_uid: dict[str, Dataset]) -> list[Dataset]:
-    return [by_uid[uid] for uid in stack.sop_uids]
 
 
 def as_json(processed: Processed) -> dict[str, Any]:

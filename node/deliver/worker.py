@@ -6,8 +6,10 @@ import structlog
 
 from node.archive import Archive, read_header
 from node.config import OutputSettings, Settings
-from node.deliver.derived import encode_series, series_numbers, to_bytes
+from node.deliver.encode import encode
+from node.deliver.identifiers import series_number
 from node.deliver.scu import Sent, send
+from node.deliver.transfer_syntax import to_bytes
 from node.dimse.status import Verdict
 from node.errors import PeerError
 from node.tracker import deliveries, views
@@ -31,7 +33,7 @@ def deliverer(queue: Queue, archive: Archive, settings: Settings) -> Work:
         destination = settings.destination(claim.payload["destination"])
         if not deliveries.entered(queue, claim):
             order = PairOrder.model_validate(claim.payload["order"])
-            files = encode(queue.database, archive, claim.payload["result"], order, settings.output)
+            files = derive(queue.database, archive, claim.payload["result"], order, settings.output)
             deliveries.enter(queue, claim, files)
         rows = deliveries.entered(queue, claim)
         waiting = [Path(row.path) for row in rows if not row.accepted]
@@ -60,24 +62,22 @@ def _outcome(answers: list[Sent], total: int, attempts: int, destination: str, d
     return Retry(error, delay_s)
 
 
-def encode(
+def derive(
     database: Database, archive: Archive, key: str, order: PairOrder, settings: OutputSettings
 ) -> dict[str, Path]:
-    """Encode the result `key` into the archive; SOP instance UID to file. Doing it again gives the same bytes."""
+    """Encode the result `key` into the archive, once for all destinations; SOP instance UID to file, in the order to
+    be sent."""
+    if made := archive.derived(key):
+        return made
     paths = views.instance_paths(database, order.study_uid)
-    targets, references = (
-        [read_header(Path(paths[uid])) for uid in stack.sop_uids] for stack in (order.target, order.reference)
+    sources = [paths[uid] for uid in dict.fromkeys((*order.target.sop_uids, *order.reference.sop_uids))]
+    number = series_number(
+        order,
+        views.orders(database, order.study_uid),
+        (read_header(Path(path)) for path in views.one_instance_a_series(database, order.study_uid)),
+        settings.series_number_offset,
     )
-    one_a_series = views.one_instance_a_series(database, order.study_uid)
-    instances = encode_series(
-        archive.open_result(key),
-        targets,
-        references,
-        settings,
-        taken_series_numbers=series_numbers(read_header(Path(path)) for path in one_a_series),
-        on_mend=lambda what: log.warning("derived.mended", study=order.study_uid, what=what),
-    )
-    return {
-        str(instance.SOPInstanceUID): archive.put_derived(key, str(instance.SOPInstanceUID), to_bytes(instance))
-        for instance in instances
-    }
+    encoded = encode(archive.open_result(key), [read_header(Path(path)) for path in sources], settings, number)
+    for mend in encoded.mends:
+        log.warning("derived.mended", study=order.study_uid, what=mend)
+    return archive.put_derived(key, ((i.SOPInstanceUID, to_bytes(i)) for i in encoded.instances))

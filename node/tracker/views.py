@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from node.archive import Archive
 from node.errors import NotFoundError
 from node.tracker.database import Database
+from node.tracker.orders import PairOrder
 from node.tracker.states import Kind, State
 from node.tracker.tables import Delivery, Event, Instance, Job, Series
 
@@ -132,6 +133,13 @@ def instance_paths(database: Database, study_uid: str) -> dict[str, str]:
     if not paths:
         raise NotFoundError(f"no instance of study {study_uid} was received")
     return paths
+
+
+def orders(database: Database, study_uid: str) -> list[PairOrder]:
+    """What was ever asked to be super-resolved of a study, oldest first."""
+    query = select(Job.payload).where(Job.study_uid == study_uid, Job.kind == Kind.INFER).order_by(Job.id)
+    with database.read() as session:
+        return [PairOrder.model_validate(payload) for payload in session.scalars(query)]
 
 
 def one_instance_a_series(database: Database, study_uid: str) -> list[str]:

@@ -19,8 +19,9 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
 from node.config import DestinationSettings, OutputSettings, TLSSettings
-from node.deliver.derived import encode_series, to_bytes
+from node.deliver.encode import encode
 from node.deliver.scu import echo, send
+from node.deliver.transfer_syntax import to_bytes
 from node.dimse.status import C_STORE, Verdict, words
 from node.errors import ConfigError, PeerError, StorageError
 
@@ -30,7 +31,7 @@ Serve = Callable[..., DestinationSettings]
 
 @pytest.fixture
 def files(study: Any, tmp_path: Path) -> list[Path]:
-    instances = encode_series(study.result, study.target, study.reference, OutputSettings())
+    instances = encode(study.result, [*study.target, *study.reference], OutputSettings(), 9005).instances
     paths = [tmp_path / f"{instance.SOPInstanceUID}.dcm" for instance in instances]
     for path, instance in zip(paths, instances, strict=True):
         path.write_bytes(to_bytes(instance))

@@ -14,21 +14,30 @@ import pytest
 from pydicom.dataset import Dataset
 
 from node.config import OutputSettings
-from node.deliver.derived import DerivedMRImage, derived_uid, encode_series, intensity_factor, to_bytes
+from node.deliver.encode import Encoded
+from node.deliver.encode import encode as node_encode
+from node.deliver.identifiers import derived_uid
+from node.deliver.pixels import intensity_factor
+from node.deliver.transfer_syntax import to_bytes
 from node.errors import NotFoundError
 
 VENDOR_SERIES = ["GE_HDxt_deidentified_T1_sag", "GE_Signa_T1_MPRAGE", "Siemens_Prisma_PD_T2_dualecho"]
 
 
-def encode(study: Any, settings: OutputSettings | None = None, **options: Any) -> list[DerivedMRImage]:
-    return encode_series(study.result, study.target, study.reference, settings or OutputSettings(), **options)
+def encode(study: Any, settings: OutputSettings | None = None, number: int = 9005, **options: Any) -> list[Dataset]:
+    return encoded(study, settings, number, **options).instances
 
 
-def read_back(instances: list[DerivedMRImage]) -> list[Dataset]:
+def encoded(study: Any, settings: OutputSettings | None = None, number: int = 9005, **options: Any) -> Encoded:
+    headers = [*study.target, *study.reference]
+    return node_encode(study.result, headers, settings or OutputSettings(), number, **options)
+
+
+def read_back(instances: list[Dataset]) -> list[Dataset]:
     return [pydicom.dcmread(BytesIO(to_bytes(instance))) for instance in instances]
 
 
-def write(instances: list[DerivedMRImage], folder: Path) -> list[Path]:
+def write(instances: list[Dataset], folder: Path) -> list[Path]:
     paths = [folder / f"{i}.dcm" for i in range(len(instances))]
     for path, instance in zip(paths, instances, strict=True):
         path.write_bytes(to_bytes(instance))
@@ -174,8 +183,8 @@ def test_defective_sources_are_mended_except_identification(
     with pydicom.config.disable_value_validation():
         for header in study.target:
             _spoil(header)
-    mends: list[str] = []
-    derived = encode(study, on_mend=mends.append)
+    made = encoded(study)
+    derived, mends = made.instances, made.mends
     for path, ds in zip(write(derived, tmp_path), read_back(derived), strict=True):
         assert ds.PatientSex == "0000"
         assert ds.StudyDescription == "S" * 65
@@ -215,8 +224,8 @@ def test_unparsable_attributes_never_stop_a_delivery(study: Any) -> None:
         raw = to_bytes(header).replace(b"4000", b"4,00")
         damaged.append(pydicom.dcmread(BytesIO(raw)))
     study = replace(study, target=damaged)
-    mends: list[str] = []
-    derived = encode(study, on_mend=mends.append)
+    made = encoded(study)
+    derived, mends = made.instances, made.mends
     assert derived[0]["RepetitionTime"].is_empty
     assert any(mend.startswith("RepetitionTime") for mend in mends)
     assert not any("4,00" in mend for mend in mends)
@@ -266,10 +275,6 @@ def test_uids_are_valid_and_distinct(study: Any) -> None:
     assert len(set(uids)) == 4
     assert all(pydicom.uid.UID(uid).is_valid for uid in uids)
     assert derived_uid("a", "bc") != derived_uid("ab", "c")
-
-
-def test_a_taken_series_number_is_stepped_over(study: Any) -> None:
-    assert encode(study, taken_series_numbers={9005, 10005})[0].SeriesNumber == 11005
 
 
 def test_instance_numbers_are_counted_where_the_sources_repeat_them(study: Any) -> None:
@@ -327,6 +332,4 @@ def test_a_missing_header_is_named(study: Any) -> None:
 def test_nothing_of_the_patient_is_in_the_mends(study: Any) -> None:
     for header in study.target:
         header.ProtocolName = "Müller " * 20
-    mends: list[str] = []
-    encode(study, on_mend=mends.append)
-    assert mends == ["ProtocolName shortened to what the standard allows"]
+    assert encoded(study).mends == ["ProtocolName shortened to what the standard allows"]

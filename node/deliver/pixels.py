@@ -1,0 +1,48 @@
+"""Stored pixel values of a result: 16 bits, unsigned, with one intensity factor for the whole series."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.valuerep import format_number_as_ds
+
+_STORED_MAX = 65535
+_FAINTEST_PEAK = 1024
+"""A series whose brightest pixel is below this would lose visible detail to rounding, so it is scaled up."""
+
+
+def intensity_factor(pixels: NDArray[np.float32]) -> float:
+    """By what to multiply intensities before they are rounded to 16 bits: 1 wherever the sources' own unit serves, so
+    that values stay comparable with them; else the power of two that brings the brightest pixel into range."""
+    peak = float(pixels.max())
+    if peak > _STORED_MAX:
+        return float(2.0 ** math.floor(math.log2(_STORED_MAX / peak)))
+    if 0 < peak < _FAINTEST_PEAK:
+        return float(2.0 ** math.ceil(math.log2(_FAINTEST_PEAK / peak)))
+    return 1.0
+
+
+def stored_values(pixels: NDArray[np.float32], factor: float) -> NDArray[np.uint16]:
+    """Of one slice, (rows, columns)."""
+    stored: NDArray[np.uint16] = np.clip(np.rint(pixels * factor), 0, _STORED_MAX).astype("<u2")
+    return stored
+
+
+def window(source: Dataset, factor: float) -> tuple[float, float] | None:
+    """The source's first window (PS3.3 C.11.2), in our stored values; None where it has none that applies to them."""
+    if source.get("PhotometricInterpretation") == "MONOCHROME1":
+        return None
+    try:
+        center, width = (
+            np.atleast_1d(np.asarray(source[k].value, dtype=float))[0] for k in ("WindowCenter", "WindowWidth")
+        )
+    except (KeyError, ValueError, TypeError, IndexError):
+        return None
+    return (center * factor, width * factor) if width > 0 and np.isfinite([center, width]).all() else None
+
+
+def decimals(values: Iterable[float] | NDArray[np.float64]) -> list[str]:
+    """Decimal strings (at most 16 characters) nearest to the values."""
+    return [format_number_as_ds(float(value)) for value in values]

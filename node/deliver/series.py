@@ -1,0 +1,97 @@
+"""The derived series: what all its instances share, whatever their SOP class."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import highdicom
+from highdicom import ContributingEquipment
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from node import __version__
+from node.archive import Result
+from node.config import OutputSettings
+from node.deliver.identifiers import derived_uid
+from node.deliver.pixels import intensity_factor
+from node.errors import NotFoundError
+
+MANUFACTURER = "DiffMSR node project"
+MODEL_NAME = "DiffMSR node"
+
+
+@dataclass(frozen=True)
+class DerivedSeries:
+    """A result, the headers it was made from, and what was decided of the series that shows it."""
+
+    result: Result
+    sources: list[Dataset]
+    """For each slice, the header of the target instance."""
+    references: list[list[Dataset]]
+    """For each slice, the headers of the reference instances that contributed to it."""
+    uid: str
+    number: int
+    factor: float
+    """Stored value over the sources' intensity."""
+    settings: OutputSettings
+    software_version: str
+    mends: list[str] = field(default_factory=list)
+    """What had to be mended or left out, with the attribute's name and nothing of its value."""
+
+    @property
+    def header(self) -> Dataset:
+        """The first slice's: patient, study and series attributes come from it alone."""
+        return self.sources[0]
+
+    @property
+    def description(self) -> str:
+        """The target's SeriesDescription; empty when it has none."""
+        text = str(self.header.get("SeriesDescription") or "")
+        return "".join(c for c in text if c.isprintable() and c != "\\")
+
+    @property
+    def equipment(self) -> list[ContributingEquipment]:
+        """The node and the model, as ContributingEquipmentSequence has them (PS3.3 C.12.1.1.5)."""
+        result, processing = self.result, codes.DCM.ProcessingEquipment
+        return [
+            ContributingEquipment(
+                MANUFACTURER, processing, manufacturer_model_name=MODEL_NAME,
+                software_versions=[self.software_version], contribution_description="Resampling and encoding",
+            ),
+            ContributingEquipment(
+                MANUFACTURER, processing, manufacturer_model_name=f"DiffMSR {result.model_name}"[:64],
+                software_versions=[result.model_version, result.weights_sha256],
+                contribution_description="Super-resolution model; software versions: model, SHA-256 of its weights",
+            ),
+        ]  # fmt: skip
+
+
+def derived_series(
+    result: Result,
+    headers: Iterable[Dataset],
+    settings: OutputSettings,
+    number: int,
+    salt: str = "",
+    software_version: str = __version__,
+) -> DerivedSeries:
+    """The series that will show `result`. `headers` are those of its source instances, in any order; pixel data is not
+    looked at. `salt` makes other UIDs, for a rerun that is forced although nothing changed. Raises NotFoundError when
+    the header of a source is missing."""
+    by_uid = {str(header.SOPInstanceUID): header for header in headers}
+    missing = {uid for uids in (result.source_uids, *result.reference_uids) for uid in uids} - by_uid.keys()
+    if missing:
+        raise NotFoundError(f"the header of source instance {min(missing)} is missing; {len(missing)} in all")
+    uid = derived_uid(
+        *result.source_uids, *(",".join(uids) for uids in result.reference_uids), result.weights_sha256,
+        *(f"{key}={value}" for key, value in sorted(result.parameters.items())), settings.model_dump_json(), str(number),
+        software_version, highdicom.__version__, salt,
+    )  # fmt: skip
+    return DerivedSeries(
+        result=result,
+        sources=[by_uid[uid] for uid in result.source_uids],
+        references=[[by_uid[uid] for uid in uids] for uids in result.reference_uids],
+        uid=uid,
+        number=number,
+        factor=intensity_factor(result.pixels),
+        settings=settings,
+        software_version=software_version,
+    )
