@@ -13,10 +13,10 @@ from diffmsr.presets import Preset
 class Denoiser(nn.Module):
     """(Z_t, condition, t) to an estimate of Z_0: linear layers on their concatenation."""
 
-    def __init__(self, latent: int, layers: int, steps: int) -> None:
+    def __init__(self, latent: int, condition: int, layers: int, steps: int) -> None:
         super().__init__()
         self.steps = steps
-        widths = [2 * latent + 1] + [latent] * layers
+        widths = [condition + 1 + latent] + [latent] * layers
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, z: Tensor, condition: Tensor, t: int) -> Tensor:
@@ -28,7 +28,7 @@ class Denoiser(nn.Module):
 
 
 class LatentDiffusion(nn.Module):
-    """T steps from noise to the prior, conditioned on the low-resolution target by CE.
+    """T steps from noise to the prior, conditioned on the low-resolution target by CE (unless the preset leaves CE out).
 
     The network predicts Z_0 rather than the noise, and no noise is added on the way back: with T = 4 the chain is
     trained end to end, through all its steps.
@@ -39,9 +39,11 @@ class LatentDiffusion(nn.Module):
 
     def __init__(self, preset: Preset) -> None:
         super().__init__()
-        self.steps = preset.steps
-        self.condition = Extractor(2, preset.extractor_width, preset.extractor_blocks, preset.latent)
-        self.denoiser = Denoiser(preset.latent, preset.denoiser_layers, preset.steps)
+        self.steps, self.conditioned = preset.steps, preset.condition
+        if preset.condition:
+            self.condition = Extractor(2, preset.extractor_width, preset.extractor_blocks, preset.latent)
+        known = preset.latent if preset.condition else 0
+        self.denoiser = Denoiser(preset.latent, known, preset.denoiser_layers, preset.steps)
         beta = torch.linspace(0.1**0.5, 0.99**0.5, preset.steps) ** 2
         self.register_buffer("alpha", 1 - beta, persistent=False)
         self.register_buffer("alpha_bar", torch.cumprod(1 - beta, dim=0), persistent=False)
@@ -52,7 +54,7 @@ class LatentDiffusion(nn.Module):
 
     def forward(self, low: Tensor, z: Tensor) -> Tensor:
         """The prior (b, latent), from the low-resolution target (b, h, w, 2) and Z_T (b, latent)."""
-        condition = self.condition(low)
+        condition = self.condition(low) if self.conditioned else low.new_empty(len(low), 0)
         for t in range(self.steps, 1, -1):
             z = self._mean(z, self.denoiser(z, condition, t), t)
         prior: Tensor = self.denoiser(z, condition, 1)

@@ -11,9 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from diffmsr.images import as_two_channels
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, default_weights_folder, read_manifest
-from diffmsr.model import DiffMSR, as_two_channels
-from diffmsr.presets import PRESETS, Preset
+from diffmsr.model import Network, build
+from diffmsr.presets import PRESETS
 
 Images = NDArray[np.float32]
 
@@ -27,9 +28,9 @@ class WeightsError(ValueError):
 
 
 class SuperResolver:
-    """DiffMSR with its weights, on a device, ready to use."""
+    """A network with its weights, on a device, ready to use."""
 
-    def __init__(self, model: DiffMSR, manifest: Manifest, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, model: Network, manifest: Manifest, device: torch.device, dtype: torch.dtype) -> None:
         self.manifest = manifest
         self._model = model.to(device).eval()
         self._device = device
@@ -42,7 +43,10 @@ class SuperResolver:
             raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
         folder = folder or default_weights_folder()
         manifest = read_manifest(folder)
-        model = DiffMSR(_preset(manifest.preset, folder))
+        if manifest.preset not in PRESETS:
+            known = ", ".join(PRESETS)
+            raise WeightsError(f"{folder}: unknown preset {manifest.preset!r}; this version knows {known}")
+        model = build(manifest.preset)
         load_weights(model, folder / WEIGHTS_FILE, manifest.sha256)
         return cls(model, manifest, torch.device(device), PRECISIONS[precision])
 
@@ -65,7 +69,7 @@ class SuperResolver:
 
     def _noise(self, seed: int) -> Tensor:
         """Z_T of one slice. Drawn on the CPU, so that every device gets the same."""
-        return torch.randn(self._model.preset.latent, generator=torch.Generator().manual_seed(seed % 2**63))
+        return torch.randn(self._model.preset.z_size, generator=torch.Generator().manual_seed(seed % 2**63))
 
     def _check(self, target: Images, reference: Images, seeds: Sequence[int]) -> None:
         scale = self.manifest.scale
@@ -86,7 +90,7 @@ class SuperResolver:
             raise ValueError("target and reference must be finite")
 
 
-def load_weights(model: DiffMSR, path: Path, sha256: str | None = None) -> None:
+def load_weights(model: Network, path: Path, sha256: str | None = None) -> None:
     """Put the weights of a safetensors file into a model of the same preset; WeightsError, in one line, otherwise."""
     try:
         content = path.read_bytes()
@@ -102,12 +106,6 @@ def load_weights(model: DiffMSR, path: Path, sha256: str | None = None) -> None:
         model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except RuntimeError:
         raise WeightsError(f"{path} does not hold the weights of preset {model.preset.name}") from None
-
-
-def _preset(name: str, folder: Path) -> Preset:
-    if name not in PRESETS:
-        raise WeightsError(f"{folder}: unknown preset {name!r}; this version knows {', '.join(PRESETS)}")
-    return PRESETS[name]
 
 
 def _normalised(images: Tensor) -> tuple[Tensor, Tensor]:

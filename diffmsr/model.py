@@ -1,17 +1,15 @@
-"""DiffMSR: one network, whose prior comes from the encoder (stage one) or the diffusion (stage two and inference).
-
-Images are (b, 2, h, w), real and imaginary part; a magnitude image is (magnitude, 0).
-"""
+"""DiffMSR: one network, whose prior comes from the encoder (stage one) or the diffusion (stage two and inference)."""
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from diffmsr import kspace
 from diffmsr.blocks import Conv, CrossBlock, Extractor, PriorBlock, SubpixelConv
+from diffmsr.cnn import ResidualCNN
 from diffmsr.diffusion import LatentDiffusion
-from diffmsr.presets import Preset
+from diffmsr.images import zero_filled
+from diffmsr.presets import PRESETS, Preset
 
 
 class DiffMSR(nn.Module):
@@ -21,19 +19,25 @@ class DiffMSR(nn.Module):
         super().__init__()
         self.preset = p = preset
         c, r, w = p.channels, p.reference_width, p.tail_width
-        self.encoder = Extractor(2 * p.scale**2 + 2, p.extractor_width, p.extractor_blocks, p.latent)
-        self.diffusion = LatentDiffusion(p)
+        if p.prior:
+            self.encoder = Extractor(2 * p.scale**2 + 2, p.extractor_width, p.extractor_blocks, p.latent)
+            self.diffusion = LatentDiffusion(p)
         self.embed = Conv(2, c)
-        self.embed_reference = nn.Sequential(
-            Conv(2, r, bias=False), Conv(r, r, stride=2, bias=False), Conv(r, c, stride=2, bias=False)
-        )
-        self.cross = nn.ModuleList(
-            CrossBlock(c, p.heads, p.window, p.cross_k, p.expansion) for _ in range(p.cross_blocks)
-        )
-        self.cross_out = Conv(c, c)
+        if p.reference:
+            self.embed_reference = nn.Sequential(
+                Conv(2, r, bias=False), Conv(r, r, stride=2, bias=False), Conv(r, c, stride=2, bias=False)
+            )
+            self.cross = nn.ModuleList(
+                CrossBlock(c, p.heads, p.window, p.cross_k, p.expansion) for _ in range(p.cross_blocks)
+            )
+            self.cross_out = Conv(c, c)
         self.layers = nn.ModuleList(
-            nn.ModuleList(PriorBlock(c, p.heads, p.window, p.k, p.latent, p.expansion) for _ in range(n)) for n in p.blocks
-        )  # fmt: skip
+            nn.ModuleList(
+                PriorBlock(c, p.heads, p.window, p.k, p.z_size, p.expansion, shifted=p.shift and i % 2 == 1)
+                for i in range(n)
+            )
+            for n in p.blocks
+        )
         self.layers_out = nn.ModuleList(Conv(c, c) for _ in p.blocks)
         self.tail = nn.Sequential(SubpixelConv(c, w), SubpixelConv(w, w), Conv(w, 2))
         # A network that has learnt nothing then gives the zero-filled image, not noise.
@@ -52,7 +56,7 @@ class DiffMSR(nn.Module):
         prior: Tensor = self.diffusion(_channels_last(low), z_T)
         return prior
 
-    def reconstruct(self, low: Tensor, reference: Tensor, prior: Tensor, skip: Tensor | None = None) -> Tensor:
+    def reconstruct(self, low: Tensor, reference: Tensor, prior: Tensor | None, skip: Tensor | None = None) -> Tensor:
         """The PLWformer: low (b, 2, h, w), reference (b, 2, s h, s w), prior (b, latent) to (b, 2, s h, s w).
 
         `skip` is the zero-filled target; it is given when `low` is a patch, whose own k-space is not the image's.
@@ -60,11 +64,8 @@ class DiffMSR(nn.Module):
         h, w = low.shape[-2:]
         s, padding = self.preset.scale, self._padding(h, w)
         x = self.embed(_channels_last(F.pad(low, padding, mode="reflect")))
-        guide = self.embed_reference(_channels_last(F.pad(reference, [s * n for n in padding], mode="reflect")))
-        y = x
-        for block in self.cross:
-            y = block(y, guide)
-        x = x + self.cross_out(y)
+        if self.preset.reference:
+            x = x + self._from_reference(x, F.pad(reference, [s * n for n in padding], mode="reflect"))
         for blocks, out in zip(self.layers, self.layers_out, strict=True):
             y = x
             for block in blocks.children():
@@ -74,9 +75,17 @@ class DiffMSR(nn.Module):
         image: Tensor = detail + (zero_filled(low, s) if skip is None else skip)
         return image
 
+    def _from_reference(self, x: Tensor, reference: Tensor) -> Tensor:
+        """CATL: what the reference adds to the target's features (b, h, w, c)."""
+        guide = self.embed_reference(_channels_last(reference))
+        for block in self.cross:
+            x = block(x, guide)
+        added: Tensor = self.cross_out(x)
+        return added
+
     def forward(self, low: Tensor, reference: Tensor, z_T: Tensor) -> Tensor:
         """Inference, section 3.4: the super-resolved target (b, 2, s h, s w)."""
-        return self.reconstruct(low, reference, self.predicted_prior(low, z_T))
+        return self.reconstruct(low, reference, self.predicted_prior(low, z_T) if self.preset.prior else None)
 
     def _padding(self, h: int, w: int) -> list[int]:
         window = self.preset.window
@@ -85,16 +94,13 @@ class DiffMSR(nn.Module):
         return [0, -w % window, 0, -h % window]
 
 
-def zero_filled(low: Tensor, scale: int) -> Tensor:
-    """The target's k-space filled with zeros: (b, 2, h, w) to (b, 2, s h, s w), exactly aligned (i_HR = s i_LR)."""
-    h, w = low.shape[-2:]
-    image = kspace.zero_fill(torch.complex(low[:, 0], low[:, 1]), scale * h, scale * w)
-    return torch.stack([image.real, image.imag], dim=1)
+Network = DiffMSR | ResidualCNN
 
 
-def as_two_channels(magnitude: Tensor) -> Tensor:
-    """A magnitude image (b, h, w) as the network takes it: (b, 2, h, w), imaginary part zero."""
-    return torch.stack([magnitude, torch.zeros_like(magnitude)], dim=1)
+def build(name: str) -> Network:
+    """The network of a preset, before training."""
+    preset = PRESETS[name]
+    return DiffMSR(preset) if isinstance(preset, Preset) else ResidualCNN(preset)
 
 
 def _channels_last(image: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The sizes DiffMSR comes in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,36 @@ class Preset:
     scale: int = 4
     """Super-resolution factor in each in-plane direction; the up-sampling tail is built for 4."""
 
+    # What the ablations of Table 2 leave out, and an option of window attention that the paper does not use.
+    reference: bool = True
+    """Whether a reference guides; without it there is no CATL."""
+    prior: bool = True
+    """Whether Z modulates the PLWformer; without it there is no extractor, no diffusion and no second stage."""
+    condition: bool = True
+    """Whether CE tells the denoiser of the low-resolution target."""
+    shift: bool = False
+    """Whether every second PLWformer block's windows are shifted by half a window."""
+
+    @property
+    def z_size(self) -> int:
+        """Length of the prior the network takes: 0 without one."""
+        return self.latent if self.prior else 0
+
+
+@dataclass(frozen=True)
+class CNNPreset:
+    """The baseline: a plain residual convolutional network, see `cnn.py`."""
+
+    name: str
+    channels: int = 64
+    blocks: int = 6
+    scale: int = 4
+    z_size: int = 0
+
 
 PAPER = Preset("paper")
+PAPER_REFINE = replace(PAPER, name="paper-refine", blocks=(6, 6, 6, 6, 6))
+"""With the fifth layer of the published code, there called refinement."""
 TINY = Preset(
     "tiny",
     blocks=(2, 2, 2),
@@ -52,4 +80,6 @@ TINY = Preset(
     tail_width=16,
 )
 
-PRESETS = {preset.name: preset for preset in (PAPER, TINY)}
+CNN = CNNPreset("cnn")
+
+PRESETS: dict[str, Preset | CNNPreset] = {preset.name: preset for preset in (PAPER, PAPER_REFINE, TINY, CNN)}

@@ -26,11 +26,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diffmsr.data import READERS, Augmentation, DataError, Slice, degrade, training_sample
+from diffmsr.images import as_two_channels, zero_filled
 from diffmsr.losses import DC_WEIGHT, data_consistency_loss, image_loss, prior_loss
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, TrainedPair
 from diffmsr.metrics import psnr
-from diffmsr.model import DiffMSR, as_two_channels, zero_filled
-from diffmsr.presets import PRESETS
+from diffmsr.model import DiffMSR
+from diffmsr.presets import PRESETS, Preset
 
 TRAINED_PAIRS = {"lgg": TrainedPair("T2-FLAIR", "T1"), "open_ms": TrainedPair("T2", "T1")}
 DATA_NOTES = {
@@ -144,7 +145,9 @@ def _agreed(stop: bool) -> bool:
 def start(config: Config) -> Run:
     """A run before its first slice."""
     torch.manual_seed(config.seed)
-    model = DiffMSR(PRESETS[config.preset]).to(config.device)
+    preset = PRESETS[config.preset]
+    assert isinstance(preset, Preset)
+    model = DiffMSR(preset).to(config.device)
     return Run(model, _average_of(model), _optimizer(model, stage=1), stage=1)
 
 

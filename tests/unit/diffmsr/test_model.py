@@ -1,12 +1,15 @@
 """The network: truly spatial windows, independent batch entries, any size, one prior at a time."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from diffmsr.blocks import WindowAttention
-from diffmsr.model import DiffMSR, as_two_channels, zero_filled
-from diffmsr.presets import PAPER, TINY, Preset
+from diffmsr.images import as_two_channels, zero_filled
+from diffmsr.model import DiffMSR, build
+from diffmsr.presets import PAPER, PAPER_REFINE, TINY, Preset
 
 MINI = Preset(
     "mini",
@@ -51,6 +54,67 @@ def test_attention_windows_are_spatial(k: int) -> None:
     window[1, 8:16, 0:8] = True
     assert not changed[~window].any()
     assert changed[window].float().mean() > 0.9
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_shifted_windows_reach_across_but_not_around_the_image(k: int) -> None:
+    torch.manual_seed(0)
+    attention = WindowAttention(16, 4, 8, k, shifted=True)
+    x = torch.randn(1, 16, 24, 16)
+    moved = x.clone()
+    moved[0, 7, 9] += 1
+    changed = (attention(moved, moved) - attention(x, x)).abs().amax(dim=-1)[0] > 0
+    window = torch.zeros(16, 24, dtype=torch.bool)
+    window[4:12, 4:12] = True
+    assert not changed[~window].any()
+    assert changed[window].float().mean() > 0.9
+    moved = x.clone()
+    moved[0, 0, 0] += 1  # the window of a corner is a quarter: what was rolled in from the other edges is not its own
+    changed = (attention(moved, moved) - attention(x, x)).abs().amax(dim=-1)[0] > 0
+    assert not changed[4:].any() and not changed[:, 4:].any()
+
+
+def test_cross_attention_starts_at_its_own_place() -> None:
+    for k in (1, 2):
+        bias = WindowAttention(16, 4, 16, k, own_share=0.75).bias()
+        own = bias.softmax(dim=-1).amax(dim=-1)
+        assert ((own - 0.75).abs() < 0.02).all()
+
+
+@pytest.mark.parametrize(
+    "switched",
+    [{"reference": False}, {"prior": False}, {"condition": False}, {"shift": True}, {"k": 1}, {"k": 4}, {"steps": 1}],
+    ids=str,
+)
+def test_every_part_of_the_ablations_can_be_left_out(switched: dict[str, int]) -> None:
+    torch.manual_seed(0)
+    preset = replace(MINI, blocks=(2,), **switched)
+    model = DiffMSR(preset).eval()
+    nn.init.normal_(model.tail[-1].weight, std=0.1)
+    low, reference, noise = inputs(1, 16, 33)
+    noise = noise[:, : preset.z_size]
+    with torch.no_grad():
+        out, unguided = model(low, reference, noise), model(low, torch.zeros_like(reference), noise)
+        assert torch.isfinite(out).all()
+        assert torch.equal(out, unguided) == (not preset.reference)
+        if preset.prior:
+            assert not torch.equal(out, model(low, reference, -noise))
+    names = {name.partition(".")[0] for name, _ in model.named_parameters()}
+    assert ("encoder" in names, "diffusion" in names) == (preset.prior, preset.prior)
+    assert ("cross" in names) == preset.reference
+    assert any(name.startswith("diffusion.condition") for name, _ in model.named_parameters()) == (
+        preset.prior and preset.condition
+    )
+
+
+def test_the_baseline_uses_the_reference_and_starts_as_the_zero_filled_image() -> None:
+    torch.manual_seed(0)
+    cnn = build("cnn")
+    low, reference, _ = inputs(2, 10, 13)
+    assert torch.equal(cnn(low, reference, torch.empty(2, 0)), zero_filled(low, 4))
+    nn.init.normal_(cnn.tail.weight, std=0.1)
+    assert not torch.equal(cnn(low, reference, torch.empty(2, 0)), cnn(low, -reference, torch.empty(2, 0)))
+    assert 0.45e6 < sum(parameter.numel() for parameter in cnn.parameters()) < 0.55e6
 
 
 def test_queries_of_a_cell_share_their_position_bias() -> None:
@@ -120,7 +184,8 @@ def test_parameters_of_the_presets() -> None:
     of that (2 %), in parts the paper does not describe: neither gives away which."""
     count = {
         preset.name: sum(p.numel() for name, p in DiffMSR(preset).named_parameters() if not name.startswith("encoder."))
-        for preset in (PAPER, TINY)
+        for preset in (PAPER, PAPER_REFINE, TINY)
     }
     assert count["paper"] == 4_941_434
+    assert count["paper-refine"] == 5_621_826
     assert count["tiny"] < 1_000_000

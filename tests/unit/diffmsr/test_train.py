@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from diffmsr import presets
 from diffmsr.cli import app
 from diffmsr.data import Augmentation
+from diffmsr.images import as_two_channels, zero_filled
 from diffmsr.inference import SuperResolver
 from diffmsr.losses import data_consistency_loss, image_loss
-from diffmsr.model import as_two_channels, zero_filled
 from diffmsr.train import (
     CHECKPOINT,
     LOG,
