@@ -13,6 +13,7 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import time
 
 from node.config import DestinationSettings
+from node.deliver.transfer_syntax import recode
 from node.dimse.association import Peer, associate
 from node.dimse.status import C_ECHO, C_STORE, Verdict, meaning, words
 from node.errors import StorageError
@@ -47,7 +48,8 @@ def echo(destination: DestinationSettings, ae_title: str) -> None:
 
 
 def send(paths: Sequence[Path], destination: DestinationSettings, ae_title: str) -> Iterator[Sent]:
-    """C-STORE instances (PS3.4 B), yielding what became of each as soon as it is known.
+    """C-STORE instances (PS3.4 B), yielding what became of each as soon as it is known. What is kept compressed goes out
+    as it is to a peer that takes it so, else uncompressed.
 
     When an association breaks, what is unanswered goes out on a new one, the instance it broke at last, so that one
     poisonous instance cannot hold up the others. An instance may thus be sent twice; the peer knows it by its UID.
@@ -89,13 +91,18 @@ def _header(path: Path) -> Dataset:
 def _store(association: Association, header: Dataset) -> Sent | None:
     """Send one instance; None when the association broke before the answer."""
     path, uid = Path(header.filename), str(header.SOPInstanceUID)
-    if not any(context.abstract_syntax == header.SOPClassUID for context in association.accepted_contexts):
+    kept = header.file_meta.TransferSyntaxUID
+    taken = [c.transfer_syntax[0] for c in association.accepted_contexts if c.abstract_syntax == header.SOPClassUID]
+    if not taken:
         return Sent(path, uid, None, f"the peer takes no {header.SOPClassUID.name}", Verdict.REFUSED)
     try:
-        answer = association.send_c_store(path)
+        if kept in taken or not kept.is_compressed:
+            answer = association.send_c_store(path)
+        else:
+            # pynetdicom makes it implicit where that is all the peer takes.
+            answer = association.send_c_store(recode(pydicom.dcmread(path), ExplicitVRLittleEndian))
     except ValueError:
-        syntax = header.file_meta.TransferSyntaxUID.name
-        return Sent(path, uid, None, f"the peer takes no {header.SOPClassUID.name} in {syntax}", Verdict.REFUSED)
+        return Sent(path, uid, None, f"the peer takes no {header.SOPClassUID.name} in {kept.name}", Verdict.REFUSED)
     except RuntimeError:  # ended between two instances
         return None
     if "Status" not in answer:

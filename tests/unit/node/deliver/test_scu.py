@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
@@ -21,7 +22,7 @@ from pynetdicom.sop_class import Verification
 from node.config import DestinationSettings, OutputSettings, TLSSettings
 from node.deliver.encode import encode
 from node.deliver.scu import echo, send
-from node.deliver.transfer_syntax import to_bytes
+from node.deliver.transfer_syntax import TRANSFER_SYNTAXES, to_bytes
 from node.dimse.status import C_STORE, Verdict, words
 from node.errors import ConfigError, PeerError, StorageError
 
@@ -29,13 +30,29 @@ Start = Callable[..., tuple[DestinationSettings, Path]]
 Serve = Callable[..., DestinationSettings]
 
 
+def encode_to(folder: Path, study: Any, settings: OutputSettings) -> list[Path]:
+    paths = []
+    for instance in encode(study.result, [*study.target, *study.reference], settings, 9005).instances:
+        paths.append(folder / f"{instance.SOPInstanceUID}.dcm")
+        paths[-1].write_bytes(to_bytes(instance))
+    return paths
+
+
+def kept_by(address: str) -> dict[str, pydicom.Dataset]:
+    """What an Orthanc has, by SOP instance UID."""
+
+    def get(path: str) -> bytes:
+        with urllib.request.urlopen(f"{address}{path}") as answer:
+            content: bytes = answer.read()
+            return content
+
+    stored = (pydicom.dcmread(BytesIO(get(f"/instances/{i}/file"))) for i in json.loads(get("/instances")))
+    return {ds.SOPInstanceUID: ds for ds in stored}
+
+
 @pytest.fixture
 def files(study: Any, tmp_path: Path) -> list[Path]:
-    instances = encode(study.result, [*study.target, *study.reference], OutputSettings(), 9005).instances
-    paths = [tmp_path / f"{instance.SOPInstanceUID}.dcm" for instance in instances]
-    for path, instance in zip(paths, instances, strict=True):
-        path.write_bytes(to_bytes(instance))
-    return paths
+    return encode_to(tmp_path, study, OutputSettings())
 
 
 @pytest.fixture
@@ -83,18 +100,47 @@ def test_storescp_receives_what_was_made(storescp: Start, files: list[Path], opt
         assert arrived == original
 
 
+COMPRESSED = {"jpeg_ls": "+xt", "jpeg_2000": "+xv", "rle": "+xr"}
+"""storescp's option that takes the transfer syntax; without one it takes uncompressed instances only."""
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+@pytest.mark.parametrize("options", ["compressed", "explicit", "implicit"])
+def test_what_is_kept_compressed_goes_out_as_the_peer_takes_it(
+    storescp: Start, study: Any, tmp_path: Path, name: Any, options: str
+) -> None:
+    paths = encode_to(tmp_path, study, OutputSettings(transfer_syntax=name))
+    destination, folder = storescp({"compressed": COMPRESSED[name], "explicit": "+xe", "implicit": "+xi"}[options])
+    assert {s.words for s in send(paths, destination, "DIFFMSR")} == {"0x0000 (success)"}
+    expected = {
+        "compressed": TRANSFER_SYNTAXES[name], "explicit": ExplicitVRLittleEndian, "implicit": ImplicitVRLittleEndian
+    }  # fmt: skip
+    for arrived in map(pydicom.dcmread, folder.iterdir()):
+        original = pydicom.dcmread(tmp_path / f"{arrived.SOPInstanceUID}.dcm")
+        assert arrived.file_meta.TransferSyntaxUID == expected[options]
+        assert np.array_equal(arrived.pixel_array, original.pixel_array)
+        del arrived.PixelData, original.PixelData
+        assert arrived == original
+    assert len(list(folder.iterdir())) == len(paths)
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_orthanc_keeps_the_compressed_pixels(
+    orthanc: tuple[DestinationSettings, str], study: Any, tmp_path: Path, name: Any
+) -> None:
+    destination, address = orthanc
+    paths = encode_to(tmp_path, study, OutputSettings(transfer_syntax=name))
+    assert all(sent.accepted for sent in send(paths, destination, "DIFFMSR"))
+    stored = kept_by(address)
+    assert stored == {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, paths)}
+    assert {ds.file_meta.TransferSyntaxUID for ds in stored.values()} == {TRANSFER_SYNTAXES[name]}
+
+
 def test_orthanc_keeps_pixels_and_attributes(orthanc: tuple[DestinationSettings, str], files: list[Path]) -> None:
     destination, address = orthanc
     echo(destination, "DIFFMSR")
     assert all(sent.accepted for sent in send(files, destination, "DIFFMSR"))
-    originals = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, files)}
-    with urllib.request.urlopen(f"{address}/instances") as answer:
-        instances = json.load(answer)
-    assert len(instances) == len(files)
-    for instance in instances:
-        with urllib.request.urlopen(f"{address}/instances/{instance}/file") as answer:
-            stored = pydicom.dcmread(BytesIO(answer.read()))
-        assert stored == originals[stored.SOPInstanceUID]
+    assert kept_by(address) == {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, files)}
 
 
 def test_no_answer_is_lost_under_load(serve: Serve, files: list[Path]) -> None:
