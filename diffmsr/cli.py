@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -34,21 +35,26 @@ def train(
     output: Annotated[Path, typer.Option(help="Folder of checkpoint and log; a checkpoint there is continued.")],
     minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; run again to continue.")] = None,
     export: Annotated[Path | None, typer.Option(help="When done, write model.safetensors and a manifest here.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log to OUTPUT/tensorboard too.")] = False,
 ) -> None:
-    """Train both stages."""
+    """Train both stages; the same command goes on from a checkpoint, and runs under torchrun and accelerate launch."""
     from diffmsr.data import DataError
-    from diffmsr.train import TrainingError, export_weights, read_config
+    from diffmsr.train import TrainingError, export_weights, read_config, team
     from diffmsr.train import train as run_training
 
     try:
         settings = read_config(config)
+        if tensorboard:
+            settings = replace(settings, tensorboard=True)
         run = run_training(settings, output, minutes)
+        if team.join(settings.device)[0]:
+            return
+        typer.echo(f"{run.slices} of {settings.slices} slices, {run.minutes:.1f} minutes", err=True)
+        if export:
+            manifest = export_weights(run, settings, export)
+            typer.echo(f"{export}: {manifest.name} {manifest.version}, SHA-256 {manifest.sha256}", err=True)
     except (TrainingError, DataError) as error:
         raise _failed(error) from None
-    typer.echo(f"{run.slices} of {settings.slices} slices, {run.minutes:.1f} minutes", err=True)
-    if export:
-        manifest = export_weights(run, settings, export)
-        typer.echo(f"{export}: {manifest.name} {manifest.version}, SHA-256 {manifest.sha256}", err=True)
 
 
 @app.command()
@@ -90,12 +96,12 @@ def _failed(error: Exception) -> typer.Exit:
     return typer.Exit(1)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script."""
     try:
-        app()
+        app(arguments)
     except ModuleNotFoundError as error:
-        if error.name != "nibabel":
+        if error.name not in ("nibabel", "tensorboard"):
             raise
-        typer.echo("diffmsr: training data needs more packages: pip install 'diffmsr-node[train]'", err=True)
+        typer.echo(f"diffmsr: {error.name} is missing: pip install 'diffmsr-node[train]'", err=True)
         sys.exit(1)

@@ -46,7 +46,7 @@ class SuperResolver:
         if manifest.preset not in PRESETS:
             known = ", ".join(PRESETS)
             raise WeightsError(f"{folder}: unknown preset {manifest.preset!r}; this version knows {known}")
-        model = build(manifest.preset)
+        model = build(PRESETS[manifest.preset])
         load_weights(model, folder / WEIGHTS_FILE, manifest.sha256)
         return cls(model, manifest, torch.device(device), PRECISIONS[precision])
 

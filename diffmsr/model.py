@@ -9,7 +9,7 @@ from diffmsr.blocks import Conv, CrossBlock, Extractor, PriorBlock, SubpixelConv
 from diffmsr.cnn import ResidualCNN
 from diffmsr.diffusion import LatentDiffusion
 from diffmsr.images import zero_filled
-from diffmsr.presets import PRESETS, Preset
+from diffmsr.presets import CNNPreset, Preset
 
 
 class DiffMSR(nn.Module):
@@ -97,9 +97,8 @@ class DiffMSR(nn.Module):
 Network = DiffMSR | ResidualCNN
 
 
-def build(name: str) -> Network:
+def build(preset: Preset | CNNPreset) -> Network:
     """The network of a preset, before training."""
-    preset = PRESETS[name]
     return DiffMSR(preset) if isinstance(preset, Preset) else ResidualCNN(preset)
 
 

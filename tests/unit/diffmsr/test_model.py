@@ -9,7 +9,7 @@ from torch import nn
 from diffmsr.blocks import WindowAttention
 from diffmsr.images import as_two_channels, zero_filled
 from diffmsr.model import DiffMSR, build
-from diffmsr.presets import PAPER, PAPER_REFINE, TINY, Preset
+from diffmsr.presets import CNN, PAPER, PAPER_REFINE, TINY, Preset
 
 MINI = Preset(
     "mini",
@@ -109,7 +109,7 @@ def test_every_part_of_the_ablations_can_be_left_out(switched: dict[str, int]) -
 
 def test_the_baseline_uses_the_reference_and_starts_as_the_zero_filled_image() -> None:
     torch.manual_seed(0)
-    cnn = build("cnn")
+    cnn = build(CNN)
     low, reference, _ = inputs(2, 10, 13)
     assert torch.equal(cnn(low, reference, torch.empty(2, 0)), zero_filled(low, 4))
     nn.init.normal_(cnn.tail.weight, std=0.1)

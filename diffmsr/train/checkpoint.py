@@ -1,0 +1,170 @@
+"""What changes while training, and the file that keeps it: whole or not at all, and never a pickle."""
+
+import copy
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeGuard
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diffmsr.manifest import WEIGHTS_FILE
+from diffmsr.model import DiffMSR, Network, build
+from diffmsr.train.config import Config, TrainingError
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass
+class Run:
+    """Everything that changes while training, and so everything a checkpoint holds."""
+
+    model: Network
+    average: Network
+    optimizer: torch.optim.Adam
+    reconstruct: Callable[..., Tensor]
+    """The model's, compiled if the configuration says so."""
+    stage: int
+    slices: int = 0
+    minutes: float = 0.0
+
+
+def has_prior(model: Network) -> TypeGuard[DiffMSR]:
+    """Whether the network takes a prior, and so trains in two stages."""
+    return model.preset.z_size > 0
+
+
+def start(config: Config) -> Run:
+    """A run before its first slice."""
+    torch.manual_seed(config.seed)
+    model = build(config.architecture).to(config.device)
+    reconstruct = torch.compile(model.reconstruct) if config.compile else model.reconstruct
+    run = Run(model, _average_of(model), _optimizer(model, 1, config.joint), reconstruct, stage=1)
+    if config.stage_at(0)[0] == 2:
+        enter_stage_two(run, config)
+    return run
+
+
+def enter_stage_two(run: Run, config: Config) -> None:
+    """The averaged encoder becomes the fixed teacher; the average starts again from the live weights."""
+    assert has_prior(run.model) and has_prior(run.average)
+    run.model.encoder.load_state_dict(run.average.encoder.state_dict())
+    run.average = _average_of(run.model)
+    run.optimizer = _optimizer(run.model, 2, config.joint)
+    run.stage = 2
+
+
+def _average_of(model: Network) -> Network:
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+def _optimizer(model: Network, stage: int, joint: bool) -> torch.optim.Adam:
+    """Adam over the stage's parameters: the encoder in stage one, the diffusion in stage two, the rest in both unless
+    stage two is not joint."""
+    model.requires_grad_(stage == 1 or joint)
+    if has_prior(model):
+        model.encoder.requires_grad_(stage == 1)
+        model.diffusion.requires_grad_(stage == 2)
+    return torch.optim.Adam((p for p in model.parameters() if p.requires_grad), betas=(0.9, 0.99), fused=True)
+
+
+def save(run: Run, folder: Path) -> None:
+    """Replace the checkpoint, once the new one is on the disk. Raises TrainingError, and leaves the last one, when it
+    cannot be written."""
+    tensors = {f"model.{name}": value for name, value in run.model.state_dict().items()}
+    tensors |= {f"average.{name}": value for name, value in run.average.state_dict().items()}
+    names = [name for name, parameter in run.model.named_parameters() if parameter.requires_grad]
+    for index, state in run.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{key}.{names[index]}": value for key, value in state.items()}
+    progress = {
+        "preset": run.model.preset.name,
+        "stage": str(run.stage),
+        "slices": str(run.slices),
+        "minutes": f"{run.minutes:.3f}",
+    }
+    path, part = folder / CHECKPOINT, folder / (CHECKPOINT + ".part")
+    try:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, part, metadata=progress)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        kept = "the one before it stays" if path.exists() else "there is none yet"
+        raise TrainingError(f"cannot write checkpoint {path}: {_line(error)}; {kept}") from None
+
+
+def resume(config: Config, folder: Path) -> Run:
+    """The run a checkpoint was taken of. Raises TrainingError when it is damaged or of another network."""
+    path = folder / CHECKPOINT
+    run = start(config)
+    try:
+        tensors, progress = _read(path)
+        if progress.get("preset", config.preset) != config.preset:
+            raise ValueError(f"it is one of preset {progress['preset']}")
+        run.slices, run.minutes = int(progress["slices"]), float(progress["minutes"])
+        if progress["stage"] == "2" and run.stage == 1:
+            enter_stage_two(run, config)
+        run.model.load_state_dict(_under("model.", tensors))
+        run.average.load_state_dict(_under("average.", tensors))
+        names = [name for name, parameter in run.model.named_parameters() if parameter.requires_grad]
+        moments = {key: _under(f"optimizer.{key}.", tensors) for key in ("step", "exp_avg", "exp_avg_sq")}
+        state = {
+            index: {key: values[name] for key, values in moments.items()}
+            for index, name in enumerate(names)
+            if name in moments["step"]
+        }
+        run.optimizer.load_state_dict({"state": state, "param_groups": run.optimizer.state_dict()["param_groups"]})
+    except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{path} is not a checkpoint of preset {config.preset}: {_line(error)}") from None
+    return run
+
+
+def take_weights(run: Run, folder: Path) -> str:
+    """Put into a new run what fits, by name and shape, of another run's checkpoint or of exported weights.
+
+    Returns a line that says what did not. Raises TrainingError when the folder holds neither, or nothing fits.
+    """
+    path = next((folder / name for name in (CHECKPOINT, WEIGHTS_FILE) if (folder / name).exists()), None)
+    if path is None:
+        raise TrainingError(f"init: {folder} holds neither {CHECKPOINT} nor {WEIGHTS_FILE}")
+    try:
+        tensors, _ = _read(path)
+    except (SafetensorError, OSError) as error:
+        raise TrainingError(f"init: {path} is not a safetensors file: {_line(error)}") from None
+    live = _under("model.", tensors) or tensors
+    left = _copy_matching(live, run.model)
+    _copy_matching(_under("average.", tensors) or tensors, run.average)
+    total = len(run.model.state_dict())
+    if len(left) == total:
+        raise TrainingError(f"init: nothing in {path} fits preset {run.model.preset.name}")
+    fresh = f"; these start afresh: {', '.join(left)}" if left else ""
+    return f"{total - len(left)} of {total} tensors from {path}{fresh}"
+
+
+def _copy_matching(source: Mapping[str, Tensor], model: Network) -> list[str]:
+    """Names of the model's tensors that the source does not have in that shape."""
+    left = []
+    for name, tensor in model.state_dict().items():
+        if name in source and source[name].shape == tensor.shape:
+            tensor.copy_(source[name])
+        else:
+            left.append(name)
+    return left
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 -- no mapping
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,155 @@
+"""What a training run is to be."""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.dataclasses import dataclass
+
+from diffmsr.data import READERS, SCALE, Augmentation
+from diffmsr.losses import DC_WEIGHT
+from diffmsr.presets import PRESETS, CNNPreset, Preset
+
+STRICT = ConfigDict(extra="forbid")
+
+
+class TrainingError(ValueError):
+    """A training configuration or a checkpoint is wrong, or training cannot go on."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Stage:
+    """One of the two stages: how long, on what, how fast."""
+
+    slices: NonNegativeInt
+    learning_rate: PositiveFloat = 2e-4
+    patch: PositiveInt = 128
+    """Side of a training patch in high-resolution pixels."""
+    batch: PositiveInt = 8
+    """Slices that go through the network at once, in each process."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Config:
+    """A training run, read from TOML; every key of the file must be one of these."""
+
+    data: Mapping[str, str]
+    """Folder of each data set, by reader."""
+    share: Mapping[str, float]
+    """How often a sample comes from each of them."""
+    stage_one: Stage
+    stage_two: Stage | None = None
+    """Left out, training ends after stage one; so it must be for a network without prior."""
+    augmentation: Augmentation = Field(default_factory=Augmentation)
+    preset: str = "tiny"
+    network: Mapping[str, Any] = Field(default_factory=dict)
+    """Fields of the preset to change, such as steps = 8. Such a network can be trained and measured, not exported."""
+    init: Path | None = None
+    """Folder of weights, or of another run, to start from; what does not fit by name and shape starts afresh."""
+    seed: NonNegativeInt = 0
+    joint: bool = True
+    """Whether stage two trains the PLWformer with the diffusion, by all losses; else the diffusion alone, by L_diff."""
+    dc_weight: NonNegativeFloat = DC_WEIGHT
+    """lambda_2 of equation 5."""
+    schedule: Literal["cosine", "paper"] = "cosine"
+    """How each stage's learning rate falls: to a fiftieth as a cosine, or halved at 50, 80, 90 and 95 % of the stage
+    (section 4.2: at 250, 400, 450 and 475 of 500 thousand steps)."""
+    warmup: NonNegativeInt = 4000
+    """Slices over which each stage's learning rate rises first."""
+    accumulate: PositiveInt = 1
+    """Batches a step: their gradients are averaged before the weights move."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the averaged weights, a step; shorter at the beginning of a stage."""
+    clip: PositiveFloat = 1.0
+    """Largest norm of a gradient."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of the network; transforms and losses are always float32."""
+    compile: bool = False
+    """torch.compile of the PLWformer: minutes at the start, faster steps after; needs a C++ compiler."""
+    device: str = "cpu"
+    tensorboard: bool = False
+    """Write the log for TensorBoard too, into the run's folder `tensorboard`."""
+    log_every: PositiveInt = 2000
+    validate_every: PositiveInt = 20000
+    checkpoint_minutes: NonNegativeFloat = 3.0
+
+    @property
+    def slices(self) -> int:
+        """Length of the whole run."""
+        return self.stage_one.slices + (self.stage_two.slices if self.stage_two else 0)
+
+    @property
+    def architecture(self) -> Preset | CNNPreset:
+        """The preset with its changed fields. Raises TrainingError when there are no such."""
+        if self.preset not in PRESETS:
+            raise TrainingError(f"unknown preset {self.preset!r}; known are {', '.join(PRESETS)}")
+        preset = PRESETS[self.preset]
+        unknown = set(self.network) - {field.name for field in fields(preset)} | {"name"} & set(self.network)
+        if unknown:
+            raise TrainingError(f"network: preset {self.preset} has no field {', '.join(sorted(unknown))} to change")
+        try:
+            return TypeAdapter(type(preset)).validate_python({**asdict(preset), **self.network})
+        except ValidationError as error:
+            raise TrainingError(f"network: {_first(error)}") from None
+
+    def stage_at(self, slices: int) -> tuple[int, Stage, int]:
+        """Number and settings of the stage that a run is in after so many slices, and how many of them it has done."""
+        if self.stage_two is None or slices < self.stage_one.slices:
+            return 1, self.stage_one, slices
+        return 2, self.stage_two, slices - self.stage_one.slices
+
+
+def read_config(path: Path) -> Config:
+    """A configuration from TOML. Raises TrainingError, in one line."""
+    try:
+        config = TypeAdapter(Config).validate_python(tomllib.loads(path.read_text()))
+        check(config)
+    except OSError as error:
+        raise TrainingError(f"cannot read {path}: {error.strerror}") from None
+    except ValidationError as error:
+        raise TrainingError(f"{path}: {_first(error)}") from None
+    except ValueError as error:  # of the encoding, of TOML, or from check
+        raise TrainingError(f"{path}: {error}") from None
+    return config
+
+
+def check(config: Config) -> None:
+    """Raise TrainingError when the parts of a configuration do not fit each other."""
+    if not config.data or set(config.data) - set(READERS) or set(config.share) != set(config.data):
+        raise TrainingError(f"data and share must name the same data sets, of {', '.join(READERS)}")
+    if config.stage_two and not config.architecture.z_size:
+        raise TrainingError(f"preset {config.preset} has no prior here, so it has one stage: leave stage_two out")
+    smallest = SCALE * (config.architecture.window if isinstance(config.architecture, Preset) else 1)
+    for stage in (config.stage_one, config.stage_two):
+        if stage and (stage.patch % SCALE or stage.patch < smallest):
+            raise TrainingError(f"patch = {stage.patch}: must divide by {SCALE}, and be at least {smallest}, a window")
+
+
+def learning_rate(config: Config, slices: int) -> float:
+    """Rises over the warm-up and falls by the schedule, in each stage anew."""
+    _, stage, done = config.stage_at(slices)
+    share = min(1.0, done / max(1, stage.slices))
+    if config.schedule == "paper":
+        decay = 0.5 ** sum(share >= milestone for milestone in (0.5, 0.8, 0.9, 0.95))
+    else:
+        decay = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share))
+    return stage.learning_rate * min(1.0, (done + 1) / max(1, config.warmup)) * decay
+
+
+def _first(error: ValidationError) -> str:
+    """What a validation found first, in one line."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -1,0 +1,63 @@
+"""What a run sees, as a function of its seed and of the slices seen so far."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffmsr.data import Slice, training_sample
+from diffmsr.images import as_two_channels
+from diffmsr.train.config import Config, Stage
+
+Pools = Mapping[str, Sequence[Slice]]
+"""Training slices of each data set."""
+Batch = list[Tensor]
+"""Low, truth, reference and skip, each (b, 2, …)."""
+
+
+def draw_batch(config: Config, pools: Pools, seen: int, stage: Stage) -> Batch:
+    """The batch that follows after `seen` slices."""
+    names = sorted(config.share)
+    share = np.array([config.share[name] for name in names])
+    samples = []
+    for i in range(stage.batch):
+        rng = np.random.default_rng([config.seed, seen + i])
+        pool = pools[names[int(rng.choice(len(names), p=share / share.sum()))]]
+        samples.append(training_sample(pool[int(rng.integers(len(pool)))], stage.patch, rng, config.augmentation))
+    return [as_two_channels(torch.stack(part)).to(config.device) for part in zip(*samples, strict=True)]
+
+
+def draw_noise(config: Config, seen: int, shape: Sequence[int]) -> Tensor:
+    """Standard normal (b, latent) for the slices that follow after `seen`, each from a generator of its own."""
+    seeds = (config.seed * 2**40 + seen + i for i in range(shape[0]))
+    noise = torch.stack([torch.randn(shape[1], generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    return noise.to(config.device)
+
+
+def positions(config: Config, seen: int, stage: Stage, rank: int, processes: int) -> list[int]:
+    """After how many slices each batch begins that this process contributes to the step after `seen` slices.
+
+    A step takes a run of slices that only its size decides, so that n processes, or n times the accumulation, are one
+    process with n times the batch.
+    """
+    return [seen + (i * processes + rank) * stage.batch for i in range(config.accumulate)]
+
+
+def steps(config: Config, pools: Pools, seen: int, rank: int, processes: int) -> Iterator[list[Batch]]:
+    """This process's batches of each step, from `seen` slices to the run's end; drawn in a thread a step ahead."""
+
+    def draw(at: Sequence[int], stage: Stage) -> list[Batch]:
+        return [draw_batch(config, pools, position, stage) for position in at]
+
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting = None
+        while seen < config.slices:
+            _, stage, _ = config.stage_at(seen)
+            drawn, waiting = waiting, pool.submit(draw, positions(config, seen, stage, rank, processes), stage)
+            seen += processes * config.accumulate * stage.batch
+            if drawn:
+                yield drawn.result()
+        if waiting:
+            yield waiting.result()
