@@ -91,6 +91,7 @@ class Result:
     parameters: dict[str, str]  # everything else that changes pixels
     warnings: list[str]
     source_frames: list[int] | None = None  # of `source_uids`, frame numbers from 1, when the target is multi-frame
+    reference_frames: list[list[int]] | None = None  # of `reference_uids`, likewise
     quality: Quality | None = None
 
 

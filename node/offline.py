@@ -117,7 +117,7 @@ def _process_pair(
     progress: Callable[[str, int, int], None],
 ) -> Processed:
     target, reference = (
-        read_volume([folder.paths[uid] for uid in s.sop_uids]) for s in (order.target, order.reference)
+        read_volume([folder.paths[uid] for uid in s.sop_uids], s.frames) for s in (order.target, order.reference)
     )
     result = engine.super_resolve(
         target, reference, order, lambda done, total: progress(order.target.series_uid, done, total)

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 T1 = {
     "RepetitionTime": "500",
@@ -87,6 +88,80 @@ def study(slices: int = 4, **target_attributes: Any) -> tuple[list[Dataset], lis
         x, y, z = coarse.ImagePositionPatient
         fine.ImagePositionPatient = [float(x) - 1.5, float(y) - 1.5, float(z)]
     return t2, t1
+
+
+# Where Enhanced MR keeps what classic MR has in its header: macro, then its attribute and the classic one.
+_SHARED = {
+    "MRImageFrameTypeSequence": {"FrameType": "ImageType"},
+    "MRTimingAndRelatedParametersSequence": {"RepetitionTime": "RepetitionTime", "FlipAngle": "FlipAngle"},
+    "MRFOVGeometrySequence": {"InPlanePhaseEncodingDirection": "InPlanePhaseEncodingDirection"},
+}
+_PER_FRAME = {
+    "PixelMeasuresSequence": {"PixelSpacing": "PixelSpacing", "SliceThickness": "SliceThickness"},
+    "PlaneOrientationSequence": {"ImageOrientationPatient": "ImageOrientationPatient"},
+    "PlanePositionSequence": {"ImagePositionPatient": "ImagePositionPatient"},
+    "MREchoSequence": {"EffectiveEchoTime": "EchoTime"},
+    "MRModifierSequence": {"InversionTimes": "InversionTime"},
+    "FrameContentSequence": {"TemporalPositionIndex": "TemporalPositionIdentifier", "StackID": "StackID"},
+    "PixelValueTransformationSequence": {"RescaleSlope": "RescaleSlope", "RescaleIntercept": "RescaleIntercept"},
+    "FrameVOILUTSequence": {"WindowCenter": "WindowCenter", "WindowWidth": "WindowWidth"},
+    "MRDiffusionSequence": {"DiffusionBValue": "DiffusionBValue"},
+}
+_IN_GROUPS = {k for macros in (_SHARED, _PER_FRAME) for attributes in macros.values() for k in attributes.values()}
+
+
+def enhanced(images: Sequence[Dataset]) -> Dataset:
+    """Classic images of one series, with or without pixels, as one Enhanced MR instance with a frame for each."""
+    first = images[0]
+    ds = Dataset()
+    for element in first:
+        if element.keyword not in {
+            *_IN_GROUPS,
+            "PixelData",
+            "ScanningSequence",
+            "SequenceVariant",
+            "AcquisitionMatrix",
+        }:
+            ds.add(element)
+    ds.SOPClassUID, ds.NumberOfFrames = EnhancedMRImageStorage, len(images)
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "OTHER", "NONE"]
+    sequence = first.get("ScanningSequence") or ""
+    ds.EchoPulseSequence = "GRADIENT" if "GR" in sequence else "SPIN"
+    ds.EchoPlanarPulseSequence = "YES" if "EP" in sequence else "NO"
+    shared = _groups(first, _SHARED)
+    matrix = [n for n in first.get("AcquisitionMatrix") or () if n]
+    if matrix:
+        geometry = shared.setdefault("MRFOVGeometrySequence", [Dataset()]).value[0]
+        geometry.MRAcquisitionFrequencyEncodingSteps, geometry.MRAcquisitionPhaseEncodingStepsInPlane = matrix
+        geometry.InPlanePhaseEncodingDirection = "ROW" if first.InPlanePhaseEncodingDirection == "ROW" else "COLUMN"
+    ds.SharedFunctionalGroupsSequence = [shared]
+    ds.PerFrameFunctionalGroupsSequence = [_groups(image, _PER_FRAME) for image in images]
+    for group, image in zip(ds.PerFrameFunctionalGroupsSequence, images, strict=True):
+        inverted = "IR" in (image.get("ScanningSequence") or "")
+        group.setdefault("MRModifierSequence", [Dataset()]).value[0].InversionRecovery = "YES" if inverted else "NO"
+    if hasattr(first, "file_meta"):
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+        ds.file_meta.MediaStorageSOPInstanceUID = UID(ds.SOPInstanceUID)
+    if "PixelData" in first:
+        ds.PixelData = b"".join(image.PixelData for image in images)
+        ds["PixelData"].VR = "OW"
+    return ds
+
+
+def _groups(image: Dataset, macros: dict[str, dict[str, str]]) -> Dataset:
+    """The functional groups of a frame that its classic image has something for."""
+    groups = Dataset()
+    for macro, attributes in macros.items():
+        item = Dataset()
+        for keyword, classic in attributes.items():
+            if classic in image and not image[classic].is_empty:
+                value = image[classic].value
+                setattr(item, keyword, float(value) if dictionary_VR(keyword) == "FD" else value)
+        if item:
+            setattr(groups, macro, [item])
+    return groups
 
 
 def write(instances: Sequence[Dataset], folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from node.deliver.identifiers import derived_uid, instance_numbers
 from node.deliver.mending import TEXT_LENGTH, copy_identification, copy_mended, mended
 from node.deliver.pixels import decimals, stored_values, window
 from node.deliver.series import MANUFACTURER, MODEL_NAME, DerivedSeries
+from node.frames import frame_number
 
 _LOSSY_SYNTAXES = frozenset({
     JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K,
@@ -152,6 +153,9 @@ class DerivedMRImage(SOPClass):
 
 def _source_image(header: Dataset, purpose: CodedConcept) -> Dataset:
     item = _reference(header)
+    number = frame_number(header)
+    if number is not None:
+        item.ReferencedFrameNumber = number
     item.SpatialLocationsPreserved = "NO"
     item.PurposeOfReferenceCodeSequence = [purpose]
     return item
@@ -160,7 +164,7 @@ def _source_image(header: Dataset, purpose: CodedConcept) -> Dataset:
 def _referenced_series(uid: str, headers: Sequence[Dataset]) -> Dataset:
     item = Dataset()
     item.SeriesInstanceUID = uid
-    item.ReferencedInstanceSequence = [_reference(header) for header in headers]
+    item.ReferencedInstanceSequence = [_reference(h) for h in {h.SOPInstanceUID: h for h in headers}.values()]
     return item
 
 

@@ -1,7 +1,8 @@
 """The derived series: what all its instances share, whatever their SOP class."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import highdicom
 from highdicom import ContributingEquipment
@@ -14,6 +15,7 @@ from node.config import OutputSettings
 from node.deliver.identifiers import derived_uid
 from node.deliver.pixels import intensity_factor
 from node.errors import NotFoundError
+from node.frames import frame_number, images_of
 
 MANUFACTURER = "DiffMSR node project"
 MODEL_NAME = "DiffMSR node"
@@ -25,9 +27,9 @@ class DerivedSeries:
 
     result: Result
     sources: list[Dataset]
-    """For each slice, the header of the target instance."""
+    """For each slice, the header of the target image."""
     references: list[list[Dataset]]
-    """For each slice, the headers of the reference instances that contributed to it."""
+    """For each slice, the headers of the reference images that contributed to it."""
     uid: str
     number: int
     factor: float
@@ -65,6 +67,20 @@ class DerivedSeries:
         ]  # fmt: skip
 
 
+class _ImageName(NamedTuple):
+    """What names a source image; the frame is None in a single-frame instance."""
+
+    sop_uid: str
+    frame: int | None
+
+    def __str__(self) -> str:
+        return self.sop_uid if self.frame is None else f"{self.sop_uid} frame {self.frame}"
+
+    @classmethod
+    def of(cls, header: Dataset) -> "_ImageName":
+        return cls(str(header.SOPInstanceUID), frame_number(header))
+
+
 def derived_series(
     result: Result,
     headers: Iterable[Dataset],
@@ -76,22 +92,31 @@ def derived_series(
     """The series that will show `result`. `headers` are those of its source instances, in any order; pixel data is not
     looked at. `salt` makes other UIDs, for a rerun that is forced although nothing changed. Raises NotFoundError when
     the header of a source is missing."""
-    by_uid = {str(header.SOPInstanceUID): header for header in headers}
-    missing = {uid for uids in (result.source_uids, *result.reference_uids) for uid in uids} - by_uid.keys()
+    sources = _names(result.source_uids, result.source_frames)
+    references = [
+        _names(uids, None if result.reference_frames is None else result.reference_frames[i])
+        for i, uids in enumerate(result.reference_uids)
+    ]
+    by_name = {_ImageName.of(image): image for header in headers for image in images_of(header)}
+    missing = {str(name) for names in (sources, *references) for name in names if name not in by_name}
     if missing:
         raise NotFoundError(f"the header of source instance {min(missing)} is missing; {len(missing)} in all")
     uid = derived_uid(
-        *result.source_uids, *(",".join(uids) for uids in result.reference_uids), result.weights_sha256,
+        *map(str, sources), *(",".join(map(str, names)) for names in references), result.weights_sha256,
         *(f"{key}={value}" for key, value in sorted(result.parameters.items())), settings.model_dump_json(), str(number),
         software_version, highdicom.__version__, salt,
     )  # fmt: skip
     return DerivedSeries(
         result=result,
-        sources=[by_uid[uid] for uid in result.source_uids],
-        references=[[by_uid[uid] for uid in uids] for uids in result.reference_uids],
+        sources=[by_name[name] for name in sources],
+        references=[[by_name[name] for name in names] for names in references],
         uid=uid,
         number=number,
         factor=intensity_factor(result.pixels),
         settings=settings,
         software_version=software_version,
     )
+
+
+def _names(sop_uids: Sequence[str], frames: Sequence[int] | None) -> list[_ImageName]:
+    return [_ImageName(uid, frames[i] if frames else None) for i, uid in enumerate(sop_uids)]

@@ -76,7 +76,7 @@ class Engine:
         if not guide.coverage.any():
             raise RefusedError("E_NO_OVERLAP", "the reference does not reach any slice of the target")
 
-        seeds = [_seed(uid, manifest.sha256) for uid in target.sop_uids]
+        seeds = [_seed(name, manifest.sha256) for name in _names(target)]
         n, batch = len(seeds), self._settings.batch_slices
         pixels = np.empty_like(guide.pixels)
         progress(0, n)
@@ -99,13 +99,15 @@ class Engine:
             orientation=target.orientation,
             spacing=spacing,
             source_uids=list(target.sop_uids),
-            reference_uids=guide.sop_uids,
+            reference_uids=[[reference.sop_uids[i] for i in slices] for slices in guide.slices],
             model_name=manifest.name,
             model_version=manifest.version,
             weights_sha256=manifest.sha256,
             scale=manifest.scale,
             parameters=self._parameters(order),
             warnings=[*order.warnings, *_coverage_warnings(guide.coverage.tolist())],
+            source_frames=None if target.frames is None else list(target.frames),
+            reference_frames=_frames(reference, guide.slices),
         )
 
     def _parameters(self, order: PairOrder) -> dict[str, str]:
@@ -137,9 +139,22 @@ def _as_acquired(target: Volume, matrix: tuple[int, int]) -> Volume:
     )
 
 
-def _seed(sop_uid: str, weights_sha256: str) -> int:
+def _names(target: Volume) -> list[str]:
+    """A name for each slice, the same wherever and whenever it is read."""
+    if target.frames is None:
+        return list(target.sop_uids)
+    return [f"{uid} frame {frame}" for uid, frame in zip(target.sop_uids, target.frames, strict=True)]
+
+
+def _frames(reference: Volume, slices: list[list[int]]) -> list[list[int]] | None:
+    """The frame numbers of reference slices, when its instances are multi-frame."""
+    numbers = reference.frames
+    return None if numbers is None else [[numbers[i] for i in indices] for indices in slices]
+
+
+def _seed(name: str, weights_sha256: str) -> int:
     """Non-negative 63-bit seed of a slice's noise: the same slice and weights give the same image anywhere."""
-    return int.from_bytes(hashlib.sha256(f"{sop_uid} {weights_sha256}".encode()).digest()[:8]) >> 1
+    return int.from_bytes(hashlib.sha256(f"{name} {weights_sha256}".encode()).digest()[:8]) >> 1
 
 
 def _coverage_warnings(coverage: list[float]) -> list[str]:

@@ -16,12 +16,12 @@ class Reference:
 
     pixels: (n, scale * rows, scale * columns) float32; 0 where the reference does not reach.
     coverage: (n,) share of each slice's pixels that the reference reaches, 0 to 1.
-    sop_uids: for each slice, the reference instances its pixels lie in or between.
+    slices: for each slice, the indices of the reference slices its pixels lie in or between.
     """
 
     pixels: NDArray[np.float32]
     coverage: NDArray[np.float64]
-    sop_uids: list[list[str]]
+    slices: list[list[int]]
 
 
 def fine_grid(
@@ -68,7 +68,7 @@ def resample_reference(reference: Volume, target: Volume, scale: int, offset: fl
     reached = _like(sitk.GetImageFromArray(np.ones(reference.pixels.shape, dtype=np.uint8)), reference)
     pixels = np.zeros((len(positions), rows, columns), dtype=np.float32)
     coverage = np.zeros(len(positions))
-    sop_uids = []
+    slices = []
     for i, position in enumerate(positions):
         grid.SetOutputOrigin((position + depths[0] * target.normal).tolist())
         grid.SetInterpolator(interpolator)
@@ -80,10 +80,10 @@ def resample_reference(reference: Volume, target: Volume, scale: int, offset: fl
         count = inside.sum(axis=0)
         pixels[i] = np.where(inside, values, 0).sum(axis=0) / np.maximum(count, 1)
         coverage[i] = np.mean(count > 0)
-        sop_uids.append(
+        slices.append(
             _contributing(reference, position, depths, target, spacing, (rows, columns)) if coverage[i] else []
         )
-    return Reference(np.clip(pixels, 0, reference.pixels.max()), coverage, sop_uids)
+    return Reference(np.clip(pixels, 0, reference.pixels.max()), coverage, slices)
 
 
 def _contributing(
@@ -93,7 +93,7 @@ def _contributing(
     target: Volume,
     spacing: tuple[float, float],
     shape: tuple[int, int],
-) -> list[str]:
+) -> list[int]:
     """The reference slices that a target slab lies in or between; its extremes are at its corners."""
     along_row, along_column = np.array(target.orientation)
     corners = [
@@ -107,7 +107,7 @@ def _contributing(
     rounding = 1e-3  # of a slice: a plane that lies on a reference slice lies in that one alone
     first = max(0, math.floor(min(indices) + rounding))
     last = min(len(reference.sop_uids) - 1, math.ceil(max(indices) - rounding))
-    return list(reference.sop_uids[first : last + 1])
+    return list(range(first, last + 1))
 
 
 def _interpolable(reference: Volume) -> tuple[sitk.Image, int]:

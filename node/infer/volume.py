@@ -1,7 +1,7 @@
 """A stack of slices as one array with its geometry, read from DICOM files."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,19 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
 from node.errors import RefusedError, StorageError
+from node.frames import frame_number, images_of
 
 Vector = tuple[float, float, float]
 
 _LARGEST_MATRIX = 4096
 """Rows or columns beyond this are a damaged header, not a magnetic resonance image; refused before memory is taken."""
+
+_LARGEST_VOLUME = 2**29
+"""Pixels of a stack; 2 GiB as float32. A compressed file can claim far more than its own size."""
 
 _DECODED_BY_GDCM = frozenset({JPEGLossless, JPEGLosslessSV1, JPEGBaseline8Bit, JPEGExtended12Bit})
 """Transfer syntaxes for which python-gdcm is the only decoder with a permissive licence."""
@@ -28,6 +33,7 @@ _UNDERSHOOT = 0.01
 """Scanner interpolation may leave a magnitude slightly negative; more than this share of the maximum is not magnitude."""
 
 _PHILIPS_SCALE_SLOPE = (0x2005, "Philips MR Imaging DD 001", 0x0E)
+_PHILIPS_FRAME = (0x2005, "Philips MR Imaging DD 005", 0x0F)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class Volume:
     slice_thickness: float
     sop_uids: tuple[str, ...]
     frame_of_reference_uid: str
+    frames: tuple[int, ...] | None = None
+    """For each slice, its frame number from 1 in a multi-frame instance; None when instances are single-frame."""
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -57,37 +65,70 @@ class Volume:
         return np.cross(*self.orientation)
 
 
-def read_volume(paths: Sequence[Path]) -> Volume:
-    """Read single-frame instances of one stack, in any order, as a Volume sorted along the slice normal.
+def read_volume(paths: Sequence[Path], frames: Sequence[int] | None = None) -> Volume:
+    """Read the slices of one stack, in any order, as a Volume sorted along the slice normal.
 
+    `paths` names the file of each slice, and `frames` its frame number from 1 when the files are Enhanced MR instances
+    (a file is then named once for each slice, and read once); without `frames`, every image of the files is a slice.
     Any transfer syntax an installed pydicom plugin decodes; modality rescale is applied, MONOCHROME1 inverted, pixel
-    padding set to 0. Raises RefusedError with a code E_PIXELS_… when an instance cannot be decoded or the instances do
-    not belong together, StorageError when a file cannot be read.
+    padding set to 0. Raises RefusedError with a code E_PIXELS_… when an image cannot be decoded or the images do not
+    belong together, StorageError when a file cannot be read.
     """
     if not paths:
         raise RefusedError("E_PIXELS_NONE", "the stack has no instances")
-    headers = [_read_header(path) for path in paths]
-    geometries = [_geometry(header) for header in headers]
-    _check_consistent(headers, geometries)
+    wanted: dict[Path, list[int]] = {}
+    for path, frame in zip(paths, frames or [0] * len(paths), strict=True):
+        wanted.setdefault(path, []).append(frame)
+    slices = [s for path, numbers in wanted.items() for s in _slices(path, set(numbers) if frames else None)]
+    _check_consistent(slices)
 
-    _, first_orientation, spacing = geometries[0]
-    normal = np.cross(*first_orientation)
-    order = sorted(range(len(headers)), key=lambda i: float(np.dot(normal, geometries[i][0])))
-    headers = [headers[i] for i in order]
-    _check_apart(headers, [float(np.dot(normal, geometries[i][0])) for i in order])
-    positions = np.array([geometries[i][0] for i in order], dtype=np.float64)
+    first = slices[0]
+    normal = np.cross(*first.orientation)
+    slices.sort(key=lambda s: float(normal @ s.position))
+    _check_apart(slices, [float(normal @ s.position) for s in slices])
+    positions = np.array([s.position for s in slices], dtype=np.float64)
+    numbers = tuple(number for s in slices if (number := frame_number(s.header)) is not None)
     return Volume(
-        pixels=_decode_stack(headers),
+        pixels=_decode_stack(slices),
         positions=positions,
-        orientation=first_orientation,
-        spacing=spacing,
-        slice_thickness=_slice_thickness(headers[0], positions),
-        sop_uids=tuple(str(header.SOPInstanceUID) for header in headers),
-        frame_of_reference_uid=str(headers[0].get("FrameOfReferenceUID", "")),
+        orientation=first.orientation,
+        spacing=first.spacing,
+        slice_thickness=_slice_thickness(slices[0].header, positions),
+        sop_uids=tuple(str(s.header.SOPInstanceUID) for s in slices),
+        frame_of_reference_uid=str(first.header.get("FrameOfReferenceUID", "")),
+        frames=numbers or None,
     )
 
 
-def _read_header(path: Path) -> Dataset:
+@dataclass(frozen=True)
+class _Slice:
+    """One image of a file: its header as a classic one, and where it lies."""
+
+    instance: Dataset
+    """The file's own data set, with the pixels of all its frames."""
+    header: Dataset
+    position: NDArray[np.float64]
+    orientation: tuple[Vector, Vector]
+    spacing: tuple[float, float]
+
+    @property
+    def name(self) -> str:
+        frame = frame_number(self.header)
+        return _name(self.header) + ("" if frame is None else f", frame {frame}")
+
+
+def _slices(path: Path, frames: set[int] | None) -> list[_Slice]:
+    """The images of a file that are wanted; None is all of them."""
+    instance = _read(path)
+    found = [h for h in images_of(instance) if frames is None or frame_number(h) in frames]
+    if frames is not None and len(found) < len(frames):
+        raise RefusedError(
+            "E_PIXELS_INCONSISTENT", f"{_name(instance)} has only {len(found)} of the {len(frames)} frames wanted"
+        )
+    return [_Slice(instance, header, *_geometry(header)) for header in found]
+
+
+def _read(path: Path) -> Dataset:
     try:
         return pydicom.dcmread(path)
     except FileNotFoundError:
@@ -127,91 +168,111 @@ def _geometry(header: Dataset) -> tuple[NDArray[np.float64], tuple[Vector, Vecto
     return position, (_vector(row), _vector(column)), (between_rows, between_columns)
 
 
-def _check_consistent(
-    headers: Sequence[Dataset],
-    geometries: Sequence[tuple[NDArray[np.float64], tuple[Vector, Vector], tuple[float, float]]],
-) -> None:
-    """Refuse instances that are not slices of one stack. Matching has checked it; files may have changed since."""
-    first = headers[0]
-    for header, (_, orientation, spacing) in zip(headers, geometries, strict=True):
-        for keyword in ("Rows", "Columns", "FrameOfReferenceUID"):
-            if header.get(keyword) != first.get(keyword):
-                raise RefusedError("E_PIXELS_INCONSISTENT", f"{_name(header)} differs from {_name(first)} in {keyword}")
-        if not np.allclose(orientation, geometries[0][1], atol=1e-3):
-            raise RefusedError(
-                "E_PIXELS_INCONSISTENT", f"{_name(header)} differs from {_name(first)} in ImageOrientationPatient"
-            )
-        if not np.allclose(spacing, geometries[0][2], rtol=1e-3):
-            raise RefusedError("E_PIXELS_INCONSISTENT", f"{_name(header)} differs from {_name(first)} in PixelSpacing")
+def _check_consistent(slices: Sequence[_Slice]) -> None:
+    """Refuse images that are not slices of one stack. Matching has checked it; files may have changed since."""
+    first = slices[0]
+    for s in slices:
+        differing = [k for k in ("Rows", "Columns", "FrameOfReferenceUID") if s.header.get(k) != first.header.get(k)]
+        if not np.allclose(s.orientation, first.orientation, atol=1e-3):
+            differing.append("ImageOrientationPatient")
+        if not np.allclose(s.spacing, first.spacing, rtol=1e-3):
+            differing.append("PixelSpacing")
+        if differing:
+            raise RefusedError("E_PIXELS_INCONSISTENT", f"{s.name} differs from {first.name} in {differing[0]}")
 
 
-def _check_apart(headers: Sequence[Dataset], depths: Sequence[float]) -> None:
+def _check_apart(slices: Sequence[_Slice], depths: Sequence[float]) -> None:
     """Refuse two slices in one place: one would hide the other, and nothing says which."""
     for i, distance in enumerate(np.diff(depths)):
         if distance < 1e-3:  # mm; headers round positions to less than that
             raise RefusedError(
-                "E_PIXELS_INCONSISTENT", f"{_name(headers[i + 1])} lies in the same place as {_name(headers[i])}"
+                "E_PIXELS_INCONSISTENT", f"{slices[i + 1].name} lies in the same place as {slices[i].name}"
             )
 
 
-def _decode_stack(headers: Sequence[Dataset]) -> NDArray[np.float32]:
-    slices = [_decode(header) for header in headers]
-    scales = [_philips_scale(header) for header in headers]
-    if len(set(scales)) > 1:
-        # Displayed values are comparable between Philips slices only after division by this scale; the first slice
-        # keeps its own values, so that the unit stays that of the scanner's display.
-        slices = [pixels * (scales[0] / scale) for pixels, scale in zip(slices, scales, strict=True)]
-    stack = np.stack(slices).astype(np.float32)
+def _decode_stack(slices: Sequence[_Slice]) -> NDArray[np.float32]:
+    """(n, rows, columns) of rescaled values, in the order of the slices; every image is decoded once."""
+    rows, columns = _matrix(slices)
+    stack = np.empty((len(slices), rows, columns), dtype=np.float32)
+    scales = [_philips_scale(s.header) for s in slices]
+    by_instance: dict[int, list[int]] = {}
+    for i, s in enumerate(slices):
+        by_instance.setdefault(id(s.instance), []).append(i)
+    for indices in by_instance.values():
+        indices.sort(key=lambda i: frame_number(slices[i].header) or 1)
+        for i, stored in zip(indices, _stored([slices[i] for i in indices]), strict=True):
+            # Displayed values are comparable between Philips slices only after division by this scale; the first slice
+            # keeps its own values, so that the unit stays that of the scanner's display.
+            stack[i] = _rescaled(slices[i], stored) * (scales[0] / scales[i])
     lowest, highest = float(stack.min()), float(stack.max())
     if lowest < -_UNDERSHOOT * highest:
         raise RefusedError(
-            "E_PIXELS_NEGATIVE", f"the series of {_name(headers[0])} has negative values, so is not a magnitude image"
+            "E_PIXELS_NEGATIVE", f"the series of {slices[0].name} has negative values, so is not a magnitude image"
         )
-    return np.maximum(stack, 0)
+    return np.maximum(stack, 0, out=stack)
 
 
-def _decode(header: Dataset) -> NDArray[np.float64]:
-    """(rows, columns) of rescaled values."""
-    name = _name(header)
-    if "PixelData" not in header:
-        raise RefusedError("E_PIXELS_NONE", f"{name} has no pixel data")
-    if int(header.get("NumberOfFrames") or 1) > 1:
-        raise RefusedError(
-            "E_PIXELS_MULTIFRAME", f"{name} has several frames; only single-frame MR images are processed"
-        )
-    if header.get("SamplesPerPixel", 1) != 1 or header.get("PhotometricInterpretation") not in (
-        "MONOCHROME1",
-        "MONOCHROME2",
-    ):
-        raise RefusedError("E_PIXELS_COLOUR", f"{name} is not a monochrome image")
-    rows, columns = header.get("Rows") or 0, header.get("Columns") or 0
+def _matrix(slices: Sequence[_Slice]) -> tuple[int, int]:
+    """(rows, columns), when the headers describe images that can be decoded."""
+    for s in slices:
+        header = s.header
+        if "PixelData" not in s.instance:
+            raise RefusedError("E_PIXELS_NONE", f"{s.name} has no pixel data")
+        if frame_number(header) is None and int(header.get("NumberOfFrames") or 1) > 1:
+            raise RefusedError("E_PIXELS_MULTIFRAME", f"{s.name} has several frames, and does not say where they lie")
+        if header.get("SamplesPerPixel", 1) != 1 or header.get("PhotometricInterpretation") not in (
+            "MONOCHROME1",
+            "MONOCHROME2",
+        ):
+            raise RefusedError("E_PIXELS_COLOUR", f"{s.name} is not a monochrome image")
+    rows, columns = slices[0].header.get("Rows") or 0, slices[0].header.get("Columns") or 0
     if not (1 < rows <= _LARGEST_MATRIX and 1 < columns <= _LARGEST_MATRIX):
-        raise RefusedError("E_PIXELS_SIZE", f"{name} says it has {rows} x {columns} pixels")
+        raise RefusedError("E_PIXELS_SIZE", f"{slices[0].name} says it has {rows} x {columns} pixels")
+    if len(slices) * rows * columns > _LARGEST_VOLUME:
+        raise RefusedError("E_PIXELS_SIZE", f"{len(slices)} slices of {rows} x {columns} pixels are more than fit here")
+    return int(rows), int(columns)
+
+
+def _stored(slices: Sequence[_Slice]) -> Iterator[NDArray[Any]]:
+    """The stored values of slices of one file, in order of their frames."""
+    instance = slices[0].instance
+    indices = [(frame_number(s.header) or 1) - 1 for s in slices]
     try:
-        stored = header.pixel_array.astype(np.float64)
-        slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
+        yield from iter_pixels(instance, indices=indices)
     except Exception as error:  # each decoder plugin raises its own kinds
-        syntax = header.file_meta.get("TransferSyntaxUID", "an unnamed transfer syntax")
+        syntax = instance.file_meta.get("TransferSyntaxUID", "an unnamed transfer syntax")
         if syntax in _DECODED_BY_GDCM and not get_decoder(syntax).is_available:
             remedy = "install the node's extra for it: pip install 'diffmsr-node[gdcm]'"
         else:
             remedy = f"the file is damaged ({type(error).__name__}); have it sent again"
         raise RefusedError(
             "E_PIXELS_UNREADABLE",
-            f"the pixels of {name}, {getattr(syntax, 'name', syntax)}, cannot be decoded: {remedy}",
+            f"the pixels of {_name(instance)}, {getattr(syntax, 'name', syntax)}, cannot be decoded: {remedy}",
         ) from None
-    padding = _padding(header, stored)
-    if header.PhotometricInterpretation == "MONOCHROME1":
-        signed = header.PixelRepresentation == 1
-        stored = 2.0 ** (header.BitsStored - signed) - 1 - stored
-    values: NDArray[np.float64] = stored * slope + intercept
+
+
+def _rescaled(s: _Slice, stored: NDArray[Any]) -> NDArray[np.float64]:
+    """(rows, columns) of real-world values."""
+    header = s.header
+    try:
+        slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
+        padding = _padding(header, stored)
+        values = stored.astype(np.float64)
+        if header.PhotometricInterpretation == "MONOCHROME1":
+            signed = header.PixelRepresentation == 1
+            values = 2.0 ** (header.BitsStored - signed) - 1 - values
+    except Exception as error:  # damaged values, of any kind
+        raise RefusedError(
+            "E_PIXELS_UNREADABLE", f"{s.name} does not say what its pixel values mean ({type(error).__name__})"
+        ) from None
+    values = values * slope + intercept
     if not np.isfinite(values).all():
-        raise RefusedError("E_PIXELS_UNREADABLE", f"{name} has a rescale slope or intercept that is not a number")
+        raise RefusedError("E_PIXELS_UNREADABLE", f"{s.name} has a rescale slope or intercept that is not a number")
     values[padding] = 0
     return values
 
 
-def _padding(header: Dataset, stored: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _padding(header: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
     """Where there is no image (PS3.3 C.7.5.1.1.2)."""
     value = header.get("PixelPaddingValue")
     if value is None:
@@ -224,10 +285,12 @@ def _padding(header: Dataset, stored: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _philips_scale(header: Dataset) -> float:
     """RescaleSlope x scale slope, by which Philips' displayed values exceed its floating-point ones; else 1."""
     try:
+        if frame_number(header) is not None:  # Enhanced: in the frame's copy of a classic header
+            (header,) = header.private_block(*_PHILIPS_FRAME[:2])[_PHILIPS_FRAME[2]].value
         group, creator, offset = _PHILIPS_SCALE_SLOPE
         scale: Any = header.private_block(group, creator)[offset].value
         return float(header.get("RescaleSlope", 1)) * float(scale) or 1.0
-    except (KeyError, TypeError, ValueError):
+    except Exception:  # not Philips, or damaged; pydicom raises nearly anything on access
         return 1.0
 
 

@@ -39,7 +39,9 @@ def inferrer(database: Database, archive: Archive, engine: Engine, destinations:
         started = time.monotonic()
         if not archive.has_result(claim.key):
             paths = views.instance_paths(database, order.study_uid)
-            target, reference = (read_volume(_files(stack, paths)) for stack in (order.target, order.reference))
+            target, reference = (
+                read_volume(_files(stack, paths), stack.frames) for stack in (order.target, order.reference)
+            )
             archive.put_result(claim.key, engine.super_resolve(target, reference, order, lease.progress))
         slices = len(order.target.sop_uids)
         seconds = time.monotonic() - started

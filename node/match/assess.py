@@ -307,8 +307,10 @@ def _order(pair: PairVerdict, settings: MatchSettings) -> PairOrder:
 
 
 def _stack_order(verdict: StackVerdict) -> StackOrder:
+    stack = verdict.stack
+    frames = tuple(frame for frame in stack.frames if frame is not None)
     return StackOrder(
-        series_uid=verdict.stack.series_uid, contrast=verdict.contrast or "", sop_uids=verdict.stack.sop_uids
+        series_uid=stack.series_uid, contrast=verdict.contrast or "", sop_uids=stack.sop_uids, frames=frames or None
     )
 
 

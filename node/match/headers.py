@@ -1,19 +1,14 @@
 """Reading the attributes of headers that may be damaged: what cannot be read counts as missing, nothing raises."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.datadict import keyword_for_tag
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage
 
 Header = Dataset
 """One instance read with `stop_before_pixels=True`, its `file_meta` with it."""
-
-ENHANCED_SOP_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
 
 MAX_TEXT = 1024  # a CS or LO of megabytes is an attack, not a description
 
@@ -21,23 +16,19 @@ ABSURD = 1e9  # no length, time or count in an MR header is near this; a damaged
 
 
 class Attributes:
-    """The attributes of one image: each is looked up in the given datasets, the most specific first."""
+    """The attributes of one image."""
 
-    def __init__(self, *datasets: Dataset) -> None:
-        self._datasets = datasets
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
 
     def values(self, keyword: str) -> list[Any]:
         """The non-empty value or values of an attribute, or []."""
-        for dataset in self._datasets:
-            try:
-                value = dataset.get(keyword)
-                values = list(value) if isinstance(value, MultiValue | Sequence | list | tuple) else [value]
-            except Exception:
-                # pydicom converts on access, and a garbled element can raise nearly anything.
-                continue
-            if any(v is not None and v != "" and v != b"" for v in values):
-                return values
-        return []
+        try:
+            value = self._dataset.get(keyword)
+            values = list(value) if isinstance(value, MultiValue | Sequence | list | tuple) else [value]
+            return values if any(v is not None and v != "" and v != b"" for v in values) else []
+        except Exception:  # pydicom converts on access, and a garbled element can raise nearly anything
+            return []
 
     def texts(self, *keywords: str) -> tuple[str, ...]:
         """The values of the first of these attributes that has any, as stripped strings."""
@@ -89,35 +80,11 @@ class Attributes:
 
     def private_number(self, creator: str, group: int, element: int) -> float | None:
         """The first value of a private element, when its block is the named creator's."""
-        for dataset in self._datasets:
-            try:
-                value = dataset.private_block(group, creator)[element].value
-                return float(value[0] if isinstance(value, MultiValue) else value)
-            except Exception:  # as in values(); no such block, or not a number
-                continue
-        return None
-
-
-def images_of(header: Header) -> Iterator[tuple[int | None, Attributes]]:
-    """The images of an instance: (frame number from 1, its attributes) for each frame of an Enhanced MR instance with
-    functional groups (PS3.3, C.7.6.16), else one (None, attributes)."""
-    frames = _items(header, "PerFrameFunctionalGroupsSequence")
-    shared = [macro for group in _items(header, "SharedFunctionalGroupsSequence") for macro in _macros(group)]
-    if not frames:
-        yield None, Attributes(*shared, header)
-    for number, group in enumerate(frames, start=1):
-        yield number, Attributes(*_macros(group), *shared, header)
-
-
-def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    return [item for item in Attributes(dataset).values(keyword) if isinstance(item, Dataset)]
-
-
-def _macros(group: Dataset) -> list[Dataset]:
-    """The first item of each functional group macro. Private ones are left out: Philips keeps a whole classic header
-    in one, which would hide the standard attributes."""
-    keywords = [keyword_for_tag(tag) for tag in sorted(group.keys()) if not tag.is_private]
-    return [macro for keyword in keywords for macro in _items(group, keyword)[:1]]
+        try:
+            value = self._dataset.private_block(group, creator)[element].value
+            return float(value[0] if isinstance(value, MultiValue) else value)
+        except Exception:  # as in values(); no such block, or not a number
+            return None
 
 
 def _text(value: object) -> str:

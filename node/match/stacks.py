@@ -14,7 +14,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from node.match.headers import Attributes, Header, images_of
+from node.frames import frame_number, images_of
+from node.match.headers import Attributes, Header
+from node.match.predicates import printable
 
 Vector = npt.NDArray[np.float64]
 
@@ -143,6 +145,8 @@ class Stack:
     echo_number: int | None
     temporal_position: int | None
     b_value: float | None
+    stack_id: str | None
+    """Name of the stack in an Enhanced MR instance."""
     series_number: int | None
     description: str | None
     images_announced: int | None
@@ -198,6 +202,7 @@ class _Shared:
     echo_number: int | None
     temporal_position: int | None
     b_value: float | None
+    stack_id: str | None
 
 
 @dataclass(frozen=True)
@@ -221,8 +226,8 @@ class _Image:
 
 
 def _images(header: Header) -> Iterator[_Image]:
-    for frame, attributes in images_of(header):
-        yield _image(frame, attributes)
+    for image in images_of(header):
+        yield _image(frame_number(image), Attributes(image))
 
 
 def _image(frame: int | None, a: Attributes) -> _Image:
@@ -249,8 +254,9 @@ def _image(frame: int | None, a: Attributes) -> _Image:
         frame_of_reference_uid=a.uid("FrameOfReferenceUID"),
         patient_key=_patient_key(a),
         echo_number=a.integer("EchoNumbers"),
-        temporal_position=a.integer("TemporalPositionIdentifier", "TemporalPositionIndex"),
+        temporal_position=a.integer("TemporalPositionIdentifier"),
         b_value=a.number("DiffusionBValue"),
+        stack_id=a.text("StackID"),
     )
     return _Image(
         sop_uid=a.uid("SOPInstanceUID"),
@@ -281,7 +287,7 @@ def _kind(frame: int | None, a: Attributes, missing: tuple[str, ...]) -> Kind:
         modality=_first(a.code("Modality")),
         enhanced_frames=frame is not None,
         number_of_frames=a.integer("NumberOfFrames") or 1,
-        image_type=a.code("FrameType") or a.code("ImageType"),
+        image_type=a.code("ImageType"),
         complex_component=_first(a.code("ComplexImageComponent")) or component,
         gradient_directions=_first(a.code("DiffusionDirectionality")),
         samples_per_pixel=a.integer("SamplesPerPixel"),
@@ -294,21 +300,20 @@ def _kind(frame: int | None, a: Attributes, missing: tuple[str, ...]) -> Kind:
 def _physics(a: Attributes) -> Physics:
     scanning_sequence = a.code("ScanningSequence")
     sequence_variant = a.code("SequenceVariant")
-    pulse_sequence = _first(a.code("EchoPulseSequence"))  # Enhanced MR: SPIN, GRADIENT or BOTH
     return Physics(
-        te_ms=a.number("EchoTime", "EffectiveEchoTime"),
+        te_ms=a.number("EchoTime"),
         tr_ms=a.number("RepetitionTime"),
-        ti_ms=a.number("InversionTime", "InversionTimes"),
+        ti_ms=a.number("InversionTime"),
         flip_deg=a.number("FlipAngle"),
-        echo_train_length=a.integer("EchoTrainLength", "RFEchoTrainLength"),
+        echo_train_length=a.integer("EchoTrainLength"),
         scanning_sequence=scanning_sequence,
         sequence_variant=sequence_variant,
         scan_options=a.code("ScanOptions"),
         acquisition_contrast=_first(a.code("AcquisitionContrast")),
         fat_suppression=_first(a.code("SpectrallySelectedSuppression")),
-        inversion_recovery="IR" in scanning_sequence or a.code("InversionRecovery") == ("YES",),
-        gradient_echo="GR" in scanning_sequence or pulse_sequence in {"GRADIENT", "BOTH"},
-        echo_planar="EP" in scanning_sequence or a.code("EchoPlanarPulseSequence") == ("YES",),
+        inversion_recovery="IR" in scanning_sequence,
+        gradient_echo="GR" in scanning_sequence,
+        echo_planar="EP" in scanning_sequence,
         angiography=a.code("AngioFlag") == ("Y",) or "TOF" in sequence_variant,
     )
 
@@ -324,20 +329,17 @@ def _orientation(a: Attributes) -> tuple[float, ...] | None:
 
 def _acquired_matrix(a: Attributes, rows: int | None, columns: int | None) -> tuple[int, int] | None:
     """Acquired (rows, columns), from AcquisitionMatrix (0018,1310), which is frequency rows, frequency columns, phase
-    rows, phase columns, or from the Enhanced MR encoding steps.
+    rows, phase columns.
 
     GE and Siemens write 0, f, p, 0 whatever the direction, so the direction comes from InPlanePhaseEncodingDirection
     (ROW: phase encoding runs along a row, that is over the columns) where it is there.
     """
-    phase_along = (a.code("InPlanePhaseEncodingDirection") or ("",))[0]
     matrix = a.vector("AcquisitionMatrix", 4)
-    if matrix:
-        frequency, phase = matrix[0] or matrix[1], matrix[2] or matrix[3]
-        phase_along = phase_along or ("COL" if matrix[2] else "ROW")
-    else:
-        frequency = a.number("MRAcquisitionFrequencyEncodingSteps") or 0
-        phase = a.number("MRAcquisitionPhaseEncodingStepsInPlane") or 0
-    if not rows or not columns or frequency < 1 or phase < 1 or phase_along not in {"ROW", "COL", "COLUMN"}:
+    if matrix is None or not rows or not columns:
+        return None
+    frequency, phase = matrix[0] or matrix[1], matrix[2] or matrix[3]
+    phase_along = _first(a.code("InPlanePhaseEncodingDirection")) or ("COL" if matrix[2] else "ROW")
+    if frequency < 1 or phase < 1 or phase_along not in {"ROW", "COL"}:
         return None
     acquired_rows, acquired_columns = (frequency, phase) if phase_along == "ROW" else (phase, frequency)
     return min(int(acquired_rows), rows), min(int(acquired_columns), columns)
@@ -363,7 +365,7 @@ def _patient_key(a: Attributes) -> str:
 
 
 def _acquired_at(a: Attributes) -> str:
-    moment = a.text("FrameAcquisitionDateTime", "AcquisitionDateTime")
+    moment = a.text("AcquisitionDateTime")
     if moment is None:
         date = a.text("AcquisitionDate", "SeriesDate", "StudyDate") or ""
         moment = date + (a.text("AcquisitionTime", "SeriesTime") or "")
@@ -446,6 +448,7 @@ def _stack(images: list[_Image]) -> Stack:
         echo_number=shared.echo_number,
         temporal_position=shared.temporal_position,
         b_value=shared.b_value,
+        stack_id=shared.stack_id,
         series_number=first.series_number,
         description=first.description,
         images_announced=max((image.images_announced or 0 for image in images), default=0) or None,
@@ -501,6 +504,7 @@ def _particulars(stack: Stack, siblings: list[Stack]) -> list[str]:
             "" if s.physics.te_ms is None else f"TE {s.physics.te_ms:g} ms",
             "" if s.temporal_position is None else f"time point {s.temporal_position}",
             "" if s.b_value is None else f"b-value {s.b_value:g}",
+            "" if s.stack_id is None else f"stack ID {printable(s.stack_id)}",
             f"{s.rows or '?'} x {s.columns or '?'} pixels",
         ]
         for s in (stack, *siblings)

@@ -10,7 +10,7 @@ import numpy as np
 from pydicom.uid import MRImageStorage
 
 from node.config import MatchSettings, StackLimits, TargetLimits
-from node.match.headers import ENHANCED_SOP_CLASSES
+from node.frames import ENHANCED_SOP_CLASSES
 from node.match.predicates import Predicate, expect
 from node.match.stacks import Geometry, Stack, angle_between
 
@@ -159,12 +159,12 @@ def _readable(stack: Stack, series: Sequence[Stack], limits: StackLimits) -> lis
             "the scanner, or as classic MR images.",
         ),
         expect(
-            "single-frame",
-            not enhanced and kind.number_of_frames == 1,
-            "Every slice is an instance of its own.",
-            "E_ENHANCED_NOT_SUPPORTED" if enhanced else "E_MULTIFRAME",
-            "All slices are in one multi-frame file, which this version does not process. Send the series as classic "
-            "(single-frame) MR images.",
+            "one slice an image",
+            enhanced or kind.number_of_frames == 1,
+            "Every slice is an image of its own.",
+            "E_MULTIFRAME",
+            "All slices are in one multi-frame file that is not Enhanced MR, so nothing says where they lie. Send the "
+            "series as Enhanced MR or as classic (single-frame) MR images.",
             value=kind.number_of_frames,
             threshold=1,
         ),
@@ -424,7 +424,7 @@ def _drift(geometry: Geometry) -> float:
 
 
 def _provenance(stack: Stack, series: Sequence[Stack]) -> list[Predicate]:
-    received = len({uid for s in series for uid in s.sop_uids})
+    received = len({image for s in series for image in zip(s.sop_uids, s.frames, strict=True)})
     announced = stack.images_announced or received
     return [
         expect(

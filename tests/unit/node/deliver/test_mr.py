@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import MRImageStorage
 
 from node.config import OutputSettings
 from node.deliver.encode import Encoded
@@ -20,6 +21,7 @@ from node.deliver.identifiers import derived_uid
 from node.deliver.pixels import intensity_factor
 from node.deliver.transfer_syntax import to_bytes
 from node.errors import NotFoundError
+from tests.dicom import enhanced
 
 VENDOR_SERIES = ["GE_HDxt_deidentified_T1_sag", "GE_Signa_T1_MPRAGE", "Siemens_Prisma_PD_T2_dualecho"]
 
@@ -333,3 +335,29 @@ def test_nothing_of_the_patient_is_in_the_mends(study: Any) -> None:
     for header in study.target:
         header.ProtocolName = "Müller " * 20
     assert encoded(study).mends == ["ProtocolName shortened to what the standard allows"]
+
+
+def test_an_enhanced_target_gives_a_conformant_series_of_its_frames(
+    study: Any, tmp_path: Path, conformance_errors: Callable[[Path], list[str]]
+) -> None:
+    target, reference = enhanced(study.target), enhanced(study.reference)
+    uid, other = target.SOPInstanceUID, reference.SOPInstanceUID
+    study = study.with_result(
+        source_uids=[uid] * 3, source_frames=[2, 1, 3],
+        reference_uids=[[other] * 2] * 3, reference_frames=[[1, 2], [2, 3], [3, 4]],
+    )  # fmt: skip
+    study = replace(study, target=[target], reference=[reference])
+    derived = encode(study)
+    assert len({ds.SOPInstanceUID for ds in derived}) == 3
+    for path, ds, frame, frames in zip(
+        write(derived, tmp_path), read_back(derived), [2, 1, 3], [[1, 2], [2, 3], [3, 4]], strict=True
+    ):
+        assert conformance_errors(path) == []
+        named = [(i.ReferencedSOPInstanceUID, i.ReferencedFrameNumber) for i in ds.SourceImageSequence]
+        assert named == [(uid, frame), *((other, n) for n in frames)]
+        assert [len(s.ReferencedInstanceSequence) for s in ds.ReferencedSeriesSequence] == [1, 1]
+        assert (ds.SOPClassUID, ds.EchoTime, ds.RepetitionTime) == (MRImageStorage, 95, 4000)
+    assert [ds.InstanceNumber for ds in derived] == [1, 2, 3]
+    missing = study.with_result(source_frames=[2, 1, 9])
+    with pytest.raises(NotFoundError, match="frame 9"):
+        encode(replace(missing, target=[target], reference=[reference]))

@@ -121,7 +121,7 @@ def test_a_reference_on_the_fine_grid_stays_as_it_is() -> None:
 
     assert np.allclose(found.pixels, pixels, atol=1e-2)
     assert found.coverage.tolist() == [1.0] * 5
-    assert found.sop_uids == [[uid] for uid in target.sop_uids]
+    assert found.slices == [[i] for i in range(len(target.sop_uids))]
 
 
 def test_pixel_spacing_names_the_distance_between_rows_first() -> None:
@@ -140,7 +140,7 @@ def test_thick_target_slice_shows_the_mean_over_its_thickness() -> None:
     found = resample_reference(reference, target, SCALE, 0.0)
 
     assert np.allclose(found.pixels, levels[8:12].mean(), rtol=1e-4)
-    assert found.sop_uids == [["1.2.4.9", "1.2.4.10", "1.2.4.11", "1.2.4.12"]]
+    assert found.slices == [[8, 9, 10, 11]]
 
 
 @pytest.mark.parametrize(("shift", "coverage"), [(0.0, 1.0), (18.0, 0.5), (1000.0, 0.0)])
@@ -152,7 +152,7 @@ def test_coverage_is_the_share_of_the_slice_that_the_reference_reaches(shift: fl
     found = resample_reference(reference, target, SCALE, 0.0)
 
     assert found.coverage == pytest.approx([coverage] * 2, abs=1e-6)
-    assert [bool(uids) for uids in found.sop_uids] == [coverage > 0] * 2
+    assert [bool(slices) for slices in found.slices] == [coverage > 0] * 2
 
 
 def test_sagittal_reference_under_axial_target_is_found_whole() -> None:
@@ -168,4 +168,4 @@ def test_sagittal_reference_under_axial_target_is_found_whole() -> None:
     positions, fine = fine_grid(target.positions, target.orientation, target.spacing, SCALE, 0.0)
     expected = pixel_places(positions, target.orientation, fine, (40, 48)) @ gradient + 500.0
     assert np.abs(found.pixels - expected).max() < 0.05 * np.linalg.norm(gradient)
-    assert all(len(uids) >= 48 for uids in found.sop_uids)
+    assert all(len(slices) >= 48 for slices in found.slices)

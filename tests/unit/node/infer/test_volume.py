@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
+    UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -24,6 +25,8 @@ from pydicom.uid import (
 from node.errors import RefusedError, StorageError
 from node.infer.volume import read_volume
 from tests.conftest import require
+from tests.dicom import enhanced, mr_series
+from tests.dicom import write as write_files
 
 Write = Callable[..., list[Path]]
 
@@ -223,3 +226,47 @@ def test_a_syntax_that_needs_an_extra_says_which(tmp_path: Path, shared_data: Pa
     else:
         with pytest.raises(RefusedError, match=r"diffmsr-node\[gdcm\]"):
             read_volume([encoded])
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, *COMPRESSED], ids=lambda s: s.name)
+def test_frames_are_read_like_the_classic_images(tmp_path: Path, syntax: UID) -> None:
+    images = mr_series(4, rows=40, columns=36)
+    expected = read_volume(write_files(images, tmp_path / "classic"))
+    ds = enhanced(images)
+    if syntax in COMPRESSED:
+        ds.compress(syntax)
+    (path,) = write_files([ds], tmp_path / "enhanced")
+    volume = read_volume([path] * 4, [2, 1, 4, 3])
+    assert (volume.frames, volume.sop_uids) == ((1, 2, 3, 4), (ds.SOPInstanceUID,) * 4)
+    assert np.array_equal(volume.pixels, expected.pixels)
+    assert np.array_equal(volume.positions, expected.positions)
+    assert (volume.spacing, volume.slice_thickness) == (expected.spacing, expected.slice_thickness)
+    some = read_volume([path] * 2, [3, 2])
+    assert some.frames == (2, 3)
+    assert np.array_equal(some.pixels, expected.pixels[1:3])
+
+
+def test_a_frame_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    (path,) = write_files([enhanced(mr_series(3))], tmp_path)
+    with pytest.raises(RefusedError, match="has only 2 of the 3 frames"):
+        read_volume([path] * 3, [2, 3, 4])
+
+
+def test_frames_that_were_cut_off_are_refused(tmp_path: Path) -> None:
+    ds = enhanced(mr_series(3))
+    ds.PixelData = ds.PixelData[:-2000]
+    (path,) = write_files([ds], tmp_path)
+    with pytest.raises(RefusedError, match="E_PIXELS_UNREADABLE"):
+        read_volume([path] * 3, [1, 2, 3])
+
+
+def test_philips_scale_of_frames(tmp_path: Path) -> None:
+    images = mr_series(3, RescaleSlope=2.0, RescaleIntercept=0)
+    plain = read_volume(write_files(images, tmp_path / "plain")).pixels
+    ds = enhanced(images)
+    for n, group in enumerate(ds.PerFrameFunctionalGroupsSequence, start=1):
+        copied = Dataset()
+        copied.private_block(0x2005, "Philips MR Imaging DD 001", create=True).add_new(0x0E, "FL", 0.25 * n)
+        group.private_block(0x2005, "Philips MR Imaging DD 005", create=True).add_new(0x0F, "SQ", [copied])
+    (path,) = write_files([ds], tmp_path / "scaled")
+    assert np.allclose(read_volume([path]).pixels, plain / np.arange(1, 4)[:, None, None], rtol=1e-5)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
+from pydicom.uid import MRImageStorage
 
 from node.match.assess import ModelFacts
 
@@ -91,38 +91,3 @@ def t2(number: int = 3, **given: Any) -> list[Dataset]:
 def t1(number: int = 5, **given: Any) -> list[Dataset]:
     """A reference that fits `t2()`: the same field of view at the spacing of the output."""
     return series(number, T1, **{"matrix": (256, 256), "spacing": (0.9, 0.9), **given})
-
-
-def enhanced(number: int, physics: dict[str, Any], slices: int = 5) -> Dataset:
-    """One Enhanced MR header with the same slices in its functional groups."""
-    frames = series(number, physics, slices=slices)
-    header = Dataset()
-    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID", "Modality"):
-        setattr(header, keyword, frames[0][keyword].value)
-    for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation", "SeriesNumber"):
-        setattr(header, keyword, frames[0][keyword].value)
-    header.SOPClassUID = EnhancedMRImageStorage
-    header.NumberOfFrames = slices
-    header.SharedFunctionalGroupsSequence = [
-        _group(
-            PixelMeasuresSequence={"PixelSpacing": frames[0].PixelSpacing, "SliceThickness": 4.0},
-            PlaneOrientationSequence={"ImageOrientationPatient": frames[0].ImageOrientationPatient},
-            MRTimingAndRelatedParametersSequence={"RepetitionTime": physics["RepetitionTime"]},
-            MREchoSequence={"EffectiveEchoTime": float(physics["EchoTime"])},
-            MRModifierSequence={"InversionRecovery": "NO"},
-        )
-    ]
-    header.PerFrameFunctionalGroupsSequence = [
-        _group(PlanePositionSequence={"ImagePositionPatient": frame.ImagePositionPatient}) for frame in frames
-    ]
-    return header
-
-
-def _group(**macros: dict[str, Any]) -> Dataset:
-    group = Dataset()
-    for keyword, values in macros.items():
-        item = Dataset()
-        for name, value in values.items():
-            setattr(item, name, value)
-        setattr(group, keyword, [item])
-    return group

@@ -7,7 +7,8 @@ import pytest
 from node.config import ContrastRules
 from node.match.contrast import classify
 from node.match.stacks import stacks_of
-from tests.unit.node.match.builder import FLAIR, PD, T1, T2, enhanced, series
+from tests.dicom import enhanced
+from tests.unit.node.match.builder import FLAIR, PD, T1, T2, series
 
 SE, GR, IR = {"ScanningSequence": "SE"}, {"ScanningSequence": "GR"}, {"ScanningSequence": ["SE", "IR"]}
 
@@ -80,7 +81,7 @@ def test_contrast(label: str | None, header: dict[str, Any]) -> None:
 
 
 def test_enhanced_attributes_decide_too() -> None:
-    (stack,) = stacks_of([enhanced(1, {"RepetitionTime": 3000, "EchoTime": 20})])
+    (stack,) = stacks_of([enhanced(series(1, PD))])
     assert classify(stack.physics, ContrastRules()).label == "PD"
 
 

@@ -15,6 +15,7 @@ from node.config import MatchSettings
 from node.match.assess import assess_study
 from node.match.stacks import stacks_of
 from node.match.words import lines
+from tests.dicom import enhanced
 from tests.unit.node.match.builder import MODEL, SAGITTAL, t1, t2
 
 SPLITS: dict[str, dict[str, Any]] = {
@@ -84,15 +85,6 @@ ACQUIRED: list[tuple[tuple[int, int] | None, dict[str, Any]]] = [
     (None, {"AcquisitionMatrix": [0, 0, 0, 0]}),
     (None, {"AcquisitionMatrix": [64, 64]}),
     (None, {"AcquisitionMatrix": None}),
-    (
-        (48, 64),
-        {
-            "AcquisitionMatrix": None,
-            "MRAcquisitionFrequencyEncodingSteps": 64,
-            "MRAcquisitionPhaseEncodingStepsInPlane": 48,
-            "InPlanePhaseEncodingDirection": "COLUMN",
-        },
-    ),
 ]
 
 
@@ -100,6 +92,13 @@ ACQUIRED: list[tuple[tuple[int, int] | None, dict[str, Any]]] = [
 def test_acquired_matrix(matrix: tuple[int, int] | None, changes: dict[str, Any]) -> None:
     (stack,) = stacks_of(t2(**changes))
     assert stack.acquired_matrix == matrix
+
+
+@pytest.mark.parametrize("direction", ["ROW", "COL"])
+def test_acquired_matrix_of_enhanced(direction: str) -> None:
+    headers = t2(AcquisitionMatrix=[0, 64, 48, 0], InPlanePhaseEncodingDirection=direction)
+    (stack,) = stacks_of([enhanced(headers)])
+    assert stack.acquired_matrix == ((64, 48) if direction == "ROW" else (48, 64))
 
 
 KEYWORDS = sorted({element.keyword for element in t2()[0]} | {"EchoNumbers", "NumberOfFrames", "AcquisitionContrast"})

@@ -10,7 +10,8 @@ from node.config import MatchSettings, StackLimits, TargetLimits
 from node.match.assess import StackVerdict, assess_stacks
 from node.match.predicates import Outcome
 from node.match.stacks import stacks_of
-from tests.unit.node.match.builder import MODEL, SAGITTAL, enhanced, series, t1, t2
+from tests.dicom import enhanced
+from tests.unit.node.match.builder import MODEL, SAGITTAL, series, t1, t2
 
 
 def judge(headers: list[Dataset], settings: MatchSettings | None = None) -> tuple[StackVerdict, ...]:
@@ -204,13 +205,23 @@ def test_phase_beside_magnitude_in_one_series_leaves_the_magnitude() -> None:
     assert sorted(v.role for v in verdicts) == ["neither", "target"]
 
 
-def test_enhanced_is_read_and_refused() -> None:
-    (verdict,) = judge([enhanced(3, {"RepetitionTime": 4000, "EchoTime": 100})])
-    assert (verdict.contrast, verdict.role, len(verdict.stack.frames)) == ("T2", "neither", 5)
-    assert [p.code for p in verdict.predicates if p.outcome is Outcome.FAIL] == ["E_ENHANCED_NOT_SUPPORTED"]
-    bare = enhanced(3, {"RepetitionTime": 4000, "EchoTime": 100})
+def test_enhanced_is_judged_frame_by_frame() -> None:
+    (verdict,) = judge([enhanced(t2())])
+    assert (verdict.contrast, verdict.role) == ("T2", "target")
+    assert verdict.stack.frames == (1, 2, 3, 4, 5)
+    assert verdict.stack.sop_uids == ("1.2.826.0.1.3680043.10.1.3.1",) * 5
+    assert {p.outcome for p in verdict.predicates} == {Outcome.PASS}
+    bare = enhanced(t2())
     del bare.PerFrameFunctionalGroupsSequence
     assert "E_ENHANCED_NO_FUNCTIONAL_GROUPS" in codes([bare])
+
+
+def test_an_enhanced_dual_echo_is_two_stacks() -> None:
+    echoes = [*t2(EchoTime=20), *t2(EchoTime=100)]
+    verdicts = judge([enhanced(echoes)])
+    assert [(v.contrast, v.role) for v in verdicts] == [("PD", "neither"), ("T2", "target")]
+    assert verdicts[1].stack.frames == (6, 7, 8, 9, 10)
+    assert verdicts[1].stack.label == "series 3, TE 100 ms"
 
 
 def test_thresholds_come_from_the_settings() -> None:

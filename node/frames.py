@@ -1,0 +1,194 @@
+"""One frame of a multi-frame instance as the header a classic single-frame instance would carry.
+
+Enhanced and Legacy Converted Enhanced MR (PS3.3 A.36, A.70) keep what differs from frame to frame in functional groups
+(C.7.6.16), under names of their own. Flattened here once, so that no other room needs to know two ways to write an
+image. Damaged headers count as far as they can be read: nothing here raises.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pydicom.config import IGNORE
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
+from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage
+from pydicom.valuerep import DSfloat
+
+ENHANCED_SOP_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
+
+_OF_THE_WHOLE = (
+    "PerFrameFunctionalGroupsSequence",
+    "SharedFunctionalGroupsSequence",
+    "NumberOfFrames",
+    "DimensionOrganizationSequence",
+    "DimensionIndexSequence",
+)
+
+_UNASSIGNED = ("UnassignedSharedConvertedAttributesSequence", "UnassignedPerFrameConvertedAttributesSequence")
+
+_RENAMED = {
+    "ImageType": "FrameType",
+    "EchoTime": "EffectiveEchoTime",
+    "InversionTime": "InversionTimes",
+    "EchoTrainLength": "RFEchoTrainLength",
+    "SequenceName": "PulseSequenceName",
+    "ImagedNucleus": "ResonantNucleus",
+    "ImagingFrequency": "TransmitterFrequency",
+    "AcquisitionDateTime": "FrameAcquisitionDateTime",
+    "AcquisitionNumber": "FrameAcquisitionNumber",
+    "TemporalPositionIdentifier": "TemporalPositionIndex",
+    "TriggerTime": "NominalCardiacTriggerDelayTime",
+    "ImageLaterality": "FrameLaterality",
+}
+"""Classic attribute: the Enhanced one of the same meaning, which wins, since it is the frame's own."""
+
+_SPELLED_OUT = {
+    "ScanningSequence": (
+        ("SE", "EchoPulseSequence", {"SPIN", "BOTH"}),
+        ("GR", "EchoPulseSequence", {"GRADIENT", "BOTH"}),
+        ("IR", "InversionRecovery", {"YES"}),
+        ("EP", "EchoPlanarPulseSequence", {"YES"}),
+    ),
+    "SequenceVariant": (
+        ("SK", "SegmentedKSpaceTraversal", {"PARTIAL"}),
+        ("MTC", "MagnetizationTransfer", {"ON_RESONANCE", "OFF_RESONANCE", "BOTH"}),
+        ("SS", "SteadyStatePulseSequence", {"FREE_PRECESSION", "TRANSVERSE", "LONGITUDINAL"}),
+        ("TRSS", "SteadyStatePulseSequence", {"TIME_REVERSED"}),
+        ("SP", "Spoiling", {"RF", "GRADIENT", "RF_AND_GRADIENT"}),
+        ("OSP", "OversamplingPhase", {"2D", "3D", "2D_3D"}),
+    ),
+    "ScanOptions": (("FS", "SpectrallySelectedSuppression", {"FAT", "FAT_AND_WATER"}),),
+    "AngioFlag": (("Y", "TimeOfFlightContrast", {"YES"}), ("Y", "PhaseContrast", {"YES"})),
+}
+"""Classic attribute: its defined terms, with the Enhanced attribute and the values that mean the same."""
+
+_DATE_TIME = re.compile(r"(\d{8})(\d{6}(?:\.\d{1,6})?)")
+
+
+class FrameHeader(Dataset):
+    """A classic view of one frame. Its UIDs are those of the instance; `frame_number` counts from 1."""
+
+    frame_number: int
+
+
+def frame_number(header: Dataset) -> int | None:
+    """Which frame of its instance a header describes; None when it describes a single-frame instance."""
+    return header.frame_number if isinstance(header, FrameHeader) else None
+
+
+def images_of(header: Dataset) -> Iterator[Dataset]:
+    """The header of each image in an instance: of each frame of an Enhanced MR instance with functional groups, else
+    the one given."""
+    enhanced = str(_value(header, "SOPClassUID")) in ENHANCED_SOP_CLASSES
+    frames = _items(header, "PerFrameFunctionalGroupsSequence") if enhanced else []
+    if not frames:
+        yield header
+        return
+    of_all = {tag: element for tag, element in header.items() if keyword_for_tag(tag) not in _OF_THE_WHOLE}
+    shared = next(iter(_items(header, "SharedFunctionalGroupsSequence")), Dataset())
+    # What a conversion could not place comes last: it has the numbers of the series that was converted.
+    converted, of_all = _unassigned(shared), of_all | _flattened(shared)
+    for number, group in enumerate(frames, start=1):
+        frame = FrameHeader(converted | _unassigned(group) | of_all | _flattened(group))
+        frame.frame_number = number
+        implicit_vr, little_endian = header.original_encoding
+        frame.set_original_encoding(implicit_vr, little_endian, header.original_character_set)
+        if hasattr(header, "file_meta"):
+            frame.file_meta = header.file_meta
+        _say_it_classically(frame)
+        yield frame
+
+
+def _flattened(group: Dataset) -> dict[BaseTag, Any]:
+    """The attributes in the first item of each functional group macro; private macros as they stand, because Philips
+    keeps a whole classic header in one, which would hide the standard attributes."""
+    found: dict[BaseTag, Any] = {}
+    for tag, element in group.items():
+        if tag.is_private:
+            found[tag] = element
+        elif keyword_for_tag(tag) not in _UNASSIGNED:
+            found |= _first_item(group, keyword_for_tag(tag))
+    return found
+
+
+def _unassigned(group: Dataset) -> dict[BaseTag, Any]:
+    return {tag: element for keyword in _UNASSIGNED for tag, element in _first_item(group, keyword).items()}
+
+
+def _first_item(group: Dataset, keyword: str) -> dict[BaseTag, Any]:
+    return {tag: element for item in _items(group, keyword)[:1] for tag, element in item.items()}
+
+
+def _say_it_classically(frame: FrameHeader) -> None:
+    for keyword, enhanced in _RENAMED.items():
+        value = _value(frame, enhanced)
+        if value is not None:
+            _set(frame, keyword, value if keyword == "ImageType" else _first(value))
+    for keyword, terms in _SPELLED_OUT.items():
+        said = [term for term, enhanced, values in terms if _value(frame, enhanced) in values]
+        if said and _value(frame, keyword) is None:
+            _set(frame, keyword, list(dict.fromkeys(said)))
+    moment = _DATE_TIME.match(str(_value(frame, "AcquisitionDateTime") or ""))
+    if moment:
+        _set(frame, "AcquisitionDate", moment[1])
+        _set(frame, "AcquisitionTime", moment[2])
+    _set_acquisition_matrix(frame)
+    _set_contrast_agent(frame)
+
+
+def _set_acquisition_matrix(frame: FrameHeader) -> None:
+    """AcquisitionMatrix (0018,1310), which is frequency rows, frequency columns, phase rows, phase columns, from the
+    encoding steps. InPlanePhaseEncodingDirection says along what phase encoding runs: ROW is over the columns."""
+    direction = _value(frame, "InPlanePhaseEncodingDirection")
+    frequency = _value(frame, "MRAcquisitionFrequencyEncodingSteps")
+    phase = _value(frame, "MRAcquisitionPhaseEncodingStepsInPlane")
+    if direction == "COLUMN":
+        _set(frame, "InPlanePhaseEncodingDirection", "COL")
+    if frequency and phase and direction in {"ROW", "COLUMN"}:
+        matrix = [frequency, 0, 0, phase] if direction == "ROW" else [0, frequency, phase, 0]
+        _set(frame, "AcquisitionMatrix", matrix)
+
+
+def _set_contrast_agent(frame: FrameHeader) -> None:
+    """ContrastBolusAgent (0018,0010) of frames that were acquired with one; those before the injection had none."""
+    agents = _items(frame, "ContrastBolusAgentSequence")
+    if not agents:
+        return
+    if _value(frame, "ContrastBolusAgentAdministered") == "NO":
+        del frame.ContrastBolusAgentSequence
+    elif _value(frame, "ContrastBolusAgent") is None:
+        _set(frame, "ContrastBolusAgent", _value(agents[0], "CodeMeaning") or "YES")
+
+
+def _value(dataset: Dataset, keyword: str) -> Any:
+    """The value of an attribute; None when it is missing, empty or cannot be parsed."""
+    try:
+        value = dataset.get(keyword)
+    except Exception:  # pydicom converts on access, and a garbled element can raise nearly anything
+        return None
+    return None if value in ("", b"") or (isinstance(value, MultiValue) and not value) else value
+
+
+def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    value = _value(dataset, keyword)
+    return list(value) if isinstance(value, Sequence) else []
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, MultiValue) else value
+
+
+def _set(frame: FrameHeader, keyword: str, value: Any) -> None:
+    """Write a value with the VR of the classic attribute, unless it is no value for it."""
+    vr = dictionary_VR(keyword)
+    try:
+        value = DSfloat(float(value), auto_format=True) if vr == "DS" else value
+        element = DataElement(tag_for_keyword(keyword) or 0, vr, value, validation_mode=IGNORE)
+    except Exception:  # as in _value
+        return
+    frame[element.tag] = element
