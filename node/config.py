@@ -190,6 +190,7 @@ class ModelSettings(Section):
 
 
 class OutputSettings(Section):
+    sop_class: Literal["mr", "sc", "legacy_enhanced"] = "mr"
     transfer_syntax: TransferSyntaxName = "explicit"
     series_description_prefix: Annotated[str, Field(max_length=32)] = "AI SR x4: "
     series_number_offset: Annotated[int, Field(ge=0)] = 9000

@@ -13,8 +13,10 @@ from pydicom.dataset import Dataset
 from node import __version__
 from node.archive import Result
 from node.config import OutputSettings
+from node.deliver.legacy_enhanced import legacy_enhanced_image
 from node.deliver.mr import mr_images
-from node.deliver.series import derived_series
+from node.deliver.secondary_capture import secondary_captures
+from node.deliver.series import DerivedSeries, derived_series
 from node.deliver.transfer_syntax import TRANSFER_SYNTAXES, recode
 
 
@@ -45,6 +47,16 @@ def encode(
     """
     series = derived_series(result, headers, settings, series_number, salt, software_version)
     with pydicom_config.disable_value_validation():  # its log quotes malformed values, which may be patient data
-        instances = mr_images(series)
+        instances = _images(series)
     syntax = TRANSFER_SYNTAXES[settings.transfer_syntax]
     return Encoded([recode(instance, syntax) for instance in instances], list(dict.fromkeys(series.mends)))
+
+
+def _images(series: DerivedSeries) -> list[Dataset]:
+    match series.settings.sop_class:
+        case "mr":
+            return mr_images(series)
+        case "sc":
+            return secondary_captures(series)
+        case "legacy_enhanced":
+            return [legacy_enhanced_image(series)]

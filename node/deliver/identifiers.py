@@ -12,6 +12,9 @@ from pydicom.dataset import Dataset
 from node.deliver.mending import positive_int
 from node.tracker.orders import PairOrder, StackOrder
 
+MANUFACTURER = "DiffMSR node project"
+MODEL_NAME = "DiffMSR node"
+
 _UID_NAMESPACE = uuid.UUID("3c1f4a0e-52a5-5a4e-9d5c-6c0f2d2b7f11")
 """Ours, so that no other software derives our identifiers. Never change it: a rerun would appear as a new series."""
 
@@ -58,7 +61,7 @@ def instance_numbers(sources: Sequence[Dataset]) -> list[int]:
 
 
 def _foreign(headers: Iterable[Dataset]) -> Iterable[Dataset]:
-    return (h for h in headers if "SUPERRES" not in (h.get("ImageType") or ()))
+    return (h for h in headers if h.get("ManufacturerModelName") != MODEL_NAME)
 
 
 def _same_stack(a: StackOrder, b: StackOrder) -> bool:

@@ -18,10 +18,10 @@ from pydicom.uid import (
 )
 
 from node.deliver.attributes import ACQUISITION, CONTRAST, DEIDENTIFICATION, MR, SERIES
-from node.deliver.identifiers import derived_uid, instance_numbers
+from node.deliver.identifiers import MANUFACTURER, MODEL_NAME, derived_uid, instance_numbers
 from node.deliver.mending import TEXT_LENGTH, copy_identification, copy_mended, mended
 from node.deliver.pixels import decimals, stored_values, window
-from node.deliver.series import MANUFACTURER, MODEL_NAME, DerivedSeries
+from node.deliver.series import DerivedSeries
 from node.frames import frame_number
 
 _LOSSY_SYNTAXES = frozenset({

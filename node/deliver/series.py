@@ -12,13 +12,10 @@ from pydicom.sr.codedict import codes
 from node import __version__
 from node.archive import Result
 from node.config import OutputSettings
-from node.deliver.identifiers import derived_uid
+from node.deliver.identifiers import MANUFACTURER, MODEL_NAME, derived_uid
 from node.deliver.pixels import intensity_factor
 from node.errors import NotFoundError
 from node.frames import frame_number, images_of
-
-MANUFACTURER = "DiffMSR node project"
-MODEL_NAME = "DiffMSR node"
 
 
 @dataclass(frozen=True)

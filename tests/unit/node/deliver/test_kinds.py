@@ -1,0 +1,168 @@
+"""Every kind of derived series: conformant, placed where its source lies, the same bytes each time."""
+
+import datetime
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import LegacyConvertedEnhancedMRImageStorage, MRImageStorage, SecondaryCaptureImageStorage
+
+from node.config import OutputSettings
+from node.deliver.encode import encode
+from node.deliver.transfer_syntax import TRANSFER_SYNTAXES, to_bytes
+
+from .defects import spoil
+
+KINDS = {
+    "mr": MRImageStorage, "sc": SecondaryCaptureImageStorage, "legacy_enhanced": LegacyConvertedEnhancedMRImageStorage
+}  # fmt: skip
+VENDOR_SERIES = ["GE_HDxt_deidentified_T1_sag", "GE_Signa_T1_MPRAGE", "Siemens_Prisma_PD_T2_dualecho"]
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def written(study: Any, folder: Path, kind: Any, syntax: Any = "explicit") -> list[Path]:
+    settings = OutputSettings(sop_class=kind, transfer_syntax=syntax)
+    instances = encode(study.result, [*study.target, *study.reference], settings, 9005).instances
+    paths = [folder / f"{n}.dcm" for n in range(len(instances))]
+    for path, instance in zip(paths, instances, strict=True):
+        path.write_bytes(to_bytes(instance))
+    return paths
+
+
+def volume(paths: list[Path]) -> Any:
+    """As a viewer reads a series."""
+    images = [highdicom.imread(path) for path in paths]
+    return images[0].get_volume() if len(images) == 1 else highdicom.get_volume_from_series(images)
+
+
+@every_kind
+@pytest.mark.parametrize("syntax", TRANSFER_SYNTAXES)
+def test_dciodvfy_finds_no_error_and_pixels_are_those_of_the_result(
+    kind: str, syntax: str, study: Any, tmp_path: Path, conformance_errors: Callable[[Path], list[str]]
+) -> None:
+    paths = written(study, tmp_path, kind, syntax)
+    for path in paths:
+        assert conformance_errors(path) == []
+    stored = [pydicom.dcmread(path) for path in paths]
+    assert {ds.SOPClassUID for ds in stored} == {KINDS[kind]}
+    assert {ds.file_meta.TransferSyntaxUID for ds in stored} == {TRANSFER_SYNTAXES[syntax]}
+    found = np.concatenate([ds.pixel_array.reshape(-1, 96, 80) for ds in stored])
+    expected = np.rint(study.result.pixels)
+    assert np.array_equal(found, expected) or np.array_equal(found, expected[::-1])
+
+
+@every_kind
+def test_geometry_agrees_with_the_source_at_the_corners(kind: str, study: Any, tmp_path: Path) -> None:
+    """On an oblique stack. Grid offset 0: fine pixel (4 r, 4 c) lies on coarse pixel (r, c)."""
+    derived = volume(written(study, tmp_path, kind))
+    coarse = np.arange(3 * 24 * 20, dtype=np.uint16).reshape(3, 24, 20)
+    for header, pixels in zip(study.target, coarse, strict=True):
+        header.PixelData = pixels.tobytes()
+        header["PixelData"].VR = "OW"
+    source = highdicom.get_volume_from_series(study.target)
+    corners = np.array([[s, r, c] for s in (0, 2) for r in (0, 23) for c in (0, 19)])
+    assert derived.spatial_shape == (3, 96, 80)
+    places = derived.map_indices_to_reference(corners * [1, 4, 4])
+    assert np.abs(places - source.map_indices_to_reference(corners)).max() < 1e-3
+    # And the pixels of a slice are where the slice is.
+    expected = {
+        round(float(p[2]), 3): pixels for p, pixels in zip(study.result.positions, study.result.pixels, strict=True)
+    }
+    for n in range(3):
+        z = round(float(derived.map_indices_to_reference(np.array([[n, 0, 0]]))[0, 2]), 3)
+        assert np.array_equal(derived.array[n], np.rint(expected[z]))
+
+
+@every_kind
+@pytest.mark.parametrize("series", VENDOR_SERIES)
+def test_real_sources_give_conformant_instances(
+    kind: str,
+    series: str,
+    shared_data: Path,
+    study: Any,
+    tmp_path: Path,
+    conformance_errors: Callable[[Path], list[str]],
+) -> None:
+    paths = sorted((shared_data / "vendor_dicom" / series).glob("*.dcm"))[:3]
+    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
+    study = replace(study.with_result(source_uids=[h.SOPInstanceUID for h in headers]), target=headers)
+    for path in written(study, tmp_path, kind):
+        assert conformance_errors(path) == []
+        derived = pydicom.dcmread(path)
+        for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "StudyDate", "AccessionNumber"):
+            assert derived.get(keyword) == headers[0].get(keyword), keyword
+
+
+@every_kind
+def test_defective_sources_give_conformant_instances_but_for_identification(
+    kind: str, study: Any, tmp_path: Path, conformance_errors: Callable[[Path], list[str]]
+) -> None:
+    for header in study.target:
+        spoil(header)
+    for path in written(study, tmp_path, kind):
+        derived = pydicom.dcmread(path)
+        assert (derived.PatientSex, derived.StudyDescription) == ("0000", "S" * 65)
+        left = [e for e in conformance_errors(path) if "PatientSex" not in e and "StudyDescription" not in e]
+        assert left == []
+
+
+@every_kind
+def test_the_same_bytes_on_another_day(kind: Any, study: Any) -> None:
+    settings = OutputSettings(sop_class=kind)
+    headers = [*study.target, *study.reference]
+    first = [to_bytes(i) for i in encode(study.result, headers, settings, 9005).instances]
+    with mock.patch("highdicom.base.datetime") as clock, mock.patch("highdicom.sc.sop.datetime") as capture_clock:
+        for each in (clock, capture_clock):
+            each.datetime.now.return_value = datetime.datetime(2031, 5, 6, 7, 8, 9)
+            each.date, each.time = datetime.date, datetime.time
+        second = [to_bytes(i) for i in encode(study.result, headers[::-1], settings, 9005).instances]
+    assert first == second
+
+
+def test_no_two_kinds_share_a_uid(study: Any) -> None:
+    headers = [*study.target, *study.reference]
+    made = [encode(study.result, headers, OutputSettings(sop_class=k), 9005).instances for k in KINDS]  # type: ignore[arg-type]
+    uids = [uid for instances in made for i in instances for uid in {i.SOPInstanceUID}]
+    assert len(set(uids)) == len(uids)
+    assert len({i.SeriesInstanceUID for instances in made for i in instances}) == len(KINDS)
+
+
+@every_kind
+def test_every_kind_is_marked_and_names_its_sources(kind: Any, study: Any, tmp_path: Path) -> None:
+    named: set[str] = set()
+    for path in written(study, tmp_path, kind):
+        derived = pydicom.dcmread(path)
+        assert derived.SeriesDescription == "AI SR x4: t2_tse"
+        assert (derived.SyntheticData, derived.ContentQualification) == ("YES", "RESEARCH")
+        assert derived.ImageType[0] == "DERIVED"
+        assert derived.ManufacturerModelName == "DiffMSR node"
+        assert "InstanceCreationDate" not in derived
+        named |= {e.value for e in derived.iterall() if e.keyword == "ReferencedSOPInstanceUID"}
+    assert named == {str(h.SOPInstanceUID) for h in [*study.target, *study.reference]}, "these and nothing else"
+    if kind != "sc":
+        assert any(e.keyword == "AcquisitionMatrix" for e in derived.iterall())
+
+
+@every_kind
+@pytest.mark.parametrize("flag", ["lossy", "burned in"])
+def test_what_the_sources_have_lost_is_said(kind: str, flag: str, study: Any, tmp_path: Path) -> None:
+    source: Dataset = study.target[1]
+    if flag == "lossy":
+        source.LossyImageCompression, source.LossyImageCompressionRatio = "01", "11"
+        source.LossyImageCompressionMethod = "ISO_15444_1"
+    else:
+        source.BurnedInAnnotation = "YES"
+    derived = [pydicom.dcmread(path) for path in written(study, tmp_path, kind)]
+    if flag == "lossy":
+        assert "01" in {ds.LossyImageCompression for ds in derived}
+        assert {ds.get("LossyImageCompressionMethod") for ds in derived} - {None} == {"ISO_15444_1"}
+    else:
+        assert "YES" in {ds.get("BurnedInAnnotation") for ds in derived}
