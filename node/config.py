@@ -87,6 +87,9 @@ class SourceSettings(Section):
     name: str
     ae_title: AETitle
     host: str | None = None
+    port: Port | None = None
+    tls: TLSSettings | None = None
+    timeout_s: Seconds = 30
 
 
 class DestinationSettings(Section):
@@ -99,6 +102,9 @@ class DestinationSettings(Section):
     max_attempts: Annotated[int, Field(ge=1)] = 297
     initial_delay_s: Seconds = 5
     max_delay_s: Seconds = 900
+    commitment: bool = False
+    commitment_timeout_s: Seconds = 3600
+    commitment_fallback: Literal["none", "find"] = "none"
 
 
 class CompletionSettings(Section):

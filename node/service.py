@@ -27,6 +27,7 @@ from node.errors import ConfigError, NodeError
 from node.housekeep import schedule
 from node.match.worker import matcher
 from node.model import model_facts, pixel_settings
+from node.receive.commitment import Commitments
 from node.receive.scp import Receiver
 from node.receive.store import Store
 from node.tracker.consume import Work, consume
@@ -112,11 +113,13 @@ class Service:
         if not settings.destinations:
             log.warning("service.no_destination", reason="results stay here: no [[destinations]] is configured")
         if Role.RECEIVE in self._roles:
-            receiver = Receiver(
-                settings.scp, settings.sources, Store(archive, queue, settings.completion.series_quiet_s)
-            )
+            store = Store(archive, queue, settings.completion.series_quiet_s)
+            commitments = Commitments(queue, settings.sources, settings.scp.ae_title)
+            committing = [d.ae_title for d in settings.destinations if d.commitment]
+            receiver = Receiver(settings.scp, settings.sources, store, commitments, committing)
             receiver.start()
             self._stops.append(receiver.stop)
+            self._thread(queue, Kind.COMMIT, Role.RECEIVE, commitments.report)
 
     def _thread(self, queue: Queue, kind: Kind, role: Role, work: Work) -> None:
         worker = f"{socket.gethostname()}/{role}/{os.getpid()}"

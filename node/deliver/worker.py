@@ -3,21 +3,27 @@
 from pathlib import Path
 
 import structlog
+from pydicom import Dataset
+from pydicom.uid import generate_uid
 
 from node.archive import Archive, read_header
-from node.config import OutputSettings, Settings
+from node.config import DestinationSettings, OutputSettings, Settings
+from node.deliver import commitment
 from node.deliver.encode import encode
 from node.deliver.identifiers import series_number
 from node.deliver.scu import Sent, send
 from node.deliver.transfer_syntax import to_bytes
+from node.dimse.association import Peer
 from node.dimse.status import Verdict
 from node.errors import PeerError
-from node.tracker import deliveries, views
+from node.tracker import commitments, deliveries, views
 from node.tracker.consume import Lease, Work
 from node.tracker.database import Database
 from node.tracker.orders import PairOrder
-from node.tracker.outcomes import Done, Failed, Outcome, Retry
-from node.tracker.queue import Queue, backoff_s
+from node.tracker.outcomes import Committing, Done, Failed, Outcome, Retry
+from node.tracker.queue import Claim, Queue, backoff_s
+from node.tracker.states import State
+from node.tracker.tables import Delivery
 
 log = structlog.get_logger()
 
@@ -35,31 +41,91 @@ def deliverer(queue: Queue, archive: Archive, settings: Settings) -> Work:
             order = PairOrder.model_validate(claim.payload["order"])
             files = derive(queue.database, archive, claim.payload["result"], order, settings.output)
             deliveries.enter(queue, claim, files)
-        rows = deliveries.entered(queue, claim)
-        waiting = [Path(row.path) for row in rows if not row.accepted]
-        answers: list[Sent] = []
         delay_s = backoff_s(claim.attempts, destination.initial_delay_s, destination.max_delay_s)
         try:
-            for sent in send(waiting, destination, settings.scp.ae_title):
-                deliveries.note(queue, claim, sent.sop_uid, sent.accepted, sent.words)
-                answers.append(sent)
-                lease.progress(len(rows) - len(waiting) + len(answers), len(rows))
+            if claim.was is State.COMMITTING and commitments.answered(queue, claim):
+                return _reported(deliveries.entered(queue, claim), destination.name, delay_s)
+            return (
+                _send(queue, lease, destination, settings.scp.ae_title, delay_s)
+                or _commit(queue, claim, destination, settings.scp.ae_title, delay_s)
+            )  # fmt: skip
         except PeerError as error:
             return Retry(str(error), delay_s)
-        return _outcome(answers, len(rows), claim.attempts, destination.name, delay_s)
 
     return work
 
 
-def _outcome(answers: list[Sent], total: int, attempts: int, destination: str, delay_s: float) -> Outcome:
-    """Done only when every instance was accepted."""
-    open_ = [sent for sent in answers if not sent.accepted]
-    if not open_:
-        return Done(f"{destination} has accepted all {total} instances", {"instances": total})
-    error = f"{destination} did not accept {len(open_)} of {total} instances: {open_[0].words}"
-    if attempts >= PATIENCE_WITH_REFUSALS and all(sent.verdict is Verdict.REFUSED for sent in open_):
+def _send(
+    queue: Queue, lease: Lease, destination: DestinationSettings, ae_title: str, delay_s: float
+) -> Outcome | None:
+    """Send what was not accepted yet; None when every instance is."""
+    rows = deliveries.entered(queue, lease.claim)
+    waiting = [Path(row.path) for row in rows if not row.accepted]
+    refused: list[Sent] = []
+    for done, sent in enumerate(send(waiting, destination, ae_title), start=len(rows) - len(waiting) + 1):
+        deliveries.note(queue, lease.claim, sent.sop_uid, sent.accepted, sent.words, (done, len(rows)))
+        if not sent.accepted:
+            refused.append(sent)
+        if done < len(rows):
+            lease.check()
+    if not refused:
+        return None
+    error = f"{destination.name} did not accept {len(refused)} of {len(rows)} instances: {refused[0].words}"
+    if lease.claim.attempts >= PATIENCE_WITH_REFUSALS and all(s.verdict is Verdict.REFUSED for s in refused):
         return Failed(f"{error}; it will not take them as they are, see its log; then: diffmsr-node queue retry")
     return Retry(error, delay_s)
+
+
+def _commit(queue: Queue, claim: Claim, destination: DestinationSettings, ae_title: str, delay_s: float) -> Outcome:
+    """Have every accepted instance committed, where that is asked for. Done only then."""
+    rows = deliveries.entered(queue, claim)
+    accepted = f"{destination.name} has accepted all {len(rows)} instances"
+    if not destination.commitment:
+        return Done(accepted, {"instances": len(rows)})
+    peer = Peer.destination(destination, ae_title)
+    instances = commitment.headers([Path(row.path) for row in rows if not row.committed])
+    if claim.was is State.COMMITTING and destination.commitment_fallback == "find":
+        return _found(queue, claim, peer, instances, delay_s, "it did not report on their storage commitment in time")
+    transaction_uid = str(generate_uid(prefix=None))
+    commitments.opened(queue, claim, transaction_uid)
+    try:
+        commitment.ask(
+            peer,
+            transaction_uid,
+            instances,
+            record=lambda report: commitments.reported(
+                queue, report.transaction_uid, report.committed_uids, report.failed_uids
+            ),
+            answered=lambda: commitments.answered(queue, claim),
+        )
+    except PeerError as error:
+        if destination.commitment_fallback == "find":
+            return _found(queue, claim, peer, instances, delay_s, str(error))
+        raise
+    if commitments.answered(queue, claim):
+        return _reported(deliveries.entered(queue, claim), destination.name, delay_s)
+    why = f"{accepted}, and was asked to commit {len(instances)} of them"
+    return Committing(why, transaction_uid, destination.commitment_timeout_s)
+
+
+def _reported(rows: list[Delivery], destination: str, delay_s: float) -> Outcome:
+    """What a report leaves to do: nothing, or to send again later what was not committed."""
+    open_ = [row for row in rows if not row.committed]
+    if not open_:
+        return Done(f"{destination} has accepted and committed all {len(rows)} instances", {"instances": len(rows)})
+    return Retry(f"{destination} did not commit {len(open_)} of {len(rows)} instances: {open_[0].status}", delay_s)
+
+
+def _found(queue: Queue, claim: Claim, peer: Peer, instances: list[Dataset], delay_s: float, why: str) -> Outcome:
+    """Without a commitment, be content with a C-FIND that lists every instance; what it does not is sent again."""
+    listed = commitment.found(peer, instances)
+    missing = [uid for uid in (str(ds.SOPInstanceUID) for ds in instances) if uid not in listed]
+    for sop_uid in missing:
+        deliveries.note(queue, claim, sop_uid, False, "accepted, but a C-FIND does not list it")
+    if missing:
+        return Retry(f"a C-FIND lists {len(listed)} of {len(instances)} accepted instances; {why}", delay_s)
+    sentence = f"a C-FIND lists all {len(instances)} instances; they are not committed: {why}"
+    return Done(sentence, {"instances": len(instances), "sentence": sentence})
 
 
 def derive(

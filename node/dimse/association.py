@@ -11,7 +11,7 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
-from node.config import DestinationSettings, TLSSettings
+from node.config import DestinationSettings, SourceSettings, TLSSettings
 from node.errors import ConfigError, PeerError
 
 
@@ -32,6 +32,16 @@ class Peer:
     def destination(cls, settings: DestinationSettings, calling_ae_title: str) -> "Peer":
         return cls(
             entry=f"destination {settings.name}", ae_title=settings.ae_title, host=settings.host, port=settings.port,
+            timeout_s=settings.timeout_s, calling_ae_title=calling_ae_title, tls=settings.tls,
+        )  # fmt: skip
+
+    @classmethod
+    def source(cls, settings: SourceSettings, calling_ae_title: str) -> "Peer | None":
+        """None when the configuration does not say where the source listens."""
+        if settings.host is None or settings.port is None:
+            return None
+        return cls(
+            entry=f"source {settings.name}", ae_title=settings.ae_title, host=settings.host, port=settings.port,
             timeout_s=settings.timeout_s, calling_ae_title=calling_ae_title, tls=settings.tls,
         )  # fmt: skip
 
@@ -77,9 +87,11 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
         hand_back_stolen_answers(self.association)
         return self.association
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if self.association.is_established:
             self.association.release()
+        elif isinstance(error, RuntimeError):  # pynetdicom's, for a request on an association that has ended
+            raise self._peer.error("the association ended before the request was answered", "check the peer's log")
 
     def _on_connection(self, event: evt.Event) -> None:
         self._connected = True

@@ -36,6 +36,40 @@ class StoreStatus(Answer):
     """A code of our own in the "cannot understand" range."""
 
 
+class EchoStatus(Answer):
+    """C-ECHO, as answered by us (PS3.7 9.1.5)."""
+
+    SUCCESS = 0x0000, "success"
+
+
+class ActionStatus(Answer):
+    """N-ACTION of storage commitment, as answered by us (PS3.4 J.3.2, PS3.7 10.1.4)."""
+
+    SUCCESS = 0x0000, "success: the transaction is recorded, its report follows"
+    PROCESSING_FAILURE = 0x0110, "processing failure: the tracker does not answer; ask again later"
+    NO_SUCH_INSTANCE = 0x0112, "no such SOP instance: not the well-known instance of the Push Model"
+    INVALID_ARGUMENT = 0x0115, "invalid argument: no transaction UID, or no well-formed instances"
+    NO_SUCH_ACTION = 0x0123, "no such action: the only action type is 1, request storage commitment"
+    DUPLICATE_TRANSACTION = 0x0131, "duplicate transaction UID: this transaction was reported on already"
+
+
+class EventStatus(Answer):
+    """N-EVENT-REPORT of storage commitment, as answered by us (PS3.4 J.3.3, PS3.7 10.1.1)."""
+
+    SUCCESS = 0x0000, "success: the report is recorded"
+    PROCESSING_FAILURE = 0x0110, "processing failure: the tracker does not answer; report again later"
+    NO_SUCH_EVENT = 0x0113, "no such event type: only 1 and 2 are defined"
+    INVALID_ARGUMENT = 0x0115, "invalid argument: the transaction is not one of ours, or the report is malformed"
+
+
+class FailureReason(Answer):
+    """Why we do not commit an instance (PS3.3 C.14.1.1, attribute (0008,1197))."""
+
+    PROCESSING_FAILURE = 0x0110, "processing failure: the file is not what was received"
+    NO_SUCH_INSTANCE = 0x0112, "no such object instance: it was not received, or its file is gone"
+    CLASS_INSTANCE_CONFLICT = 0x0119, "class-instance conflict: it was received with another SOP class"
+
+
 class Verdict(Enum):
     """What a peer's status means for what was asked."""
 
@@ -87,6 +121,49 @@ C_STORE = (
 
 C_ECHO = (_one(0x0000, "success", Verdict.ACCEPTED), *_GENERAL)
 """C-ECHO, as answered by a destination (PS3.7 9.1.5)."""
+
+_NORMALIZED = (
+    *_GENERAL,
+    _one(0x0112, "no such object instance", Verdict.RETRY),
+    _one(0x0115, "invalid argument value", Verdict.RETRY),
+    _one(0x0119, "class-instance conflict", Verdict.RETRY),
+    _one(0x0131, "duplicate transaction UID", Verdict.RETRY),
+    _one(0x0210, "duplicate invocation", Verdict.RETRY),
+    _one(0x0211, "unrecognised operation", Verdict.RETRY),
+    _one(0x0213, "resource limitation", Verdict.RETRY),
+)
+
+N_ACTION = (_one(0x0000, "success", Verdict.ACCEPTED), *_NORMALIZED)
+"""N-ACTION of storage commitment, as answered by a destination (PS3.7 10.1.4). Every failure is asked again, with a new
+transaction UID."""
+
+N_EVENT_REPORT = N_ACTION
+"""N-EVENT-REPORT, as answered by who asked us for storage commitment (PS3.7 10.1.1). Every failure is reported again."""
+
+FAILURE_REASON = _NORMALIZED
+"""Why a destination does not commit an instance (PS3.3 C.14.1.1). The instance is sent again."""
+
+C_FIND = (
+    _one(0x0000, "success", Verdict.ACCEPTED),
+    *_GENERAL,
+    Meaning(0xFF00, 0xFF01, "pending", Verdict.ACCEPTED),
+    _one(0xA700, "out of resources", Verdict.RETRY),
+    _one(0xA900, "the identifier does not match the SOP class", Verdict.RETRY),
+    _one(0xFE00, "cancelled", Verdict.RETRY),
+    Meaning(0xC000, 0xCFFF, "unable to process", Verdict.RETRY),
+)
+"""C-FIND, as answered by a PACS (PS3.4 C.4.1.1.4)."""
+
+C_GET = (
+    *C_FIND,
+    _one(0xA701, "out of resources: unable to count the matches", Verdict.RETRY),
+    _one(0xA702, "out of resources: unable to perform sub-operations", Verdict.RETRY),
+    _one(0xB000, "some sub-operations failed", Verdict.RETRY),
+)
+"""C-GET, as answered by a PACS (PS3.4 C.4.3.1.4)."""
+
+C_MOVE = (*C_GET, _one(0xA801, "the PACS does not know our AE title as a move destination", Verdict.RETRY))
+"""C-MOVE, as answered by a PACS (PS3.4 C.4.2.1.5)."""
 
 
 def meaning(table: Sequence[Meaning], status: int) -> Meaning:

@@ -4,6 +4,8 @@ from pydicom import uid
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from node.dimse.commitment import PUSH_MODEL
+
 STORED_SOP_CLASSES = [uid.MRImageStorage, uid.EnhancedMRImageStorage, uid.SecondaryCaptureImageStorage]
 
 # The acceptor's order decides. Explicit VR first: senders then transmit what they hold instead of converting it.
@@ -30,4 +32,7 @@ TRANSFER_SYNTAXES: list[str | uid.UID] = [
 def supported_contexts() -> list[PresentationContext]:
     """The presentation contexts the SCP supports."""
     storage = [build_context(sop_class, TRANSFER_SYNTAXES) for sop_class in STORED_SOP_CLASSES]
-    return [build_context(Verification), *storage]
+    commitment = build_context(PUSH_MODEL, [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+    # A scanner asks us as SCU; a destination that we asked reports as SCP, by role selection (PS3.7 D.3.3.4).
+    commitment.scu_role = commitment.scp_role = True
+    return [build_context(Verification), *storage, commitment]

@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from io import BytesIO
 from typing import Any, cast
@@ -14,8 +15,9 @@ from pynetdicom.events import Event
 from pynetdicom.transport import ThreadedAssociationServer
 
 from node.config import SCPSettings, SourceSettings, TLSSettings
-from node.dimse.status import StoreStatus
+from node.dimse.status import EchoStatus, StoreStatus
 from node.errors import ConfigError, NodeError
+from node.receive.commitment import Commitments
 from node.receive.contexts import supported_contexts
 from node.receive.store import Sent, Store
 
@@ -25,10 +27,19 @@ log = structlog.get_logger()
 class Receiver:
     """The listening storage SCP."""
 
-    def __init__(self, settings: SCPSettings, sources: list[SourceSettings], store: Store) -> None:
+    def __init__(
+        self,
+        settings: SCPSettings,
+        sources: list[SourceSettings],
+        store: Store,
+        commitments: Commitments,
+        peers: Sequence[str] = (),
+    ) -> None:
+        """`peers` are AE titles that may call beside the sources: they answer to what this node asked them."""
         self._settings = settings
         self._sources = sources
         self._store = store
+        self._commitments = commitments
         self._server: ThreadedAssociationServer | None = None
         self._draining = threading.Event()
         ae = AE(ae_title=settings.ae_title)
@@ -39,7 +50,7 @@ class Receiver:
         ae.dimse_timeout = settings.dimse_timeout_s
         ae.network_timeout = settings.network_timeout_s
         ae.require_called_aet = settings.require_called_ae_title
-        ae.require_calling_aet = [source.ae_title for source in sources]
+        ae.require_calling_aet = [*(source.ae_title for source in sources), *peers] if sources else []
         self._ae = ae
 
     @property
@@ -57,7 +68,9 @@ class Receiver:
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_ABORTED, self._aborted),
             (evt.EVT_C_ECHO, self._echo),
-            (evt.EVT_C_STORE, self._c_store),
+            (evt.EVT_C_STORE, take_instance, [self._store]),
+            (evt.EVT_N_ACTION, self._commitments.requested),
+            (evt.EVT_N_EVENT_REPORT, self._commitments.reported),
         ]
         try:
             self._server = self._ae.start_server(address, block=False, evt_handlers=handlers, ssl_context=context)
@@ -127,26 +140,25 @@ class Receiver:
         log.warning("association.ended_by_abort", source=peer.ae_title, host=peer.address)
 
     def _echo(self, event: Event) -> int:
-        return StoreStatus.SUCCESS
+        return EchoStatus.SUCCESS
 
-    def _c_store(self, event: Event) -> int:
-        request = cast(C_STORE, event.request)
-        status = self._store.put(
-            Sent(
-                sop_class_uid=str(request.AffectedSOPClassUID),
-                sop_uid=str(request.AffectedSOPInstanceUID),
-                transfer_syntax_uid=str(event.context.transfer_syntax),
-                implementation_class_uid=str(event.assoc.requestor.implementation_class_uid),
-                calling_ae_title=event.assoc.requestor.ae_title.strip(),
-                data_set=cast(BytesIO, request.DataSet).getvalue(),
-            )
+
+def take_instance(event: Event, store: Store) -> StoreStatus:
+    """Keep the instance of a C-STORE request, whether the peer opened the association or answers our C-GET on it."""
+    association, request = event.assoc, cast(C_STORE, event.request)
+    peer = association.acceptor if association.is_requestor else association.requestor
+    status = store.put(
+        Sent(
+            sop_class_uid=str(request.AffectedSOPClassUID),
+            sop_uid=str(request.AffectedSOPInstanceUID),
+            transfer_syntax_uid=str(event.context.transfer_syntax),
+            implementation_class_uid=str(peer.implementation_class_uid),
+            calling_ae_title=peer.ae_title.strip(),
+            data_set=cast(BytesIO, request.DataSet).getvalue(),
         )
-        log.debug(
-            "instance.received",
-            sop_instance=str(request.AffectedSOPInstanceUID),
-            status=str(status),
-        )
-        return status
+    )
+    log.debug("instance.received", sop_instance=str(request.AffectedSOPInstanceUID), status=str(status))
+    return status
 
 
 def server_context(tls: TLSSettings) -> ssl.SSLContext:

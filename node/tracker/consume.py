@@ -8,14 +8,14 @@ import structlog
 
 from node.errors import LeaseLostError, NodeError, RefusedError
 from node.telemetry import place_of
-from node.tracker.outcomes import Done, Failed, Matched, Outcome, Refused, Retry
+from node.tracker.outcomes import Committing, Done, Failed, Matched, Outcome, Refused, Retry
 from node.tracker.queue import HEARTBEAT_S, Claim, Queue, backoff_s
 from node.tracker.states import Kind, State
 
 log = structlog.get_logger()
 
 POLL_S = 0.5
-GOOD = {State.DONE, State.RECEIVING, State.WAITING_PAIR}
+GOOD = {State.DONE, State.RECEIVING, State.WAITING_PAIR, State.COMMITTING}
 """Ends of an attempt that nobody has to look into."""
 
 
@@ -35,10 +35,15 @@ class Lease:
         self._over = threading.Event()
 
     def progress(self, done: int, total: int) -> None:
+        self._queue.heartbeat(self.claim, (done, total))
+        if done < total:
+            self.check()
+
+    def check(self) -> None:
+        """Raise when the work is to end: LeaseLostError, StoppingError. Writes nothing."""
         if self._lost is not None:
             raise self._lost
-        self._queue.heartbeat(self.claim, (done, total))
-        if self._stop.is_set() and done < total:
+        if self._stop.is_set():
             raise StoppingError
 
     def __enter__(self) -> "Lease":
@@ -120,7 +125,7 @@ def _do(queue: Queue, claim: Claim, work: Work, stop: threading.Event, initial_s
 
 def _says(outcome: Outcome) -> str:
     match outcome:
-        case Done(why) | Matched(why):
+        case Done(why) | Matched(why) | Committing(why):
             return why
         case Refused(code, sentence):
             return f"{code}: {sentence}"

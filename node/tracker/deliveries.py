@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from node.errors import LeaseLostError
 from node.tracker.queue import Claim, Queue
@@ -27,11 +28,24 @@ def entered(queue: Queue, claim: Claim) -> list[Delivery]:
         return list(session.scalars(rows))
 
 
-def note(queue: Queue, claim: Claim, sop_uid: str, accepted: bool, status: str) -> None:
-    """Keep the peer's answer for one instance; LeaseLostError when the delivery is no longer this worker's."""
+def note(
+    queue: Queue, claim: Claim, sop_uid: str, accepted: bool, status: str, progress: tuple[int, int] | None = None
+) -> None:
+    """Keep what is known of one instance at the peer, and how far the delivery is (done, of); LeaseLostError when it is
+    no longer this worker's."""
+    now = queue.clock()
     with queue.database.write() as session:
-        job = session.get(Job, claim.job_id)
-        if job is None or job.fence != claim.fence or job.state not in LEASED:
-            raise LeaseLostError(f"job {claim.job_id} was taken over, cancelled or superseded")
+        job = leased(session, claim)
+        job.lease_expires_at = now + queue.lease
+        if progress is not None:
+            (job.progress, job.progress_total), job.updated_at = progress, now
         row = session.get_one(Delivery, (claim.job_id, sop_uid))
-        row.accepted, row.status, row.updated_at = accepted, status, queue.clock()
+        row.accepted, row.status, row.updated_at = accepted, status, now
+
+
+def leased(session: Session, claim: Claim) -> Job:
+    """The claimed job; LeaseLostError when it is no longer its worker's."""
+    job = session.get(Job, claim.job_id, with_for_update=True)
+    if job is None or job.fence != claim.fence or job.state not in LEASED:
+        raise LeaseLostError(f"job {claim.job_id} was taken over, cancelled or superseded")
+    return job

@@ -1,4 +1,5 @@
-"""What one stage asks of the next: the payload of a job row. Match writes a PairOrder, infer and deliver read it."""
+"""What is asked of a stage: the payload of a job row. Match writes a PairOrder, infer and deliver read it; the receiver
+writes a CommitmentOrder for itself, to be done after the association, or after a restart."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,3 +29,15 @@ class PairOrder(BaseModel):
     """(rows, columns) to crop the target's k-space to first, when the scanner interpolated it; else None."""
     warnings: tuple[str, ...] = ()
     """Sentences that go with the result, from predicates that warned."""
+
+
+class CommitmentOrder(BaseModel):
+    """A storage commitment that a peer asked of us: what to report, and to whom."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    transaction_uid: str
+    ae_title: str
+    """Of the peer, as it called."""
+    instances: tuple[tuple[str, str], ...]
+    """(SOP class UID, SOP instance UID), as the peer named them."""

@@ -34,7 +34,8 @@ class Done:
 
 @dataclass(frozen=True)
 class Matched:
-    """A study was matched: `wanted` are its infer jobs, all other unfinished ones of the study are superseded.
+    """A study was matched: `wanted` are its infer jobs and what is to be fetched for it; all other unfinished ones of
+    the study are superseded.
 
     `look_again_at` reopens the study then: other series were still arriving, or a target waits for its partner.
     """
@@ -58,6 +59,15 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Committing:
+    """All is sent, and the transaction's report is awaited, for `patience_s` at most."""
+
+    why: str
+    transaction_uid: str
+    patience_s: float
+
+
+@dataclass(frozen=True)
 class Retry:
     """It may work later. Becomes a failure when the attempts are used up."""
 
@@ -72,4 +82,4 @@ class Failed:
     error: str
 
 
-Outcome = Done | Matched | Refused | Retry | Failed
+Outcome = Done | Matched | Refused | Committing | Retry | Failed

@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 
 from node.errors import LeaseLostError, NotFoundError, TransitionError
 from node.tracker.database import Database, DatabaseError
-from node.tracker.outcomes import Done, Failed, Matched, NewJob, Outcome, Refused, Retry
+from node.tracker.outcomes import Committing, Done, Failed, Matched, NewJob, Outcome, Refused, Retry
 from node.tracker.states import CLAIMABLE, CLAIMED_AS, FINISHED, LEASED, Kind, State, allowed
-from node.tracker.tables import Event, Instance, Job, Series
+from node.tracker.tables import Commitment, Event, Instance, Job, Series
 
 LEASE_S = 60.0
 HEARTBEAT_S = 10.0
@@ -55,6 +55,8 @@ class Claim:
     payload: dict[str, Any]
     revision: int
     attempts: int
+    was: State
+    """The state it was claimed from."""
 
 
 def backoff_s(attempt: int, initial_s: float, maximum_s: float, jitter: Callable[[], float] = random.random) -> float:
@@ -137,6 +139,15 @@ class Queue:
             job.next_attempt_at = due
             self._move(session, job, State.RECEIVING, arrival.source, "another instance of the study received")
 
+    def ask(self, new: NewJob, actor: str, delay_s: float = 0) -> State:
+        """Ask for work that no other job led to, due after `delay_s`; the state of the job for it, new or old."""
+        with self.database.write() as session:
+            known = session.scalars(select(Job.state).where(Job.key == new.key)).one_or_none()
+            if known is None:
+                due = self.clock() + timedelta(seconds=delay_s)
+                self._add(session, new, State.READY, due, actor, "asked for")
+            return known or State.READY
+
     # ------------------------------------------------------------------ work
 
     def claim(self, kind: Kind, worker: str) -> Claim | None:
@@ -181,6 +192,7 @@ class Queue:
             return Claim(
                 job_id=job.id, kind=job.kind, fence=job.fence, worker=worker, key=job.key, study_uid=job.study_uid,
                 payload=job.payload, revision=job.revision, attempts=job.attempts,
+                was=job.prior_state or State.READY,
             )  # fmt: skip
 
     def heartbeat(self, claim: Claim, progress: tuple[int, int] | None = None) -> None:
@@ -223,6 +235,15 @@ class Queue:
                     job.result = result
                     job.error = f"{code}: {sentence}"
                     self._move(session, job, State.REFUSED, claim.worker, job.error)
+                case Committing(why, transaction_uid, patience_s):
+                    # The report may have come before the one who asked for it has settled.
+                    answered = session.get_one(Commitment, transaction_uid).answered_at is not None
+                    job.error = why
+                    if job.attempts > job.max_attempts:
+                        self._move(session, job, State.FAILED, claim.worker, f"asked too often: {why}")
+                    else:
+                        job.next_attempt_at = now if answered else now + timedelta(seconds=patience_s)
+                        self._move(session, job, State.COMMITTING, claim.worker, why)
                 case Retry(error, delay_s):
                     job.error = error
                     if job.attempts >= job.max_attempts:
@@ -240,7 +261,8 @@ class Queue:
     def _settle_match(self, session: Session, job: Job, claim: Claim, outcome: Matched | Refused) -> None:
         """A match ends `done`, `waiting-pair` or `refused`; in `receiving` when more arrived while it ran."""
         job.result = outcome.verdict if isinstance(outcome, Matched) else outcome.result
-        self._supersede(session, job.study_uid, outcome.wanted, claim.worker)
+        receiving = job.revision != claim.revision or (isinstance(outcome, Matched) and outcome.receiving)
+        self._supersede(session, job.study_uid, outcome.wanted, receiving, claim.worker)
         for new in outcome.wanted:
             self._want(session, new, parent_id=job.id, actor=claim.worker)
         job.attempts = 0
@@ -262,7 +284,9 @@ class Queue:
                 state = State.DONE
             self._move(session, job, state, claim.worker, outcome.why)
 
-    def _supersede(self, session: Session, study_uid: str, wanted: Iterable[NewJob], actor: str) -> None:
+    def _supersede(
+        self, session: Session, study_uid: str, wanted: Iterable[NewJob], receiving: bool, actor: str
+    ) -> None:
         """Cancel the study's unfinished work that the newest match no longer asks for, and confirm what it still does."""
         revisions = {new.key: new.revision for new in wanted}
         infers = session.scalars(
@@ -279,6 +303,13 @@ class Queue:
                     job.next_attempt_at = None
                     job.error = "superseded: the series it was made from changed, or match differently now"
                     self._move(session, job, State.CANCELLED, actor, job.error)
+        fetches = select(Job).where(Job.study_uid == study_uid, Job.kind == Kind.FETCH, Job.state.not_in(FINISHED))
+        for job in session.scalars(fetches.with_for_update()):
+            # One that runs goes on: what it brings is of this study, and leads to the next match.
+            if not receiving and job.key not in revisions and job.state not in LEASED:
+                job.next_attempt_at = None
+                job.error = "superseded: the study has changed since, or waits no longer"
+                self._move(session, job, State.CANCELLED, actor, job.error)
 
     def _want(self, session: Session, new: NewJob, parent_id: int, actor: str) -> None:
         """Create the job, unless there is one for the same work already."""

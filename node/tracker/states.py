@@ -1,11 +1,16 @@
 """Every state a job can be in, and every change of state there is, on one page.
 
-A study is one `match` job, a pair of stacks one `infer` job, a result for one destination one `deliver` job.
+A study is one `match` job, a pair of stacks one `infer` job, a result for one destination one `deliver` job. What a
+study lacks and a PACS may hold is one `fetch` job, the report that is owed to who asked us for storage commitment one
+`commit` job.
 
     match    receiving -> running -> done | waiting-pair | refused      (late slices: back to receiving)
     infer    ready     -> running -> done | refused | retry-wait -> running ... | failed
     deliver  ready     -> sending -> done | retry-wait -> sending ... | failed
+             sending   -> committing -> sending                         (a report came, or none in time)
              held      -> ready                                           (a result that somebody should look at first)
+    fetch    ready     -> running -> done | retry-wait -> running ... | failed
+    commit   ready     -> running -> done | retry-wait -> running ... | failed
 """
 
 from enum import StrEnum
@@ -15,6 +20,8 @@ class Kind(StrEnum):
     MATCH = "match"
     INFER = "infer"
     DELIVER = "deliver"
+    FETCH = "fetch"
+    COMMIT = "commit"
 
 
 class State(StrEnum):
@@ -26,6 +33,8 @@ class State(StrEnum):
     RUNNING = "running"
     SENDING = "sending"
     COMMITTING = "committing"
+    """All is sent, and the destination was asked to commit it; `next_attempt_at` says until when its report is awaited.
+    No worker holds the job meanwhile: a report makes it due at once."""
     RETRY_WAIT = "retry-wait"
     """An attempt failed in a way that may pass; `next_attempt_at` says when it is tried again."""
     HELD = "held"
@@ -40,15 +49,15 @@ class State(StrEnum):
 
 S = State
 
-LEASED = frozenset({S.RUNNING, S.SENDING, S.COMMITTING})
+LEASED = frozenset({S.RUNNING, S.SENDING})
 """A worker holds the job under a lease."""
 
-CLAIMABLE = frozenset({S.RECEIVING, S.WAITING_PAIR, S.READY, S.RETRY_WAIT})
+CLAIMABLE = frozenset({S.RECEIVING, S.WAITING_PAIR, S.READY, S.COMMITTING, S.RETRY_WAIT})
 """A worker may take the job once `next_attempt_at` has come."""
 
 FINISHED = frozenset({S.DONE, S.REFUSED, S.FAILED, S.CANCELLED})
 
-CLAIMED_AS = {Kind.MATCH: S.RUNNING, Kind.INFER: S.RUNNING, Kind.DELIVER: S.SENDING}
+CLAIMED_AS = {kind: S.SENDING if kind is Kind.DELIVER else S.RUNNING for kind in Kind}
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     S.RECEIVING: frozenset({S.RECEIVING, S.RUNNING, S.HELD, S.CANCELLED}),
@@ -58,7 +67,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
         {S.RECEIVING, S.WAITING_PAIR, S.READY, S.RETRY_WAIT, S.HELD, S.DONE, S.REFUSED, S.FAILED, S.CANCELLED}
     ),
     S.SENDING: frozenset({S.COMMITTING, S.READY, S.RETRY_WAIT, S.DONE, S.FAILED, S.CANCELLED}),
-    S.COMMITTING: frozenset({S.READY, S.RETRY_WAIT, S.DONE, S.FAILED, S.CANCELLED}),
+    S.COMMITTING: frozenset({S.SENDING, S.READY, S.HELD, S.CANCELLED}),
     S.RETRY_WAIT: frozenset({S.RECEIVING, S.RUNNING, S.SENDING, S.READY, S.HELD, S.CANCELLED}),
     S.HELD: frozenset({S.READY, S.CANCELLED}),
     S.DONE: frozenset({S.RECEIVING}),

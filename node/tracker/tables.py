@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Text,
     TypeDecorator,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -112,7 +113,7 @@ class Job(Base):
     parent_id: Mapped[int | None] = mapped_column(RowId, ForeignKey("job.id"))
     """The infer job a deliver job sends the result of."""
     payload: Mapped[dict[str, Any]]
-    """What to do: a PairOrder (infer), a destination name (deliver)."""
+    """What to do: a PairOrder (infer), a destination name (deliver), a CommitmentOrder (commit)."""
     result: Mapped[dict[str, Any] | None]
     """What came of it: a verdict (match), figures (infer)."""
     revision: Mapped[int] = mapped_column(default=0)
@@ -143,7 +144,21 @@ class Delivery(Base):
     accepted: Mapped[bool] = mapped_column(default=False)
     status: Mapped[str | None] = mapped_column(Text)
     """The peer's last answer, in hex and words."""
+    committed: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether the destination has reported its storage commitment."""
     updated_at: Mapped[datetime]
+
+
+class Commitment(Base):
+    """A storage commitment transaction (PS3.4 annex J) that was asked of a destination for a delivery."""
+
+    __tablename__ = "commitment"
+
+    transaction_uid: Mapped[str] = mapped_column(UID, primary_key=True)
+    job_id: Mapped[int] = mapped_column(RowId, ForeignKey("job.id"), index=True)
+    asked_at: Mapped[datetime]
+    answered_at: Mapped[datetime | None]
+    """When the destination's N-EVENT-REPORT came, on whatever association."""
 
 
 class Event(Base):

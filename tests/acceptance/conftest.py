@@ -37,13 +37,16 @@ def until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_
 class Orthanc:
     """The PACS."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, node_port: int | None = None) -> None:
+        """With `node_port` it knows the node, for what it sends there: C-MOVE, reports of storage commitment."""
         self.folder, self.port, self.http_port = folder, free_port(), free_port()
         folder.mkdir()
         settings = {
             "DicomAet": "PACS", "DicomPort": self.port, "HttpPort": self.http_port, "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False, "DicomAlwaysAllowStore": True, "DicomAlwaysAllowEcho": True, "Plugins": [],
             "StorageDirectory": str(folder), "IndexDirectory": str(folder), "OverwriteInstances": False,
+            "DicomAlwaysAllowFind": True, "DicomAlwaysAllowGet": True, "DicomAlwaysAllowMove": True,
+            "DicomModalities": {"node": ["DIFFMSR", "127.0.0.1", node_port]} if node_port else {},
         }  # fmt: skip
         (folder / "orthanc.json").write_text(json.dumps(settings))
 
@@ -70,8 +73,8 @@ class Orthanc:
 class Site:
     """The node with its configuration; `node(...)` is its command line."""
 
-    def __init__(self, folder: Path, pacs_port: int, **overrides: str) -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, pacs_port: int, port: int | None = None, **overrides: str) -> None:
+        self.folder, self.port = folder, port or free_port()
         self.config = folder / "node.toml"
         text = f"""
             node.data_dir = "data"

@@ -127,6 +127,27 @@ def test_the_pacs_is_down_for_a_while(site: Site, pacs: Orthanc, files: Files) -
     check_delivered(site, pacs, files)
 
 
+def test_a_delivery_is_done_when_the_pacs_has_committed_it(tmp_path: Path, files: Files) -> None:
+    """Orthanc reports on an association of its own."""
+    port = free_port()
+    pacs = Orthanc(tmp_path / "pacs", node_port=port)
+    site = Site(tmp_path, pacs.port, port, **{"max_delay_s = 2": "max_delay_s = 2\n            commitment = true"})
+    pacs.start()
+    site.start()
+    try:
+        send(site.port, *files.t1, *files.t2)
+        (job,) = [j for j in site.finished(files.study_uid) if j["kind"] == "deliver"]
+        history = json.loads(site.node("queue", "show", str(job["id"]), "--json"))["job"]
+        assert history["events"][-1]["why"] == "pacs has accepted and committed all 4 instances"
+        assert {i["status"] for i in history["instances"]} == {"committed"}
+        assert "commitment.reported" in site.log()
+        assert "committed=4" in site.log() or '"committed": 4' in site.log()
+        assert len(pacs.instances(files.study_uid)) == 4
+    finally:
+        assert site.stop() == 0
+        pacs.stop()
+
+
 def test_killed_while_receiving(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
     """Whatever was acknowledged before the power went is there afterwards; the scanner sends the rest again."""
     files = Files(tmp_path / "scanner", slices=60)

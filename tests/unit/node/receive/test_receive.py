@@ -23,31 +23,13 @@ from pydicom.uid import (
 from node.archive import Archive
 from node.config import SCPSettings, SourceSettings
 from node.errors import StorageFullError
+from node.receive.commitment import Commitments
 from node.receive.scp import Receiver
 from node.receive.store import Sent, Status, Store
 from node.tracker import views
-from node.tracker.database import Database
 from node.tracker.queue import Queue
 from tests.conftest import free_port, require
 from tests.dicom import mr_series, write
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Archive:
-    return Archive(tmp_path / "data")
-
-
-@pytest.fixture
-def queue(tmp_path: Path) -> Iterator[Queue]:
-    database = Database(f"sqlite:///{tmp_path / 'tracker.sqlite3'}")
-    database.upgrade()
-    yield Queue(database)
-    database.dispose()
-
-
-@pytest.fixture
-def store(archive: Archive, queue: Queue) -> Store:
-    return Store(archive, queue, series_quiet_s=10)
 
 
 def sent(ds: Dataset, **changes: object) -> Sent:
@@ -173,8 +155,13 @@ def test_a_disk_that_fills_up_while_writing(tmp_path: Path, queue: Queue) -> Non
 
 
 @pytest.fixture
-def receiver(store: Store) -> Iterator[Receiver]:
-    receiver = Receiver(SCPSettings(host="127.0.0.1", port=free_port()), [], store)
+def commitments(queue: Queue) -> Commitments:
+    return Commitments(queue, [], "DIFFMSR")
+
+
+@pytest.fixture
+def receiver(store: Store, commitments: Commitments) -> Iterator[Receiver]:
+    receiver = Receiver(SCPSettings(host="127.0.0.1", port=free_port()), [], store, commitments)
     receiver.start()
     yield receiver
     receiver.stop(1)
@@ -240,9 +227,11 @@ def test_a_sop_class_that_is_not_ours_is_not_accepted(receiver: Receiver, tmp_pa
     assert stored(archive) == []
 
 
-def test_only_configured_sources_may_send(store: Store, tmp_path: Path, archive: Archive) -> None:
+def test_only_configured_sources_may_send(
+    store: Store, commitments: Commitments, tmp_path: Path, archive: Archive
+) -> None:
     sources = [SourceSettings(name="mr1", ae_title="MR1"), SourceSettings(name="mr2", ae_title="MR2", host="192.0.2.1")]
-    receiver = Receiver(SCPSettings(host="127.0.0.1", port=free_port()), sources, store)
+    receiver = Receiver(SCPSettings(host="127.0.0.1", port=free_port()), sources, store, commitments)
     receiver.start()
     try:
         (path,) = write(mr_series(1), tmp_path / "in")
@@ -255,8 +244,8 @@ def test_only_configured_sources_may_send(store: Store, tmp_path: Path, archive:
         receiver.stop(1)
 
 
-def test_a_port_that_is_taken_is_one_clear_error(receiver: Receiver, store: Store) -> None:
-    second = Receiver(SCPSettings(host="127.0.0.1", port=receiver.port), [], store)
+def test_a_port_that_is_taken_is_one_clear_error(receiver: Receiver, store: Store, commitments: Commitments) -> None:
+    second = Receiver(SCPSettings(host="127.0.0.1", port=receiver.port), [], store, commitments)
     with pytest.raises(Exception, match=r"cannot listen on 127.0.0.1:\d+.*\[scp\] port"):
         second.start()
 

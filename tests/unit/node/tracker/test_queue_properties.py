@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from node.errors import LeaseLostError, TransitionError
-from node.tracker import views
+from node.tracker import commitments, views
 from node.tracker.database import Database
-from node.tracker.outcomes import Done, Failed, Matched, NewJob, Refused, Retry
+from node.tracker.outcomes import Committing, Done, Failed, Matched, NewJob, Refused, Retry
 from node.tracker.queue import Claim, Queue
 from node.tracker.states import LEASED, Kind, State, allowed
 
@@ -35,6 +35,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.claims: list[Claim] = []
         self.received = dict.fromkeys(SERIES, 0)
         self.delivered: list[tuple[str, int]] = []
+        self.transactions: list[str] = []
 
     def teardown(self) -> None:
         if hasattr(self, "database"):
@@ -58,7 +59,7 @@ class QueueMachine(RuleBasedStateMachine):
             if kind is not Kind.MATCH:
                 assert claim.revision == sum(self.received.values()), "work on series that have grown is held back"
 
-    @rule(which=st.integers(0, 5), how=st.sampled_from(["done", "refused", "retry", "failed"]))
+    @rule(which=st.integers(0, 5), how=st.sampled_from(["done", "refused", "retry", "failed", "committing"]))
     def settle(self, which: int, how: str) -> None:
         if not self.claims:
             return
@@ -66,13 +67,17 @@ class QueueMachine(RuleBasedStateMachine):
         outcome: Any = {"refused": Refused("E_X", "no"), "retry": Retry("later", 5), "failed": Failed("broken")}.get(
             how
         )
-        if how == "done":
+        if how == "done" or (how == "committing" and claim.kind is not Kind.DELIVER):
             outcome = self._success(claim)
         holder = self._row(claim)["worker"] if self._row(claim)["state"] in LEASED else None
         try:
+            if how == "committing" and outcome is None:
+                self.transactions.append(f"1.9.{len(self.transactions)}")
+                commitments.opened(self.queue, claim, self.transactions[-1])
+                outcome = Committing("asked", self.transactions[-1], 30)
             self.queue.settle(claim, outcome)
             assert holder == claim.worker, "only the holder may settle"
-            if how == "done" and claim.kind is Kind.DELIVER:
+            if isinstance(outcome, Done) and claim.kind is Kind.DELIVER:
                 self.delivered.append((claim.key, claim.revision))
         except LeaseLostError:
             assert holder != claim.worker
@@ -87,6 +92,12 @@ class QueueMachine(RuleBasedStateMachine):
             deliver = NewJob(Kind.DELIVER, f"{claim.key}:pacs", "1.2", {}, 3, claim.revision, *SERIES, held=held)
             return Done("ok", None, (deliver,))
         return Done("sent")
+
+    @rule(which=st.integers(0, 3))
+    def report(self, which: int) -> None:
+        if self.transactions:
+            transaction = self.transactions[-1 - which % len(self.transactions)]
+            assert commitments.reported(self.queue, transaction, set(), {})
 
     @rule(lucky=st.booleans())
     def rescue(self, lucky: bool) -> None:
