@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments)
     except ModuleNotFoundError as error:
-        if error.name not in ("nibabel", "tensorboard"):
+        if error.name not in ("nibabel", "h5py", "tensorboard"):
             raise
         typer.echo(f"diffmsr: {error.name} is missing: pip install 'diffmsr-node[train]'", err=True)
         sys.exit(1)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffmsr.baselines import aligned_bicubic, zero_filled
-from diffmsr.data import READERS, SCALE, DataError, Slice, degrade, subject_bandwidth
+from diffmsr.data import SCALE, DataError, Slice, degrade, read_slices, subject_bandwidth
 from diffmsr.metrics import nrmse, psnr, ssim
 
 FULL_BANDWIDTH = 0.65
@@ -37,7 +37,7 @@ def evaluate(
     """
     slices = [
         piece
-        for piece in READERS[dataset](root)
+        for piece in read_slices(dataset, root)
         if piece.held_out == (split == "held-out") and {target, reference} <= piece.images.keys()
     ]
     by_subject: dict[str, list[Slice]] = defaultdict(list)

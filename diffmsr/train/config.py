@@ -53,6 +53,8 @@ class Config:
     stage_one: Stage
     stage_two: Stage | None = None
     """Left out, training ends after stage one; so it must be for a network without prior."""
+    split: Mapping[str, Path] = Field(default_factory=dict)
+    """Split file of each data set that is not to have its own split; see `diffmsr/data/split.py`."""
     augmentation: Augmentation = Field(default_factory=Augmentation)
     preset: str = "tiny"
     network: Mapping[str, Any] = Field(default_factory=dict)
@@ -130,6 +132,8 @@ def check(config: Config) -> None:
     """Raise TrainingError when the parts of a configuration do not fit each other."""
     if not config.data or set(config.data) - set(READERS) or set(config.share) != set(config.data):
         raise TrainingError(f"data and share must name the same data sets, of {', '.join(READERS)}")
+    if set(config.split) - set(config.data):
+        raise TrainingError("split names a data set that data does not")
     if config.stage_two and not config.architecture.z_size:
         raise TrainingError(f"preset {config.preset} has no prior here, so it has one stage: leave stage_two out")
     smallest = SCALE * (config.architecture.window if isinstance(config.architecture, Preset) else 1)

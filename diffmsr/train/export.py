@@ -1,15 +1,16 @@
 """What becomes of a run: weights with a manifest."""
 
 import hashlib
+from dataclasses import astuple
 from pathlib import Path
 
 from safetensors.torch import save as save_bytes
 
+from diffmsr.data import read_slices, usual_pair
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, TrainedPair
 from diffmsr.train.checkpoint import Run, has_prior
 from diffmsr.train.config import Config, TrainingError
 
-TRAINED_PAIRS = {"lgg": TrainedPair("T2-FLAIR", "T1"), "open_ms": TrainedPair("T2", "T1")}
 DATA_NOTES = {
     "lgg": "TCGA-LGG as published by Buda et al. (non-commercial, share-alike), without site CS",
     "open_ms": "open_ms (CC BY, Lesjak et al. 2016), without patient04",
@@ -27,6 +28,8 @@ def export_weights(run: Run, config: Config, folder: Path) -> Manifest:
         raise TrainingError("only a preset as it stands can be exported, not one with fields changed under `network`")
     if has_prior(run.model) and run.stage == 1:
         raise TrainingError(f"after {run.slices} slices stage two has not begun: there is no diffusion to export yet")
+    slices = (read_slices(name, Path(root), config.split.get(name)) for name, root in config.data.items())
+    pairs = {TrainedPair(*usual_pair(piece.images)) for pieces in slices for piece in pieces}
     folder.mkdir(parents=True, exist_ok=True)
     weights = save_bytes({name: value.contiguous().cpu() for name, value in run.average.state_dict().items()})
     (folder / WEIGHTS_FILE).write_bytes(weights)
@@ -39,11 +42,17 @@ def export_weights(run: Run, config: Config, folder: Path) -> Manifest:
         input_kind="magnitude",
         grid_offset=0.0,
         normalisation="slice-max",
-        trained_pairs=tuple(TRAINED_PAIRS[name] for name in sorted(config.data)),
-        training_data="; ".join(DATA_NOTES[name] for name in sorted(config.data)),
-        licence="research use only" if "lgg" in config.data else "CC BY",
+        trained_pairs=tuple(sorted(pairs, key=astuple)),
+        training_data="; ".join(_note(name, config) for name in sorted(config.data)),
+        licence="CC BY" if set(config.data) == {"open_ms"} else "research use only",
         training={"stage": run.stage, "slices": run.slices, "minutes": round(run.minutes, 1)},
         metrics={},
     )
     manifest.write(folder)
     return manifest
+
+
+def _note(name: str, config: Config) -> str:
+    if name in DATA_NOTES and name not in config.split:
+        return DATA_NOTES[name]
+    return f"{name}: {config.data[name]}" + (f", split by {config.split[name]}" if name in config.split else "")

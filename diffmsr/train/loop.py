@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffmsr.data import READERS, DataError, Slice, degrade
+from diffmsr.data import DataError, Slice, as_tensor, degrade, read_slices, usual_pair
 from diffmsr.images import as_two_channels, zero_filled
 from diffmsr.losses import data_consistency_loss, image_loss, prior_loss
 from diffmsr.metrics import psnr
@@ -32,8 +32,8 @@ def train(config: Config, folder: Path, minutes: float | None = None) -> Run:
     check(config)
     rank, processes = team.join(config.device)
     first = rank == 0
-    slices = {name: READERS[name](Path(root)) for name, root in config.data.items()}
-    pools = {name: [piece for piece in pieces if not piece.held_out] for name, pieces in slices.items()}
+    slices = {name: read_slices(name, Path(root), config.split.get(name)) for name, root in config.data.items()}
+    pools = {name: [piece for piece in pieces if piece.part == "train"] for name, pieces in slices.items()}
     unseen = [piece for pieces in slices.values() for piece in [p for p in pieces if p.held_out][::8]]
     if not all(pools.values()):
         raise DataError(f"no training slices in {', '.join(name for name, pool in pools.items() if not pool)}")
@@ -195,15 +195,14 @@ def _mean(recent: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
 
 @torch.inference_mode()
 def validate(model: Network, slices: Sequence[Slice], stage: int) -> dict[str, float]:
-    """Mean gain in dB over the zero-filled image, a data set, with fixed phases and seeds; T1 guides.
+    """Mean gain in dB over the zero-filled image, a data set, with fixed phases and seeds, of the usual pair.
 
     In stage one the prior comes from the truth, so the figure is one that inference cannot reach.
     """
     gains: dict[str, list[float]] = {}
     device = next(model.parameters()).device
     for piece in slices:
-        contrast = "T2" if "T2" in piece.images else "T2-FLAIR"
-        truth, reference = (torch.from_numpy(piece.images[name].astype(np.float32)) for name in (contrast, "T1"))
+        truth, reference = (as_tensor(piece.images[name]).abs() for name in usual_pair(piece.images))
         low = degrade(truth, np.random.default_rng(piece.index))
         unit = low.amax().clamp_min(1e-3)
         two = [as_two_channels(x[None] / u).to(device) for x, u in

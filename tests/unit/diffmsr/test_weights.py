@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from diffmsr.baselines import zero_filled
-from diffmsr.data import SCALE, degrade, read_open_ms
+from diffmsr.data import SCALE, degrade, read_slices
 from diffmsr.inference import SuperResolver
 from diffmsr.manifest import WEIGHTS_FILE, default_weights_folder, read_manifest
 from diffmsr.metrics import psnr
@@ -35,7 +35,7 @@ def test_they_gain_on_an_unseen_patient(shared_data: Path) -> None:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     resolver = SuperResolver.load()
     gains = []
-    for piece in [piece for piece in read_open_ms(shared_data / "open_ms") if piece.held_out][5::8]:
+    for piece in [piece for piece in read_slices("open_ms", shared_data / "open_ms") if piece.held_out][5::8]:
         truth, reference = (piece.images[name].astype(np.float32) for name in ("T2", "T1"))
         low = degrade(torch.from_numpy(truth), np.random.default_rng(piece.index)).numpy()[None]
         images = resolver(low, reference[None], [piece.index]), zero_filled(low, SCALE)

@@ -1,0 +1,47 @@
+"""The LGG folder: `manifest.csv` (file, subject, site, slice, has_t1post) and one lossless WebP a slice, whose channels
+are T1, T2-FLAIR and T1 post-contrast."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from diffmsr.data.slices import Cache, DataError, Pixels, Slice, StoredImages, fitted
+
+CONTRASTS = ("T1", "T2-FLAIR", "T1-POST")
+
+
+def read_lgg(root: Path) -> list[Slice]:
+    """The slices of the manifest. Raises DataError when it, or the header of an image, is not as above."""
+    cache = Cache()
+    try:
+        with (root / "manifest.csv").open(newline="") as file:
+            return [_slice(root, row, cache) for row in csv.DictReader(file)]
+    except KeyError as error:
+        raise DataError(f"{root}/manifest.csv: no column {error}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{root}: not a readable LGG folder: {error}") from None
+
+
+def _slice(root: Path, row: dict[str, str], cache: Cache) -> Slice:
+    path = root / row["file"]
+    with Image.open(path) as image:
+        if image.mode != "RGB":
+            raise ValueError(f"{row['file']} is of mode {image.mode}, not of three channels")
+
+    def read(contrast: str) -> Pixels:
+        pixels: Pixels = cache.get(path, lambda: _pixels(path))[CONTRASTS.index(contrast)]
+        return pixels
+
+    present = CONTRASTS if row["has_t1post"] == "1" else CONTRASTS[:2]
+    return Slice("lgg", row["subject"], int(row["slice"]), "", StoredImages(present, read), row["site"])
+
+
+def _pixels(path: Path) -> Pixels:
+    """The channels (3, h, w)."""
+    try:
+        with Image.open(path) as image:
+            return fitted(np.moveaxis(np.asarray(image), -1, 0))
+    except OSError as error:
+        raise DataError(f"{path}: not a readable image: {error}") from None

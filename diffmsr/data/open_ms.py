@@ -1,0 +1,64 @@
+"""The open_ms folder: patientNN/studyN_{T1W,T2W,FLAIR}.nii.gz, resampled onto the grid of the T2.
+
+The scanner's coordinates are trusted (the studies were acquired without repositioning); slices outside the head are
+left out. A slice's subject is its patient.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from scipy.ndimage import affine_transform
+
+from diffmsr.data.slices import Cache, DataError, Pixels, Slice, StoredImages, finite, fitted, in_head
+
+FILES = {"T1": "T1W", "T2": "T2W", "T2-FLAIR": "FLAIR"}
+
+
+def read_open_ms(root: Path) -> list[Slice]:
+    """The slices of every study. Raises DataError when there is none, or a volume is missing or damaged."""
+    studies = sorted(root.glob("patient*/study*_T2W.nii.gz"))
+    if not studies:
+        raise DataError(f"{root}: no patient*/study*_T2W.nii.gz")
+    cache = Cache()
+    return [piece for path in studies for piece in _study(path, cache)]
+
+
+def _study(t2_path: Path, cache: Cache) -> Iterator[Slice]:
+    paths = {contrast: t2_path.with_name(t2_path.name.replace("T2W", name)) for contrast, name in FILES.items()}
+
+    def image(z: int, contrast: str) -> Pixels:
+        path = paths[contrast]
+        pixels: Pixels = cache.get(path, lambda: _on_grid(path, t2_path))[z]
+        return pixels
+
+    for path in paths.values():
+        _header(path)
+    for z in in_head(cache.get(t2_path, lambda: _on_grid(t2_path, t2_path))):
+        yield Slice("open_ms", t2_path.parent.name, z, "", StoredImages(tuple(FILES), partial(image, z)))
+
+
+def _header(path: Path) -> Any:
+    try:
+        volume: Any = nibabel.load(path)
+    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+        raise DataError(f"{path}: not a readable NIfTI volume: {error}") from None
+    if len(volume.shape) != 3:
+        raise DataError(f"{path}: of shape {volume.shape}, not a volume")
+    return volume
+
+
+def _on_grid(path: Path, grid_path: Path) -> Pixels:
+    """The volume (n, h, w) of a file on the grid of another, cubic; not negative."""
+    volume, grid = _header(path), _header(grid_path)
+    try:
+        pixels = finite(np.asarray(volume.dataobj, dtype=np.float32), path)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}: not a readable NIfTI volume: {error}") from None
+    to_source = np.linalg.inv(volume.affine) @ grid.affine
+    if not np.allclose(to_source, np.eye(4), atol=1e-4):
+        pixels = affine_transform(pixels, to_source[:3, :3], to_source[:3, 3], grid.shape, order=3)
+    return fitted(np.moveaxis(np.clip(pixels, 0, None), -1, 0).astype(np.float16))

@@ -1,0 +1,103 @@
+"""Training samples: patches of slices, varied."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffmsr import kspace
+from diffmsr.data.degradation import as_tensor, degrade
+from diffmsr.data.slices import SCALE, DataError, Slice, usual_pair
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training samples vary. A share is the probability that a sample is changed so."""
+
+    deployed_roles: float = 0.65
+    """Share of samples with the usual roles: T2, or T2-FLAIR where there is none, by T1; else any two contrasts."""
+    gamma: float = 0.3
+    """Share whose reference is raised to a power between exp(-0.5) and exp(0.5)."""
+    inversion: float = 0.05
+    """Share whose reference is inverted."""
+    noise: float = 0.004
+    """Largest standard deviation of the noise in the low-resolution image, as a share of the truth's maximum."""
+    misplacement: float = 0.3
+    """Share whose reference lies a little beside the target: registration is never perfect."""
+    shift: float = 2.0
+    """Largest misplacement along each axis, in high-resolution pixels."""
+    rotation: float = 1.0
+    """Largest rotation of a misplaced reference about the middle of the patch, in degrees."""
+    dropout: float = 0.03
+    """Share whose reference is zero: a reference that shows nothing must do no harm."""
+
+
+def draw_pair(piece: Slice, deployed_roles: float, rng: np.random.Generator) -> tuple[str, str]:
+    """Target and reference contrast of a training sample: in that share the deployed roles, else any two contrasts."""
+    if rng.random() < deployed_roles:
+        return usual_pair(piece.images)
+    target, reference = rng.choice(sorted(piece.images), 2, replace=False)
+    return str(target), str(reference)
+
+
+def training_sample(
+    piece: Slice, patch: int, rng: np.random.Generator, augmentation: Augmentation
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A patch of a slice: low (p/4, p/4), truth, reference and zero-filled target (p, p), normalised as for inference.
+
+    Flipped, transposed and augmented, all by `rng`. The low-resolution image and the zero-filled one are made of the
+    whole slice: a patch has no k-space of its own. Raises DataError when the slice is smaller than the patch.
+    """
+    target, source = draw_pair(piece, augmentation.deployed_roles, rng)
+    truth, reference = (as_tensor(piece.images[name]) for name in (target, source))
+    if min(truth.shape) < patch:
+        raise DataError(
+            f"{piece.dataset} {piece.subject}: slices of {tuple(truth.shape)} cannot give patches of {patch}"
+        )
+    truth, reference = truth / truth.abs().amax().clamp_min(1e-6), reference.abs()
+    reference = reference / reference.amax().clamp_min(1e-6)
+    for axis in (0, 1):
+        if rng.random() < 0.5:
+            truth, reference = truth.flip(axis), reference.flip(axis)
+    if rng.random() < 0.5:
+        truth, reference = truth.T, reference.T
+    if rng.random() < augmentation.gamma:
+        reference = reference ** float(np.exp(rng.uniform(-0.5, 0.5)))
+    if rng.random() < augmentation.inversion:
+        reference = 1 - reference
+    low = degrade(truth, rng, noise=float(rng.uniform(0, augmentation.noise)))
+    unit = low.amax().clamp_min(1e-3)
+    low, truth = low / unit, truth.abs() / unit
+    rows, columns = truth.shape
+    skip = kspace.zero_fill(low, rows, columns).real
+    for _ in range(5):  # a patch of air teaches little
+        y, x = (SCALE * int(rng.integers((size - patch) // SCALE + 1)) for size in (rows, columns))
+        window = (slice(y, y + patch), slice(x, x + patch))
+        if truth[window].mean() > 0.08:
+            break
+    coarse = tuple(slice(part.start // SCALE, part.stop // SCALE) for part in window)
+    guide = reference[window]
+    if rng.random() < augmentation.misplacement:
+        guide = _misplaced(reference, window, augmentation, rng)
+    if rng.random() < augmentation.dropout:
+        guide = torch.zeros_like(guide)
+    return low[coarse], truth[window], guide, skip[window]
+
+
+def _misplaced(
+    image: Tensor, window: tuple[slice, slice], augmentation: Augmentation, rng: np.random.Generator
+) -> Tensor:
+    """The window of an image (h, w) as if the patient had moved: shifted and turned in the plane, cubic, in [0, 1]."""
+    dy, dx = rng.uniform(-augmentation.shift, augmentation.shift, 2)
+    angle = np.deg2rad(rng.uniform(-augmentation.rotation, augmentation.rotation))
+    half_y, half_x = ((part.stop - part.start - 1) / 2 for part in window)
+    y = torch.arange(window[0].stop - window[0].start)[:, None] - half_y
+    x = torch.arange(window[1].stop - window[1].start) - half_x
+    rows = window[0].start + half_y + dy + float(np.cos(angle)) * y - float(np.sin(angle)) * x
+    columns = window[1].start + half_x + dx + float(np.sin(angle)) * y + float(np.cos(angle)) * x
+    h, w = image.shape
+    grid = torch.stack([2 * columns / (w - 1) - 1, 2 * rows / (h - 1) - 1], dim=-1)
+    moved = F.grid_sample(image[None, None], grid[None].float(), "bicubic", "border", align_corners=True)
+    return moved[0, 0].clamp(0, 1)

@@ -1,0 +1,72 @@
+"""Who is trained on and who is not: a TOML or JSON file that names patients and sites.
+
+    [held-out]
+    sites = ["CS"]
+    [validation]
+    subjects = ["TCGA_DU_5849_19950405"]
+
+Each table is a part, with `subjects`, `sites` or both. Patients that no part names are trained on; a file that names
+a `train` part leaves them out instead.
+"""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from diffmsr.data.slices import DataError, Slice
+
+FOLDER = Path(__file__).parent / "splits"
+"""The split of each data set that has one of its own."""
+
+
+@dataclass(frozen=True)
+class Members:
+    """Patients of one part."""
+
+    subjects: frozenset[str] = frozenset()
+    sites: frozenset[str] = frozenset()
+
+
+Split = dict[str, Members]
+"""Members by part."""
+
+
+def default_split(dataset: str) -> Split:
+    """The data set's own split; without one, every patient is trained on."""
+    path = FOLDER / f"{dataset}.toml"
+    return read_split(path) if path.exists() else {}
+
+
+def read_split(path: Path) -> Split:
+    """A split from its file. Raises DataError, in one line."""
+    try:
+        text = path.read_text()
+        tables = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        return {part: _members(table) for part, table in tables.items()}
+    except (OSError, AttributeError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: not a split file ({error}); it holds tables such as [held-out] with lists `subjects` or `sites`"
+        ) from None
+
+
+def _members(table: dict[str, list[str]]) -> Members:
+    for names in table.values():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise TypeError("subjects and sites are lists of names")
+    return Members(**{key: frozenset(names) for key, names in table.items()})
+
+
+def apply_split(slices: Sequence[Slice], split: Split) -> list[Slice]:
+    """The slices with the part they belong to; without those of patients left out. Raises DataError when the split
+    puts a patient into two parts."""
+    parts: dict[str, set[str]] = {}
+    for piece in slices:
+        named = {part for part, of in split.items() if piece.subject in of.subjects or piece.site in of.sites}
+        parts.setdefault(piece.subject, set()).update(named or ({""} if "train" in split else {"train"}))
+    for subject, where in parts.items():
+        if len(where) > 1:
+            raise DataError(f"the split puts patient {subject} into {' and '.join(sorted(where))}")
+    placed = (replace(piece, part=min(parts[piece.subject])) for piece in slices)
+    return [piece for piece in placed if piece.part]
