@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from node.errors import ConfigError, NotFoundError
+from node.site_rules import ContrastLabel, SiteRule, contradictions
 
 ENVIRONMENT_VARIABLE = "DIFFMSR_NODE_CONFIG"
 SYSTEM_CONFIG = Path("/etc/diffmsr-node/node.toml")
@@ -29,7 +30,6 @@ AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
-ContrastLabel = Literal["T1", "T1-FS", "T2", "T2-FS", "T2-FLAIR", "PD", "PD-FS", "STIR"]
 
 
 TransferSyntaxName = Literal["explicit", "implicit", "jpeg_ls", "jpeg_2000", "rle"]
@@ -174,10 +174,19 @@ class MatchSettings(Section):
         "localizer", "localiser", "localizers", "scout", "survey", "pilot", "calibration", "phase", "dwi", "diffusion",
         "adc", "dti", "mip", "mpr", "map", "fieldmap", "bold", "fmri", "perfusion", "asl", "swi", "tof", "mra", "ai sr",
     ]  # fmt: skip
+    lossy: Literal["refuse", "accept"] = "refuse"
     stack: StackLimits = StackLimits()
     contrast: ContrastRules = ContrastRules()
     target: TargetLimits = TargetLimits()
     pairing: PairingLimits = PairingLimits()
+    rules: list[SiteRule] = []
+
+    @model_validator(mode="after")
+    def _rules_agree(self) -> Self:
+        mistakes = list(contradictions(self.rules))
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
 
     @model_validator(mode="after")
     def _one_part_each(self) -> Self:

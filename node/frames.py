@@ -1,4 +1,5 @@
-"""One frame of a multi-frame instance as the header a classic single-frame instance would carry.
+"""What every stage must read alike: one frame of a multi-frame instance, as the header that a classic single-frame
+instance would carry, and whether its pixels lost something.
 
 Enhanced and Legacy Converted Enhanced MR (PS3.3 A.36, A.70) keep what differs from frame to frame in functional groups
 (C.7.6.16), under names of their own. Flattened here once, so that no other room needs to know two ways to write an
@@ -16,10 +17,24 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
-from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    JPEG2000MC,
+    EnhancedMRImageStorage,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+    LegacyConvertedEnhancedMRImageStorage,
+)
 from pydicom.valuerep import DSfloat
 
 ENHANCED_SOP_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
+
+LOSSY_SYNTAXES = frozenset({
+    JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K,
+})  # fmt: skip
+"""Transfer syntaxes that allow loss. Who used one without loss has one of its own for that."""
 
 _OF_THE_WHOLE = (
     "PerFrameFunctionalGroupsSequence",
@@ -79,6 +94,12 @@ class FrameHeader(Dataset):
 def frame_number(header: Dataset) -> int | None:
     """Which frame of its instance a header describes; None when it describes a single-frame instance."""
     return header.frame_number if isinstance(header, FrameHeader) else None
+
+
+def compressed_with_loss(header: Dataset) -> bool:
+    """Whether the pixels were ever compressed with loss, by what the header says or by how it is encoded now."""
+    syntax = _value(getattr(header, "file_meta", Dataset()), "TransferSyntaxUID")
+    return str(_value(header, "LossyImageCompression")) == "01" or syntax in LOSSY_SYNTAXES
 
 
 def images_of(header: Dataset) -> Iterator[Dataset]:

@@ -3,7 +3,7 @@
 # machine install them by hand; tests of a peer that is missing are skipped, loudly, and fail in CI.
 set -u
 declare -A package=(
-    [Orthanc]=orthanc [dcmsend]=dcmtk [dciodvfy]=dicom3tools [pg_ctlcluster]=postgresql
+    [Orthanc]=orthanc [dcmsend]=dcmtk [dciodvfy]=dicom3tools [ojph_compress]=openjph-tools [pg_ctlcluster]=postgresql
 )
 missing=()
 for program in "${!package[@]}"; do

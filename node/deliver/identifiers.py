@@ -12,7 +12,6 @@ from pydicom.dataset import Dataset
 from node.deliver.mending import positive_int
 from node.tracker.orders import PairOrder, StackOrder
 
-MANUFACTURER = "DiffMSR node project"
 MODEL_NAME = "DiffMSR node"
 
 _UID_NAMESPACE = uuid.UUID("3c1f4a0e-52a5-5a4e-9d5c-6c0f2d2b7f11")

@@ -6,27 +6,15 @@ import numpy as np
 from highdicom import ContentQualificationValues, SOPClass
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    JPEG2000MC,
-    ExplicitVRLittleEndian,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLSNearLossless,
-    MRImageStorage,
-)
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
+from node import MANUFACTURER
 from node.deliver.attributes import ACQUISITION, CONTRAST, DEIDENTIFICATION, MR, SERIES
-from node.deliver.identifiers import MANUFACTURER, MODEL_NAME, derived_uid, instance_numbers
+from node.deliver.identifiers import MODEL_NAME, derived_uid, instance_numbers
 from node.deliver.mending import TEXT_LENGTH, copy_identification, copy_mended, mended
 from node.deliver.pixels import decimals, stored_values, window
 from node.deliver.series import DerivedSeries
-from node.frames import frame_number
-
-_LOSSY_SYNTAXES = frozenset({
-    JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K,
-})  # fmt: skip
+from node.frames import compressed_with_loss, frame_number
 
 
 def mr_images(series: DerivedSeries) -> list[Dataset]:
@@ -125,7 +113,7 @@ class DerivedMRImage(SOPClass):
             self.BurnedInAnnotation = "YES"
         elif set(burned) == {"NO"}:
             self.BurnedInAnnotation = "NO"
-        lossy = [header for header in (source, *references) if _is_lossy(header)]
+        lossy = [header for header in (source, *references) if compressed_with_loss(header)]
         self.LossyImageCompression = "01" if lossy else "00"
         for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
             element = mended(lossy[0], keyword, series.mends) if lossy else None
@@ -173,8 +161,3 @@ def _reference(header: Dataset) -> Dataset:
     item.ReferencedSOPClassUID = header.SOPClassUID
     item.ReferencedSOPInstanceUID = header.SOPInstanceUID
     return item
-
-
-def _is_lossy(header: Dataset) -> bool:
-    syntax = getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", None)
-    return header.get("LossyImageCompression") == "01" or syntax in _LOSSY_SYNTAXES

@@ -10,8 +10,8 @@ from highdicom import CoordinateSystemNames
 from highdicom.sc import SCImage
 from pydicom.dataset import Dataset
 
+from node import MANUFACTURER
 from node.deliver.attributes import CONTRAST, MR
-from node.deliver.identifiers import MANUFACTURER
 from node.deliver.mr import mr_images
 from node.deliver.series import DerivedSeries
 

@@ -9,10 +9,10 @@ from highdicom import ContributingEquipment
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from node import __version__
+from node import MANUFACTURER, __version__
 from node.archive import Result
 from node.config import OutputSettings
-from node.deliver.identifiers import MANUFACTURER, MODEL_NAME, derived_uid
+from node.deliver.identifiers import MODEL_NAME, derived_uid
 from node.deliver.pixels import intensity_factor
 from node.errors import NotFoundError
 from node.frames import frame_number, images_of

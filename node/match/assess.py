@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from math import log2
 from typing import Any, Literal
 
-from node.config import ContrastLabel, MatchSettings
+from node.config import MatchSettings
 from node.match.contrast import classify
 from node.match.headers import Header
 from node.match.pairing import coverage, pair_predicates, spacing_ratio
 from node.match.predicates import Predicate, expect, failures, warnings
+from node.match.rules import ruling
 from node.match.stacks import Stack, angle_between, stacks_of
-from node.match.suitability import BROKEN_STACK, suitability, target_suitability
+from node.match.suitability import BROKEN_STACK, NOT_OURS, suitability, target_suitability
+from node.site_rules import ContrastLabel
 from node.tracker.orders import PairOrder, StackOrder
 
 Role = Literal["target", "reference", "neither"]
@@ -128,7 +130,7 @@ class StudyVerdict:
 
 def assess_study(headers: Iterable[Header], settings: MatchSettings, model: ModelFacts) -> StudyVerdict:
     """The verdict on the instances of one study. Their order makes no difference; no header, however damaged, raises."""
-    stacks = assess_stacks(stacks_of(headers), settings, model)
+    stacks = assess_stacks(stacks_of(headers, settings.rules), settings, model)
     pairs = tuple(_pairs(stacks, settings, model))
     targets = tuple(
         _choose(stack, [p for p in pairs if p.target is stack], settings, model)
@@ -159,17 +161,23 @@ def assess_stacks(stacks: Sequence[Stack], settings: MatchSettings, model: Model
 
 def _assess_alone(stack: Stack, stacks: Sequence[Stack], settings: MatchSettings, model: ModelFacts) -> StackVerdict:
     predicates = suitability(stack, [s for s in stacks if s.series_uid == stack.series_uid], settings)
-    if predicates[0].code:  # not MR: contrast means nothing
+    if predicates[-1].code in NOT_OURS:  # contrast means nothing
         return StackVerdict(stack, None, "neither", tuple(predicates))
-    contrast = classify(stack.physics, settings.contrast)
-    predicates.append(contrast.predicate)
-    if contrast.label is not None:
-        predicates.append(_configured(contrast.label, settings))
-    if contrast.label in settings.targets:
-        predicates.append(_trainable(contrast.label, settings, model))
+    site = ruling(settings.rules, stack.rules_somewhere, stack.rules_everywhere)
+    predicates += site.predicates
+    label = site.contrast
+    if label is None:
+        contrast = classify(stack.physics, settings.contrast)
+        label = contrast.label
+        predicates.append(contrast.predicate)
+    role: Role = site.role or ("target" if label in settings.targets else "reference")
+    if label is not None and site.role is None:
+        predicates.append(_configured(label, settings))
+    if label is not None and role == "target":
+        predicates.append(_trainable(label, settings, model))
         if stack.geometry is not None:
             predicates += target_suitability(stack, stack.geometry, settings, model.scale)
-    return StackVerdict(stack, contrast.label, _role(contrast.label, predicates, settings), tuple(predicates))
+    return StackVerdict(stack, label, "neither" if failures(predicates) else role, tuple(predicates))
 
 
 def _settle(verdict: StackVerdict, others: Sequence[StackVerdict], settings: MatchSettings) -> StackVerdict:
@@ -227,12 +235,6 @@ def _trainable(label: ContrastLabel, settings: MatchSettings, model: ModelFacts)
         value=label,
         threshold=trained or None,
     )
-
-
-def _role(label: ContrastLabel | None, predicates: Sequence[Predicate], settings: MatchSettings) -> Role:
-    if failures(predicates):
-        return "neither"
-    return "target" if label in settings.targets else "reference"
 
 
 def _pairs(stacks: Sequence[StackVerdict], settings: MatchSettings, model: ModelFacts) -> Iterator[PairVerdict]:

@@ -6,6 +6,7 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 
 Header = Dataset
 """One instance read with `stop_before_pixels=True`, its `file_meta` with it."""
@@ -19,16 +20,29 @@ class Attributes:
     """The attributes of one image."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
+        self.dataset = dataset
 
     def values(self, keyword: str) -> list[Any]:
         """The non-empty value or values of an attribute, or []."""
         try:
-            value = self._dataset.get(keyword)
+            value = self.dataset.get(keyword)
             values = list(value) if isinstance(value, MultiValue | Sequence | list | tuple) else [value]
             return values if any(v is not None and v != "" and v != b"" for v in values) else []
         except Exception:  # pydicom converts on access, and a garbled element can raise nearly anything
             return []
+
+    def values_at(self, tag: BaseTag, creator: str | None = None) -> list[str]:
+        """The non-empty values of the attribute with that tag, as texts; with a creator, of the element with that
+        offset in the creator's private block. A sequence counts as one value."""
+        try:
+            place = self.dataset if creator is None else self.dataset.private_block(tag.group, creator)
+            value = place[tag if creator is None else tag.element & 0xFF].value
+        except Exception:  # as in values(); no such element or block
+            return []
+        if isinstance(value, bytes):  # a private element of a VR that nobody knows
+            value = value.decode("latin-1")
+        values = list(value) if isinstance(value, MultiValue) else [value]
+        return [text for v in values if v is not None and (text := _text(v))]
 
     def texts(self, *keywords: str) -> tuple[str, ...]:
         """The values of the first of these attributes that has any, as stripped strings."""
@@ -81,7 +95,7 @@ class Attributes:
     def private_number(self, creator: str, group: int, element: int) -> float | None:
         """The first value of a private element, when its block is the named creator's."""
         try:
-            value = self._dataset.private_block(group, creator)[element].value
+            value = self.dataset.private_block(group, creator)[element].value
             return float(value[0] if isinstance(value, MultiValue) else value)
         except Exception:  # as in values(); no such block, or not a number
             return None

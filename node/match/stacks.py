@@ -7,16 +7,19 @@ degrees; a spacing is (between rows, between columns) as PixelSpacing (0028,0030
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from node.frames import frame_number, images_of
+from node import MANUFACTURER
+from node.frames import compressed_with_loss, frame_number, images_of
 from node.match.headers import Attributes, Header
 from node.match.predicates import printable
+from node.match.rules import rules_of
+from node.site_rules import SiteRule
 
 Vector = npt.NDArray[np.float64]
 
@@ -27,6 +30,14 @@ SAME_SPACING = 1e-3  # relative
 SAME_ECHO_MS = 0.5
 
 UNIT_TOLERANCE = 1e-2  # direction cosines further from orthonormal are not an orientation
+
+# Where scanners write the b-value besides DiffusionBValue (0018,9087), in s/mm2.
+PRIVATE_B_VALUES = (
+    ("SIEMENS MR HEADER", 0x0019, 0x0C),
+    ("Philips Imaging DD 001", 0x2001, 0x03),
+    ("GEMS_PARM_01", 0x0043, 0x39),
+)
+GE_B_VALUE_OFFSET = 1e9  # added by some GE software
 
 PIXEL_KEYWORDS = ("BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation")
 UID_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -44,6 +55,8 @@ class Kind:
     image_type: tuple[str, ...]
     complex_component: str | None
     gradient_directions: str | None
+    calculation: str | None
+    """VolumeBasedCalculationTechnique (0008,9207), such as MPR."""
     samples_per_pixel: int | None
     bits_allocated: int | None
     photometric: str | None
@@ -141,7 +154,11 @@ class Stack:
     patient_key: str
     """A digest that is equal for images of one patient; not for display."""
     marks: frozenset[str]
-    """Of: "burned-in", "synthetic", "ai", "lossy", "contrast agent"; set when any of the slices says so."""
+    """Of: "burned-in", "own", "synthetic", "ai", "lossy", "contrast agent"; set when any of the slices says so."""
+    rules_somewhere: frozenset[str]
+    """Names of the site's rules that hold for a slice at least."""
+    rules_everywhere: frozenset[str]
+    """Names of the site's rules that hold for every slice."""
     echo_number: int | None
     temporal_position: int | None
     b_value: float | None
@@ -178,10 +195,10 @@ def angle_between(a: Geometry, b: Geometry) -> float:
     return float(np.degrees(np.arctan2(sine, cosine)))
 
 
-def stacks_of(headers: Iterable[Header]) -> list[Stack]:
-    """Every stack of the headers, by series number. The order of the headers makes no difference, and an instance
-    that comes twice counts once; no header raises."""
-    images = sorted({image for header in headers for image in _images(header)}, key=_image_order)
+def stacks_of(headers: Iterable[Header], rules: Sequence[SiteRule] = ()) -> list[Stack]:
+    """Every stack of the headers, by series number, with the names of the site's rules that hold for it. The order of
+    the headers makes no difference, and an instance that comes twice counts once; no header raises."""
+    images = sorted({image for header in headers for image in _images(header, rules)}, key=_image_order)
     once = {(image.sop_uid or number, image.frame): image for number, image in reversed(list(enumerate(images)))}
     drafts = [_stack(members) for members in _together(sorted(once.values(), key=_image_order))]
     drafts.sort(key=_stack_order)
@@ -218,6 +235,7 @@ class _Image:
     spacing_between_slices: float | None
     acquired_matrix: tuple[int, int] | None
     marks: tuple[str, ...]
+    rules: frozenset[str]
     instance_number: int | None
     series_number: int | None
     description: str | None
@@ -225,12 +243,13 @@ class _Image:
     acquired_at: str
 
 
-def _images(header: Header) -> Iterator[_Image]:
+def _images(header: Header, rules: Sequence[SiteRule]) -> Iterator[_Image]:
     for image in images_of(header):
-        yield _image(frame_number(image), Attributes(image))
+        attributes = Attributes(image)
+        yield _image(frame_number(image), attributes, rules_of(attributes, rules))
 
 
-def _image(frame: int | None, a: Attributes) -> _Image:
+def _image(frame: int | None, a: Attributes, rules: frozenset[str]) -> _Image:
     rows, columns = _count(a, "Rows"), _count(a, "Columns")
     orientation, position, spacing = _orientation(a), a.vector("ImagePositionPatient", 3), a.vector("PixelSpacing", 2)
     if spacing and min(spacing) <= 0:
@@ -255,7 +274,7 @@ def _image(frame: int | None, a: Attributes) -> _Image:
         patient_key=_patient_key(a),
         echo_number=a.integer("EchoNumbers"),
         temporal_position=a.integer("TemporalPositionIdentifier"),
-        b_value=a.number("DiffusionBValue"),
+        b_value=_b_value(a),
         stack_id=a.text("StackID"),
     )
     return _Image(
@@ -270,6 +289,7 @@ def _image(frame: int | None, a: Attributes) -> _Image:
         spacing_between_slices=a.number("SpacingBetweenSlices"),
         acquired_matrix=_acquired_matrix(a, rows, columns),
         marks=_marks(a),
+        rules=rules,
         instance_number=a.integer("InstanceNumber"),
         series_number=a.integer("SeriesNumber"),
         description=a.text("SeriesDescription"),
@@ -290,6 +310,7 @@ def _kind(frame: int | None, a: Attributes, missing: tuple[str, ...]) -> Kind:
         image_type=a.code("ImageType"),
         complex_component=_first(a.code("ComplexImageComponent")) or component,
         gradient_directions=_first(a.code("DiffusionDirectionality")),
+        calculation=_first(a.code("VolumeBasedCalculationTechnique")),
         samples_per_pixel=a.integer("SamplesPerPixel"),
         bits_allocated=a.integer("BitsAllocated"),
         photometric=_first(a.code("PhotometricInterpretation")),
@@ -352,11 +373,19 @@ def _marks(a: Attributes) -> tuple[str, ...]:
         "burned-in": a.code("BurnedInAnnotation") == ("YES",),
         "synthetic": a.code("SyntheticData") == ("YES",),
         "ai": ai_derived,
-        "lossy": a.text("LossyImageCompression") == "01",
+        "own": MANUFACTURER in a.texts("Manufacturer"),
+        "lossy": compressed_with_loss(a.dataset),
         # Scanners and technologists write that there was none in several ways.
         "contrast agent": bool(a.items("ContrastBolusAgentSequence")) or agent not in {"", "NO", "NONE", "N"},
     }
     return tuple(mark for mark, said in present.items() if said)
+
+
+def _b_value(a: Attributes) -> float | None:
+    standard = a.number("DiffusionBValue")
+    private = (a.private_number(creator, group, element) for creator, group, element in PRIVATE_B_VALUES)
+    found = standard if standard is not None else next((b for b in private if b is not None), None)
+    return None if found is None else found % GE_B_VALUE_OFFSET
 
 
 def _patient_key(a: Attributes) -> str:
@@ -445,6 +474,8 @@ def _stack(images: list[_Image]) -> Stack:
         frame_of_reference_uid=shared.frame_of_reference_uid,
         patient_key=shared.patient_key,
         marks=frozenset(mark for image in images for mark in image.marks),
+        rules_somewhere=frozenset.union(*(image.rules for image in images)),
+        rules_everywhere=frozenset.intersection(*(image.rules for image in images)),
         echo_number=shared.echo_number,
         temporal_position=shared.temporal_position,
         b_value=shared.b_value,

@@ -39,6 +39,17 @@ COMPUTED = frozenset(
         "FRACTIONAL_ANISOTROPY",
         "VOLUME_RATIO",
         "EADC",
+        "MAX_IP",
+        "MIN_IP",
+        "MAXIMUM",
+        "MINIMUM",
+        "DIVISION",
+        "MULTIPLICATION",
+        "STD_DEVIATION",
+        "METABOLITE_MAP",
+        "TAGGING",
+        "TOF",
+        "ANGIO_TIME",
         "MAP",
         "T1_MAP",
         "T2_MAP",
@@ -62,6 +73,12 @@ COMPUTED = frozenset(
     ]
 )
 
+OWN_IMAGE_TYPE = frozenset({"AI", "SUPERRES"})
+AI_IMAGE_TYPES = frozenset({"AI", "SUPERRES", "SYNTHETIC"})
+
+NOT_OURS = frozenset({"E_OWN_OUTPUT", "E_NOT_MR"})
+"""Codes of what the node does not look at further."""
+
 BROKEN_STACK = frozenset(
     {"E_TOO_FEW_SLICES", "E_DUPLICATE_SLICES", "E_MISSING_SLICES", "E_IRREGULAR_SPACING", "E_SHEARED_STACK"}
 )
@@ -71,19 +88,22 @@ BROKEN_STACK = frozenset(
 def suitability(stack: Stack, series: Sequence[Stack], settings: MatchSettings) -> list[Predicate]:
     """The predicates of the refusal list for one stack; `series` is every stack of its series, itself included.
 
-    Of images that are not MR only that is said.
+    They end with the first code of NOT_OURS.
     """
-    is_mr = _is_mr(stack)
+    foreign, is_mr = _not_own_output(stack), _is_mr(stack)
+    if foreign.code:
+        return [foreign]
     if is_mr.code:
-        return [is_mr]
+        return [foreign, is_mr]
     return [
+        foreign,
         is_mr,
         *_readable(stack, series, settings.stack),
-        *_not_ai(stack),
+        _not_synthetic(stack),
         *_plain_images(stack),
         *_not_localizer(stack, series, settings),
         *([] if stack.geometry is None else _regular(stack.geometry, settings.stack)),
-        *_provenance(stack, series),
+        *_provenance(stack, series, settings),
     ]
 
 
@@ -217,27 +237,29 @@ def _readable(stack: Stack, series: Sequence[Stack], limits: StackLimits) -> lis
     ]
 
 
-def _not_ai(stack: Stack) -> list[Predicate]:
-    image_type = set(stack.kind.image_type)
-    shown = "\\".join(stack.kind.image_type) or None
-    return [
-        expect(
-            "not own output",
-            not {"AI", "SUPERRES"} <= image_type,
-            "This is no result of the node itself.",
-            "E_OWN_OUTPUT",
-            "This is a result of super-resolution come back; it is kept, and never processed again.",
-            value=shown,
-        ),
-        expect(
-            "not synthetic",
-            not stack.marks & {"synthetic", "ai"} and "AI" not in image_type,
-            "The images are not marked as made by an algorithm.",
-            "E_AI_OUTPUT",
-            "The images are marked as made by artificial intelligence; the node only takes what a scanner measured.",
-            value=", ".join(sorted(stack.marks & {"synthetic", "ai"})) or None,
-        ),
-    ]
+def _not_own_output(stack: Stack) -> Predicate:
+    # ContentQualification (0018,9004) RESEARCH says nothing: scanners with a research licence write it into all they
+    # measure.
+    return expect(
+        "not own output",
+        not set(stack.kind.image_type) >= OWN_IMAGE_TYPE and "own" not in stack.marks,
+        "This is no result of the node itself.",
+        "E_OWN_OUTPUT",
+        "This is a result of super-resolution come back; it is kept, and never processed again.",
+        value="\\".join(stack.kind.image_type) or None,
+    )
+
+
+def _not_synthetic(stack: Stack) -> Predicate:
+    said = sorted(stack.marks & {"synthetic", "ai"} | AI_IMAGE_TYPES & set(stack.kind.image_type))
+    return expect(
+        "not synthetic",
+        not said,
+        "The images are not marked as made by an algorithm.",
+        "E_AI_OUTPUT",
+        "The images are marked as made by artificial intelligence; the node only takes what a scanner measured.",
+        value=", ".join(said) or None,
+    )
 
 
 def _plain_images(stack: Stack) -> list[Predicate]:
@@ -247,6 +269,8 @@ def _plain_images(stack: Stack) -> list[Predicate]:
     if kind.complex_component not in {None, "MAGNITUDE"}:
         complex_part = kind.complex_component
     computed = next((t for t in tokens if COMPUTED & {t.replace(" ", "_"), *re.split(r"[_ ]", t)}), None)
+    if kind.calculation not in {None, "NONE"}:
+        computed = kind.calculation
     diffusion = (stack.b_value or 0) > 0 or kind.gradient_directions in {"DIRECTIONAL", "BMATRIX", "ISOTROPIC"}
     return [
         expect(
@@ -423,9 +447,10 @@ def _drift(geometry: Geometry) -> float:
     return float(np.linalg.norm(sideways, axis=1).max())
 
 
-def _provenance(stack: Stack, series: Sequence[Stack]) -> list[Predicate]:
+def _provenance(stack: Stack, series: Sequence[Stack], settings: MatchSettings) -> list[Predicate]:
     received = len({image for s in series for image in zip(s.sop_uids, s.frames, strict=True)})
     announced = stack.images_announced or received
+    accepted = settings.lossy == "accept"
     return [
         expect(
             "original",
@@ -439,8 +464,9 @@ def _provenance(stack: Stack, series: Sequence[Stack]) -> list[Predicate]:
             "lossless",
             "lossy" not in stack.marks,
             "The images were never compressed with loss.",
-            "W_LOSSY",
-            "The images were once compressed with loss; the result keeps that loss.",
+            "W_LOSSY" if accepted else "E_LOSSY",
+            "The images were once compressed with loss; "
+            + ("the result keeps that loss." if accepted else "the model would make detail of what compression left."),
         ),
         expect(
             "as many as announced",
