@@ -1,6 +1,7 @@
-"""The research side's command line: `diffmsr train`, `diffmsr evaluate`."""
+"""The research side's command line: `diffmsr train`, `diffmsr ablate`, `diffmsr evaluate`."""
 
 import json
+import shlex
 import sys
 from dataclasses import replace
 from enum import StrEnum
@@ -55,6 +56,38 @@ def train(
             typer.echo(f"{export}: {manifest.name} {manifest.version}, SHA-256 {manifest.sha256}", err=True)
     except (TrainingError, DataError) as error:
         raise _failed(error) from None
+
+
+@app.command()
+def ablate(
+    output: Annotated[Path, typer.Option(help="Folder of the runs and tables; what is there is continued.")],
+    config: Annotated[Path | None, typer.Argument(help="TOML file of variants; the paper's, if none is given.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set, in place of the file's.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Name of a variant; may be given several times.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How often to train each variant.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; run again to continue.")] = None,
+) -> None:
+    """Train and measure variants: the paper's Table 2, Table 3 and Figure 6, or your own.
+
+    Several of these may run at once on one output folder: each takes the next variant that no other holds.
+    """
+    from diffmsr.ablate import ABLATIONS, TABLE_MARKDOWN, read_ablation
+    from diffmsr.ablate import ablate as run_ablation
+    from diffmsr.data import DataError
+    from diffmsr.train import TrainingError
+
+    command = ["diffmsr", "ablate", *([str(config)] if config else []), "--output", str(output)]
+    command += [*(["--root", str(root)] if root else []), *(["--seeds", str(seeds)] if seeds else [])]
+    try:
+        ablation = read_ablation(config or ABLATIONS, root, seeds)
+        unfinished = run_ablation(ablation, output, shlex.join(command), only or (), minutes)
+    except (TrainingError, DataError) as error:
+        raise _failed(error) from None
+    if unfinished:
+        typer.echo(f"not finished: {', '.join(unfinished)}; run the same command again", err=True)
+    table = output / TABLE_MARKDOWN
+    if table.exists():
+        typer.echo(table.read_text())
 
 
 @app.command()

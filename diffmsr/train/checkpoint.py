@@ -124,6 +124,18 @@ def resume(config: Config, folder: Path) -> Run:
     return run
 
 
+def slices_of(folder: Path) -> int:
+    """How far the run in a folder is; 0 without a checkpoint. Raises TrainingError when it is damaged."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(file.metadata()["slices"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{path} is not a checkpoint: {_line(error)}") from None
+
+
 def take_weights(run: Run, folder: Path) -> str:
     """Put into a new run what fits, by name and shape, of another run's checkpoint or of exported weights.
 

@@ -105,7 +105,7 @@ class Config:
         try:
             return TypeAdapter(type(preset)).validate_python({**asdict(preset), **self.network})
         except ValidationError as error:
-            raise TrainingError(f"network: {_first(error)}") from None
+            raise TrainingError(f"network: {first_line(error)}") from None
 
     def stage_at(self, slices: int) -> tuple[int, Stage, int]:
         """Number and settings of the stage that a run is in after so many slices, and how many of them it has done."""
@@ -122,7 +122,7 @@ def read_config(path: Path) -> Config:
     except OSError as error:
         raise TrainingError(f"cannot read {path}: {error.strerror}") from None
     except ValidationError as error:
-        raise TrainingError(f"{path}: {_first(error)}") from None
+        raise TrainingError(f"{path}: {first_line(error)}") from None
     except ValueError as error:  # of the encoding, of TOML, or from check
         raise TrainingError(f"{path}: {error}") from None
     return config
@@ -153,7 +153,7 @@ def learning_rate(config: Config, slices: int) -> float:
     return stage.learning_rate * min(1.0, (done + 1) / max(1, config.warmup)) * decay
 
 
-def _first(error: ValidationError) -> str:
+def first_line(error: ValidationError) -> str:
     """What a validation found first, in one line."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

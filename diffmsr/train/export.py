@@ -1,6 +1,7 @@
 """What becomes of a run: weights with a manifest."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import astuple
 from pathlib import Path
 
@@ -33,11 +34,18 @@ def export_weights(run: Run, config: Config, folder: Path) -> Manifest:
     folder.mkdir(parents=True, exist_ok=True)
     weights = save_bytes({name: value.contiguous().cpu() for name, value in run.average.state_dict().items()})
     (folder / WEIGHTS_FILE).write_bytes(weights)
-    manifest = Manifest(
+    manifest = manifest_of(run, config, pairs, hashlib.sha256(weights).hexdigest())
+    manifest.write(folder)
+    return manifest
+
+
+def manifest_of(run: Run, config: Config, pairs: Iterable[TrainedPair], sha256: str = "") -> Manifest:
+    """What the weights of a run are; without a hash they are in no file."""
+    return Manifest(
         name=f"diffmsr-{config.preset}",
         version=f"{run.slices}",
         preset=config.preset,
-        sha256=hashlib.sha256(weights).hexdigest(),
+        sha256=sha256,
         scale=config.architecture.scale,
         input_kind="magnitude",
         grid_offset=0.0,
@@ -48,8 +56,6 @@ def export_weights(run: Run, config: Config, folder: Path) -> Manifest:
         training={"stage": run.stage, "slices": run.slices, "minutes": round(run.minutes, 1)},
         metrics={},
     )
-    manifest.write(folder)
-    return manifest
 
 
 def _note(name: str, config: Config) -> str:

@@ -5,14 +5,12 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -36,35 +34,14 @@ from diffmsr.train import (
 )
 from diffmsr.train.config import learning_rate
 
-MINI = presets.Preset(
-    "mini", channels=16, blocks=(1,), latent=16, extractor_width=8, extractor_blocks=1, reference_width=4, tail_width=4
-)
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(presets.PRESETS, "mini", MINI)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
 
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
-    """Two stages of three steps on four slices of noise, one of them held out."""
-    folder = tmp_path / "lgg"
-    folder.mkdir()
-    rows = ["file,subject,site,slice,has_t1post"]
-    for i in range(4):
-        pixels = np.random.default_rng(i).integers(60, 255, (64, 64, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{i}.webp", lossless=True)
-        rows.append(f"{i}.webp,patient-{i},{'CS' if i == 3 else 'DU'},{i},1")
-    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+def config(mini: presets.Preset, noise_lgg: Path) -> Config:
+    """Two stages of three steps on slices of noise."""
     stage = Stage(slices=6, learning_rate=1e-3, patch=64, batch=2)
     return Config(
         preset="mini",
-        data={"lgg": str(folder)},
+        data={"lgg": str(noise_lgg)},
         share={"lgg": 1.0},
         stage_one=stage,
         stage_two=stage,
@@ -106,7 +83,7 @@ train.train(train.read_config(Path(sys.argv[2])), Path(sys.argv[3]))
 """
 
 
-def test_two_processes_are_one_with_twice_the_batch(config: Config, tmp_path: Path) -> None:
+def test_two_processes_are_one_with_twice_the_batch(config: Config, mini: presets.Preset, tmp_path: Path) -> None:
     alone = train(config, tmp_path / "alone").model.state_dict()
     toml = "\n".join(
         [
@@ -120,7 +97,7 @@ def test_two_processes_are_one_with_twice_the_batch(config: Config, tmp_path: Pa
         ]
     )
     (tmp_path / "two.toml").write_text(toml)
-    arguments = [json.dumps(asdict(MINI)), str(tmp_path / "two.toml"), str(tmp_path / "two")]
+    arguments = [json.dumps(asdict(mini)), str(tmp_path / "two.toml"), str(tmp_path / "two")]
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": "2"}
     workers = [
         subprocess.Popen(
@@ -153,12 +130,14 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_each_stage_trains_its_own_parts(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_stage_trains_its_own_parts(
+    config: Config, mini: presets.Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fresh = start(config).model.state_dict()
     monkeypatch.setattr(Config, "slices", property(lambda self: 6))
     one = train(config, tmp_path / "run").model.state_dict()
     monkeypatch.undo()
-    monkeypatch.setitem(presets.PRESETS, "mini", MINI)
+    monkeypatch.setitem(presets.PRESETS, "mini", mini)
     two = train(config, tmp_path / "run").model.state_dict()
 
     def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:

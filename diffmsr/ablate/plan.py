@@ -1,0 +1,120 @@
+"""What each variant trains, and what variants share."""
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from diffmsr.train.config import STRICT, Config, TrainingError, check, first_line
+
+ABLATIONS = Path(__file__).parent / "ablations.toml"
+"""The paper's ablations at a small budget."""
+STAGE_TWO_ONLY = {"steps", "condition", "denoiser_layers"}
+"""Fields of a network that stage one knows nothing of."""
+STAGE_TWO_SEED = 1000
+"""Added to the seed in stage two, which would else see stage one's samples again."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Variant:
+    """How one variant differs from what all have in common."""
+
+    name: str
+    table: str
+    """Under which heading its row stands."""
+    network: Mapping[str, Any] = Field(default_factory=dict)
+    """Fields of the preset to change."""
+    training: Mapping[str, Any] = Field(default_factory=dict)
+    """Keys of the training configuration to change."""
+    paper: float | None = None
+    """PSNR that the paper reports, in dB."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Ablation:
+    """A set of variants; see `ablations.toml` for every key."""
+
+    train: Mapping[str, Any]
+    variants: tuple[Variant, ...]
+    dataset: str
+    target: str
+    reference: str
+    full: str
+    seeds: PositiveInt = 1
+
+
+def read_ablation(path: Path, root: Path | None = None, seeds: int | None = None) -> Ablation:
+    """An ablation from TOML; `root` and `seeds` replace the folder of its data set and its number of seeds.
+
+    Raises TrainingError, in one line, also when a variant does not make a training configuration.
+    """
+    try:
+        ablation = TypeAdapter(Ablation).validate_python(tomllib.loads(path.read_text()))
+    except OSError as error:
+        raise TrainingError(f"cannot read {path}: {error.strerror}") from None
+    except ValidationError as error:
+        raise TrainingError(f"{path}: {first_line(error)}") from None
+    except ValueError as error:
+        raise TrainingError(f"{path}: {error}") from None
+    if root is not None:
+        data = {**ablation.train.get("data", {}), ablation.dataset: str(root)}
+        ablation = replace(ablation, train={**ablation.train, "data": data})
+    ablation = replace(ablation, seeds=seeds or ablation.seeds)
+    folders = [folder_name(variant.name) for variant in ablation.variants]
+    if len(set(folders)) < len(folders):
+        raise TrainingError(f"{path}: two variants have one name")
+    if ablation.full not in (variant.name for variant in ablation.variants):
+        raise TrainingError(f"{path}: full = {ablation.full!r} is no variant")
+    for variant in ablation.variants:
+        config_of(ablation, variant, seed=0)
+    return ablation
+
+
+def config_of(ablation: Ablation, variant: Variant, seed: int) -> Config:
+    """The whole training of a variant. One without prior has one stage, as long as both of the others."""
+    common = {} if "preset" in variant.training else ablation.train.get("network", {})
+    values = {**ablation.train, **variant.training, "network": {**common, **variant.network}}
+    try:
+        config = TypeAdapter(Config).validate_python(values)
+        config = replace(config, seed=config.seed + seed)
+        if not config.architecture.z_size:
+            config = replace(config, stage_one=replace(config.stage_one, slices=config.slices), stage_two=None)
+        check(config)
+    except ValidationError as error:
+        raise TrainingError(f"variant {variant.name!r}: {first_line(error)}") from None
+    except TrainingError as error:
+        raise TrainingError(f"variant {variant.name!r}: {error}") from None
+    return config
+
+
+def runs_of(config: Config, name: str, home: Path) -> list[tuple[Path, Config]]:
+    """Folder and configuration of the training runs that make a variant, one after the other.
+
+    Stage one is a run of its own, in a folder that its configuration names: variants that differ in stage two alone
+    start it from the same weights, as in the paper.
+    """
+    last = home / folder_name(name)
+    if config.stage_two is None:
+        return [(last, config)]
+    network = {field: value for field, value in config.network.items() if field not in STAGE_TWO_ONLY}
+    one = replace(config, stage_two=None, joint=True, network=network)
+    shared = home / f"stage-one-{hashlib.sha256(as_json(one).encode()).hexdigest()[:8]}"
+    two = replace(config, stage_one=replace(config.stage_one, slices=0), init=shared, seed=config.seed + STAGE_TWO_SEED)
+    return [(shared, one), (last, two)]
+
+
+def as_json(config: Config) -> str:
+    """A configuration as text that is equal for equal configurations."""
+    return json.dumps(asdict(config), sort_keys=True, default=str)
+
+
+def folder_name(name: str) -> str:
+    """A variant's name as that of a folder."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("w/o", "without")).strip("-")

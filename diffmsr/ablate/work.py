@@ -1,0 +1,144 @@
+"""Train and measure variants, each in a folder of its own; what is finished is never done again."""
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffmsr.ablate.plan import Ablation, Variant, as_json, config_of, runs_of
+from diffmsr.ablate.table import Results, write_tables
+from diffmsr.evaluate import evaluate
+from diffmsr.inference import SuperResolver
+from diffmsr.manifest import TrainedPair
+from diffmsr.train import Run, TrainingError, train
+from diffmsr.train.checkpoint import resume, slices_of
+from diffmsr.train.config import Config
+from diffmsr.train.export import manifest_of
+
+CONFIG = "config.json"
+RESULT = "result.json"
+
+
+class _OutOfTimeError(Exception):
+    """The minutes are over, or who started this asked it to stop."""
+
+
+class _ElsewhereError(Exception):
+    """Another process holds a run that is needed."""
+
+
+def ablate(
+    ablation: Ablation, output: Path, command: str, only: Sequence[str] = (), minutes: float | None = None
+) -> list[str]:
+    """Train and measure the variants (all, or those named), and write the tables into `output` after each.
+
+    Started again it goes on where it was; started several times at once, each process takes variants that no other
+    holds. Returns what is not finished. Raises TrainingError, at the end, for variants that failed, and DataError.
+    """
+    unknown = set(only) - {variant.name for variant in ablation.variants}
+    if unknown:
+        known = ", ".join(variant.name for variant in ablation.variants)
+        raise TrainingError(f"no variant {', '.join(sorted(unknown))}; there are {known}")
+    chosen = [variant for variant in ablation.variants if not only or variant.name in only]
+    todo = [(variant, seed) for seed in range(ablation.seeds) for variant in chosen]
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    failures: list[str] = []
+    before = None
+    while todo and len(todo) != before:  # what another process held in one round may be free in the next
+        before = len(todo)
+        for variant, seed in list(todo):
+            try:
+                _finish(ablation, variant, seed, output, deadline)
+            except _ElsewhereError:
+                continue
+            except _OutOfTimeError:
+                return _labels(todo)
+            except TrainingError as error:
+                failures.append(f"{variant.name}: {error}")
+            todo.remove((variant, seed))
+            write_tables(ablation, results_in(ablation, output), output, command)
+    if failures:
+        raise TrainingError(f"{len(failures)} of the variants failed; {'; '.join(failures)}")
+    return _labels(todo)
+
+
+def results_in(ablation: Ablation, output: Path) -> Results:
+    """What has been measured: by variant, a result for each seed."""
+    results: Results = {}
+    for variant in ablation.variants:
+        for seed in range(ablation.seeds):
+            path = runs_of(config_of(ablation, variant, seed), variant.name, _home(output, seed))[-1][0] / RESULT
+            if path.exists():
+                results.setdefault(variant.name, {})[seed] = json.loads(path.read_text())
+    return results
+
+
+def _finish(ablation: Ablation, variant: Variant, seed: int, output: Path, deadline: float | None) -> None:
+    runs = runs_of(config_of(ablation, variant, seed), variant.name, _home(output, seed))
+    folder, config = runs[-1]
+    for each, its_config in runs:
+        _remember(each, its_config)
+    if (folder / RESULT).exists():
+        return
+    for each, its_config in runs:
+        with _held(each):
+            if slices_of(each) < its_config.slices:
+                left = None if deadline is None else (deadline - time.monotonic()) / 60
+                if train(its_config, each, left).slices < its_config.slices:
+                    raise _OutOfTimeError
+    with _held(folder):
+        run = resume(config, folder)
+        figures = _measured(ablation, run, config)
+        parameters = sum(parameter.numel() for parameter in run.model.parameters())
+        _write(folder / RESULT, {"parameters": parameters, "minutes": run.minutes, "figures": figures})
+
+
+def _measured(ablation: Ablation, run: Run, config: Config) -> dict[str, Any]:
+    manifest = manifest_of(run, config, [TrainedPair(ablation.target, ablation.reference)])
+    resolver = SuperResolver(run.average, manifest, torch.device(config.device), torch.float32)
+    root = Path(config.data[ablation.dataset])
+    return evaluate(ablation.dataset, root, resolver, ablation.target, ablation.reference)
+
+
+def _remember(folder: Path, config: Config) -> None:
+    """Refuse a folder that was trained with another configuration; its results would be taken for this one's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CONFIG
+    if not path.exists():
+        _write(path, asdict(config))
+        return
+    before, now = json.loads(path.read_text()), json.loads(as_json(config))
+    changed = sorted(key for key in now if now[key] != before.get(key))
+    if changed:
+        raise TrainingError(f"{folder} was trained with other {', '.join(changed)}; use another --output for these")
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The folder for this process alone; the operating system frees it however the process ends."""
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _ElsewhereError from None
+        yield
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(values, indent=2, default=str) + "\n")
+    part.replace(path)
+
+
+def _home(output: Path, seed: int) -> Path:
+    return output / f"seed-{seed}"
+
+
+def _labels(todo: Sequence[tuple[Variant, int]]) -> list[str]:
+    return [f"{variant.name} (seed {seed})" for variant, seed in todo]
