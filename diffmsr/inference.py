@@ -11,9 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from diffmsr.fast import FastDiffMSR
 from diffmsr.images import as_two_channels
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, default_weights_folder, read_manifest
-from diffmsr.model import Network, build
+from diffmsr.model import DiffMSR, Network, build
 from diffmsr.presets import PRESETS
 
 Images = NDArray[np.float32]
@@ -30,14 +31,21 @@ class WeightsError(ValueError):
 class SuperResolver:
     """A network with its weights, on a device, ready to use."""
 
-    def __init__(self, model: Network, manifest: Manifest, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, model: Network, manifest: Manifest, device: torch.device, dtype: torch.dtype, fast: bool = True
+    ) -> None:
+        """`fast` chooses `FastDiffMSR`, which gives the same images but for rounding; the plain network otherwise."""
         self.manifest = manifest
-        self._model = model.to(device).eval()
+        model = model.to(device).eval()
+        self._model = FastDiffMSR(model, dtype) if fast and isinstance(model, DiffMSR) else model
+        self._autocast = dtype is not torch.float32 and self._model is model
         self._device = device
         self._dtype = dtype
 
     @classmethod
-    def load(cls, folder: Path | None = None, device: str = "cpu", precision: str = "float32") -> "SuperResolver":
+    def load(
+        cls, folder: Path | None = None, device: str = "cpu", precision: str = "float32", fast: bool = True
+    ) -> "SuperResolver":
         """Read a weights folder (the shipped one when None). Raises ManifestError or WeightsError, in one line."""
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
@@ -48,7 +56,7 @@ class SuperResolver:
             raise WeightsError(f"{folder}: unknown preset {manifest.preset!r}; this version knows {known}")
         model = build(PRESETS[manifest.preset])
         load_weights(model, folder / WEIGHTS_FILE, manifest.sha256)
-        return cls(model, manifest, torch.device(device), PRECISIONS[precision])
+        return cls(model, manifest, torch.device(device), PRECISIONS[precision], fast)
 
     @torch.inference_mode()
     def __call__(self, target: Images, reference: Images, seeds: Sequence[int]) -> Images:
@@ -62,7 +70,7 @@ class SuperResolver:
         low, unit = _normalised(torch.from_numpy(np.ascontiguousarray(target, dtype=np.float32)).to(self._device))
         guide, _ = _normalised(torch.from_numpy(np.ascontiguousarray(reference, dtype=np.float32)).to(self._device))
         noise = torch.stack([self._noise(seed) for seed in seeds]).to(self._device)
-        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not torch.float32):
+        with torch.autocast(self._device.type, self._dtype, enabled=self._autocast):
             high = self._model(as_two_channels(low), as_two_channels(guide), noise)[:, 0].float()
         images: Images = (high.clamp_min(0) * unit).cpu().numpy()
         return images
