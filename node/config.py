@@ -196,6 +196,21 @@ class MatchSettings(Section):
         return self
 
 
+class RegistrationSettings(Section):
+    """What to do about a patient who moved between the two series."""
+
+    mode: Literal["none", "warn", "correct", "refuse"] = "correct"
+    tolerance_mm: Positive = 0.2
+    limit_mm: Positive = 5
+    max_spread_mm: Positive = 1
+
+    @model_validator(mode="after")
+    def _tolerate_less_than_the_limit(self) -> Self:
+        if self.tolerance_mm > self.limit_mm:
+            raise ValueError("tolerance_mm must not be above limit_mm")
+        return self
+
+
 class ModelSettings(Section):
     path: Path | None = None
     device: str = "auto"
@@ -233,6 +248,7 @@ class Settings(BaseSettings):
     destinations: list[DestinationSettings] = []
     completion: CompletionSettings = CompletionSettings()
     match: MatchSettings = MatchSettings()
+    registration: RegistrationSettings = RegistrationSettings()
     model: ModelSettings = ModelSettings()
     output: OutputSettings = OutputSettings()
     storage: StorageSettings = StorageSettings()

@@ -1,0 +1,208 @@
+"""How a reference lies to its target, in-plane, after the scanner's coordinates were trusted: measured and judged.
+
+A shared frame of reference does not exclude that the patient moved between two series. One rigid in-plane motion (two
+shifts and a rotation) is estimated for the whole stack, by the mutual information of Mattes et al. (2003), which asks
+only that equal tissues look alike within each contrast, not between them.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+from numpy.typing import NDArray
+
+from node.archive import Registration
+from node.config import RegistrationSettings
+from node.errors import RefusedError
+from node.infer.volume import Volume
+
+Images = NDArray[np.float32]
+
+_SAMPLES = 60_000
+"""Of the metric: more change the estimate on open_ms by less than 0.02 mm and 0.02 degrees."""
+_BINS = 32
+_HEAD = 0.1
+"""Of the brightest smoothed pixels: what is darker is air, where there is nothing but ringing to match."""
+_SEED = 1
+_DIGITS = 3
+"""Of mm and degrees: an estimate is rounded to what it can be believed, so that it is the same on any machine."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A rigid motion within the planes of a stack: a point p, relative to the centre of the field of view, goes to
+    rotation(p) + shift."""
+
+    shift_mm: tuple[float, float] = (0.0, 0.0)
+    """Along a row, along a column."""
+    rotation_deg: float = 0.0
+    """From the direction along a row towards that along a column."""
+
+    def of(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where points (n, 2), each (along a row, along a column) in mm from the centre, go."""
+        angle = math.radians(self.rotation_deg)
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        return np.asarray(points @ turn.T + self.shift_mm)
+
+    def __str__(self) -> str:
+        along_row, along_column = self.shift_mm
+        return f"{along_row:.2f} mm along a row, {along_column:.2f} mm along a column, {self.rotation_deg:.2f} degrees"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where the reference was found."""
+
+    motion: Motion
+    displacement_mm: float
+    """By how much the motion displaces what lies within the head, at most."""
+    spread_mm: float | None
+    """How far apart the motions of even and of odd slices, each taken alone, put a place within the head, at most;
+    None of a stack too small to be halved."""
+    comparable: bool
+    """Whether there was anything to compare."""
+
+
+def register(
+    target: Images, reference: Images, spacing: tuple[float, float], reference_shift: tuple[float, float] = (0.0, 0.0)
+) -> Found:
+    """Find the motion from places in the target to the same places in the reference.
+
+    target, reference: (n, rows, columns) of equal size, spacing (between rows, between columns) mm and bandwidth, so
+    that the ringing of the one has its like in the other. `reference_shift` is the place of the reference's first
+    pixel, in mm (along a row, along a column) from that of the target's. The same images give the same motion.
+    """
+    fixed, moving = _image(target, spacing), _image(reference, spacing)
+    moving.SetOrigin(np.add(moving.GetOrigin(), (*reference_shift, 0.0)).tolist())
+    head = _head(fixed)
+    motion = _optimise(fixed, moving, head, Motion())
+    if motion is None:
+        return Found(Motion(), 0.0, None, comparable=False)
+    places = _places(head)
+    spread = None
+    if len(target) >= 2:
+        halves = [[_every_second(image, start) for image in (fixed, moving, head)] for start in (0, 1)]
+        even, odd = (_optimise(*half, motion) or Motion() for half in halves)
+        spread = _largest(even.of(places) - odd.of(places))
+    return Found(motion, _largest(motion.of(places) - places), spread, comparable=True)
+
+
+def judge(found: Found, settings: RegistrationSettings) -> tuple[Registration, list[str]]:
+    """What the settings make of it: the record for the result, with `corrected` as the decision whether the reference
+    is to be moved, and warnings. Raises RefusedError E_MISALIGNED where that is what they ask for."""
+    trusted = found.comparable and (found.spread_mm is None or found.spread_mm <= settings.max_spread_mm)
+    apart = found.displacement_mm > settings.tolerance_mm
+    beyond = found.displacement_mm > settings.limit_mm
+    says = f"the reference lies {found.displacement_mm:.1f} mm beside the target ({found.motion})"
+    warnings = []
+    correct = False
+    if not trusted:
+        spread = "" if found.spread_mm is None else f": even and odd slices disagree by {found.spread_mm:.1f} mm"
+        warnings.append(f"W_REGISTRATION_UNSURE: how the reference lies to the target cannot be told{spread}")
+    elif apart and (settings.mode == "refuse" or (settings.mode == "correct" and beyond)):
+        limit = settings.limit_mm if settings.mode == "correct" else settings.tolerance_mm
+        raise RefusedError("E_MISALIGNED", f"{says}, more than the {limit:g} mm allowed: the patient moved")
+    elif apart and settings.mode == "correct":
+        correct = True
+        warnings.append(f"W_REFERENCE_MOVED: {says}, and was moved onto it")
+    elif apart:
+        warnings.append(f"W_MISALIGNED: {says}")
+    motion = found.motion
+    return Registration(motion.shift_mm, motion.rotation_deg, correct, found.spread_mm), warnings
+
+
+def follow(target: Volume, motion: Motion) -> Volume:
+    """The target's slices laid where the reference shows what they show: a reference resampled onto them is moved
+    back onto the target, with no interpolation but that one."""
+    along_row, along_column = np.array(target.orientation)
+    rows, columns = target.pixels.shape[1:]
+    centre = np.array([(columns - 1) / 2 * target.spacing[1], (rows - 1) / 2 * target.spacing[0]])
+    axes = motion.of(np.eye(2)) - np.array(motion.shift_mm)
+    row_direction, column_direction = (a[0] * along_row + a[1] * along_column for a in axes)
+    first = motion.of(-centre[None])[0] + centre
+    return replace(
+        target,
+        positions=target.positions + first[0] * along_row + first[1] * along_column,
+        orientation=(_vector(row_direction), _vector(column_direction)),
+    )
+
+
+def _optimise(fixed: sitk.Image, moving: sitk.Image, head: sitk.Image, start: Motion) -> Motion | None:
+    """Gradient descent from `start`, which it is where no other motion is better; None when there is nothing to
+    compare."""
+    transform = sitk.Euler3DTransform()  # turns about the origin, which is the centre of the field of view
+    transform.SetParameters((0.0, 0.0, math.radians(start.rotation_deg), *start.shift_mm, 0.0))
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(_BINS)
+    method.SetMetricFixedMask(head)
+    method.MetricUseFixedImageGradientFilterOff()  # those filters smooth across slices
+    method.MetricUseMovingImageGradientFilterOff()
+    method.SetMetricSamplingStrategy(method.RANDOM)
+    method.SetMetricSamplingPercentage(min(1.0, _SAMPLES / fixed.GetNumberOfPixels()), _SEED)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetInitialTransform(transform, inPlace=True)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=1.0, minStep=2e-3, numberOfIterations=100, gradientMagnitudeTolerance=1e-8
+    )
+    # A radian counts as much as the mm it moves the middle of the head's radius; only the in-plane motion is free.
+    radius = _radius(fixed)
+    method.SetOptimizerScales([radius**2] * 3 + [1.0] * 3)
+    method.SetOptimizerWeights([0.0, 0.0, 1.0, 1.0, 1.0, 0.0])
+    method.SetNumberOfThreads(1)  # the order of sums must not depend on the machine
+    values: list[float] = []
+    method.AddCommand(sitk.sitkIterationEvent, lambda: values.append(method.GetMetricValue()))
+    try:
+        method.Execute(fixed, moving)
+    except RuntimeError:  # nothing to sample, or all of it has one value
+        return None
+    if values[-1] >= values[0]:
+        return start
+    _, _, angle, along_row, along_column, _ = transform.GetParameters()
+    shift = round(along_row, _DIGITS), round(along_column, _DIGITS)
+    return Motion(shift, round(math.degrees(angle), _DIGITS))
+
+
+def _image(pixels: Images, spacing: tuple[float, float]) -> sitk.Image:
+    """Slices one apart, the centre of the field of view at the origin, the brightest pixel 1."""
+    image = sitk.GetImageFromArray(pixels / max(float(pixels.max()), np.finfo(np.float32).tiny))
+    rows, columns = pixels.shape[1:]
+    image.SetSpacing((spacing[1], spacing[0], 1.0))
+    image.SetOrigin((-(columns - 1) / 2 * spacing[1], -(rows - 1) / 2 * spacing[0], 0.0))
+    return image
+
+
+def _head(image: sitk.Image) -> sitk.Image:
+    """Mask of what is not air, with a margin."""
+    spacing = image.GetSpacing()
+    smooth = sitk.DiscreteGaussian(image, [(2 * spacing[0]) ** 2, (2 * spacing[1]) ** 2, 0.0])
+    bright = float(np.percentile(sitk.GetArrayViewFromImage(smooth), 99))
+    return sitk.BinaryDilate(smooth > _HEAD * bright, [3, 3, 0])
+
+
+def _places(head: sitk.Image) -> NDArray[np.float64]:
+    """(n, 2) mm from the centre, of the pixels of the head seen along the normal."""
+    inside = sitk.GetArrayViewFromImage(head).max(axis=0) > 0
+    row, column = np.nonzero(inside)
+    origin, spacing = head.GetOrigin(), head.GetSpacing()
+    return np.column_stack([origin[0] + column * spacing[0], origin[1] + row * spacing[1]])
+
+
+def _radius(image: sitk.Image) -> float:
+    """A quarter of the field of view: where, on average, the head is."""
+    return float(np.mean([n * s for n, s in zip(image.GetSize()[:2], image.GetSpacing()[:2], strict=True)])) / 4
+
+
+def _every_second(image: sitk.Image, start: int) -> sitk.Image:
+    half: sitk.Image = image[:, :, start::2]
+    half.SetSpacing((*half.GetSpacing()[:2], 1.0))
+    half.SetOrigin((*half.GetOrigin()[:2], 0.0))
+    return half
+
+
+def _largest(offsets: NDArray[np.float64]) -> float:
+    return float(np.linalg.norm(offsets, axis=1).max(initial=0.0))
+
+
+def _vector(v: NDArray[np.float64]) -> tuple[float, float, float]:
+    return float(v[0]), float(v[1]), float(v[2])
