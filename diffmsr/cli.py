@@ -100,6 +100,7 @@ def evaluate(
     weights: Annotated[Path | None, typer.Option(help="Folder of weights and manifest; the shipped ones.")] = None,
     device: Annotated[str, typer.Option()] = "cpu",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    data_consistency: Annotated[bool, typer.Option(help="Give the target's own k-space back.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="All figures, by patient too.")] = False,
 ) -> None:
     """Measure weights against truth, beside zero-filling and aligned bicubic interpolation."""
@@ -109,7 +110,7 @@ def evaluate(
     from diffmsr.manifest import ManifestError
 
     try:
-        resolver = SuperResolver.load(weights, device, precision)
+        resolver = SuperResolver.load(weights, device, precision, data_consistency=data_consistency)
         figures = measure(dataset, root, resolver, target or DEFAULT_TARGET[dataset], reference, split)
     except (ManifestError, WeightsError, DataError) as error:
         raise _failed(error) from None

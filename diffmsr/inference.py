@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from diffmsr import kspace
 from diffmsr.fast import FastDiffMSR
 from diffmsr.images import as_two_channels
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, default_weights_folder, read_manifest
@@ -32,21 +33,34 @@ class SuperResolver:
     """A network with its weights, on a device, ready to use."""
 
     def __init__(
-        self, model: Network, manifest: Manifest, device: torch.device, dtype: torch.dtype, fast: bool = True
+        self,
+        model: Network,
+        manifest: Manifest,
+        device: torch.device,
+        dtype: torch.dtype,
+        fast: bool = True,
+        data_consistency: bool = False,
     ) -> None:
         """`fast` chooses `FastDiffMSR`, which gives the same images but for rounding; the plain network otherwise."""
         self.manifest = manifest
         model = model.to(device).eval()
         self._model = FastDiffMSR(model, dtype) if fast and isinstance(model, DiffMSR) else model
         self._autocast = dtype is not torch.float32 and self._model is model
+        self._data_consistency = data_consistency
         self._device = device
         self._dtype = dtype
 
     @classmethod
     def load(
-        cls, folder: Path | None = None, device: str = "cpu", precision: str = "float32", fast: bool = True
+        cls,
+        folder: Path | None = None,
+        device: str = "cpu",
+        precision: str = "float32",
+        fast: bool = True,
+        data_consistency: bool = False,
     ) -> "SuperResolver":
-        """Read a weights folder (the shipped one when None). Raises ManifestError or WeightsError, in one line."""
+        """Read a weights folder (the shipped one when None). With `data_consistency` the network's answer gets the
+        target's own k-space back where that was measured. Raises ManifestError or WeightsError, in one line."""
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
         folder = folder or default_weights_folder()
@@ -56,7 +70,7 @@ class SuperResolver:
             raise WeightsError(f"{folder}: unknown preset {manifest.preset!r}; this version knows {known}")
         model = build(PRESETS[manifest.preset])
         load_weights(model, folder / WEIGHTS_FILE, manifest.sha256)
-        return cls(model, manifest, torch.device(device), PRECISIONS[precision], fast)
+        return cls(model, manifest, torch.device(device), PRECISIONS[precision], fast, data_consistency)
 
     @torch.inference_mode()
     def __call__(self, target: Images, reference: Images, seeds: Sequence[int]) -> Images:
@@ -72,6 +86,8 @@ class SuperResolver:
         noise = torch.stack([self._noise(seed) for seed in seeds]).to(self._device)
         with torch.autocast(self._device.type, self._dtype, enabled=self._autocast):
             high = self._model(as_two_channels(low), as_two_channels(guide), noise)[:, 0].float()
+        if self._data_consistency:
+            high = kspace.data_consistent(high.clamp_min(0), low)
         images: Images = (high.clamp_min(0) * unit).cpu().numpy()
         return images
 

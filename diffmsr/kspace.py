@@ -53,6 +53,22 @@ def with_centre(k: Tensor, centre: Tensor) -> Tensor:
     return replaced
 
 
+def data_consistent(image: Tensor, low: Tensor) -> Tensor:
+    """The image (..., H, W) with the centre of its k-space replaced by that of the measured `low` (..., h, w), real."""
+    h, w = image.shape[-2:]
+    return image + zero_fill(low - crop(image, *low.shape[-2:]), h, w).real
+
+
+def inconsistency(images: NDArray[np.float32], low: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How far images (n, H, W) depart from the measured low-resolution ones (n, h, w): for each, the norm of the
+    difference of their k-spaces where it was measured, over the norm of the measured; 0 where nothing was."""
+    measured = torch.from_numpy(np.ascontiguousarray(low, dtype=np.float32))
+    seen = crop(torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)), *low.shape[-2:])
+    norms = torch.linalg.vector_norm(measured, dim=ROWS_AND_COLUMNS).double().numpy()  # Parseval: of either space
+    departures = torch.linalg.vector_norm(seen - measured, dim=ROWS_AND_COLUMNS).double().numpy()
+    return np.asarray(np.divide(departures, norms, out=np.zeros_like(norms), where=norms > 0))
+
+
 def crop_to(image: ArrayLike, rows: int, columns: int) -> NDArray[np.float32]:
     """Magnitude of numpy images (..., H, W) with their k-space cropped, float32 (..., rows, columns)."""
     cropped = crop(torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)), rows, columns)

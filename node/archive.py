@@ -44,7 +44,9 @@ class Registration:
     """From the direction along a row towards that along a column."""
     corrected: bool
     """Whether the reference was moved accordingly before it guided."""
-    spread_mm: float | None = None
+    displacement_mm: float
+    """By how much, at most, that displaces what lies within the head."""
+    spread_mm: float | None
     """How far apart even and odd slices, taken alone, put the reference, at most within the head; None of a stack too
     small to be halved."""
 

@@ -216,7 +216,19 @@ class ModelSettings(Section):
     device: str = "auto"
     batch_slices: Annotated[int, Field(ge=1)] = 4
     precision: Literal["float32", "bfloat16"] = "float32"
+    data_consistency: bool = False
     max_attempts: Annotated[int, Field(ge=1)] = 3
+
+
+class ReportSettings(Section):
+    """What is measured of a result, and what makes it not usable."""
+
+    ensemble: Annotated[int, Field(ge=1, le=16)] = 1
+    max_inconsistency: Positive = 0.1
+    max_intensity_drift: Positive = 0.05
+    max_seed_spread: Positive = 0.01
+    max_displacement_mm: Positive = 2
+    hold: bool = False
 
 
 class OutputSettings(Section):
@@ -250,6 +262,7 @@ class Settings(BaseSettings):
     match: MatchSettings = MatchSettings()
     registration: RegistrationSettings = RegistrationSettings()
     model: ModelSettings = ModelSettings()
+    report: ReportSettings = ReportSettings()
     output: OutputSettings = OutputSettings()
     storage: StorageSettings = StorageSettings()
 

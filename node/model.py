@@ -19,5 +19,10 @@ def model_facts(settings: Settings) -> ModelFacts:
 
 def pixel_settings(settings: Settings) -> dict[str, str]:
     """Everything beside the pair that changes a result: names an infer job, see `node.match.worker.matcher`."""
-    weights = read_model(settings.model).sha256
-    return {"weights": weights, "precision": settings.model.precision, "version": __version__}
+    return {
+        "weights": read_model(settings.model).sha256,
+        "precision": settings.model.precision,
+        "data consistency": str(settings.model.data_consistency),
+        "registration": settings.registration.model_dump_json(),
+        "version": __version__,
+    }

@@ -15,6 +15,7 @@ from node.deliver.identifiers import series_number
 from node.deliver.transfer_syntax import to_bytes
 from node.errors import NodeError, NotFoundError, RefusedError
 from node.infer.engine import Engine
+from node.infer.quality import not_usable
 from node.infer.volume import read_volume
 from node.match.assess import StudyVerdict, assess_study
 from node.model import model_facts
@@ -99,7 +100,7 @@ def process_folder(
         for order in verdict.orders:
             pair = (study_uid, order.target.series_uid, order.reference.series_uid)
             try:
-                engine = engine or Engine.load(settings.model)
+                engine = engine or Engine.load(settings.model, settings.registration, settings.report)
                 yield _process_pair(folder, order, verdict.orders, output, settings, engine, progress)
             except RefusedError as error:
                 yield Processed(pair[0], "refused", error.code, error.sentence, *pair[1:])
@@ -122,6 +123,7 @@ def _process_pair(
     result = engine.super_resolve(
         target, reference, order, lambda done, total: progress(order.target.series_uid, done, total)
     )
+    doubts = not_usable(result)
     headers = folder.headers[order.study_uid]
     number = series_number(order, orders, headers, settings.output.series_number_offset)
     encoded = encode(result, headers, settings.output, number)
@@ -133,7 +135,7 @@ def _process_pair(
         study_uid=order.study_uid,
         state="done",
         code=None,
-        sentence=f"{len(result.source_uids)} slices super-resolved",
+        sentence="; ".join([f"{len(result.source_uids)} slices super-resolved", *([doubts] if doubts else [])]),
         target_series_uid=order.target.series_uid,
         reference_series_uid=order.reference.series_uid,
         output=place,

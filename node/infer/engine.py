@@ -6,12 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffmsr.manifest import Manifest, ManifestError, default_weights_folder, read_manifest
-from node.archive import Result
-from node.config import ModelSettings
+from node.archive import Registration, Result
+from node.config import ModelSettings, RegistrationSettings, ReportSettings
 from node.errors import ModelError, RefusedError
-from node.infer.geometry import fine_grid, resample_reference
+from node.infer.geometry import Reference, fine_grid, resample_reference
+from node.infer.quality import grade, intensity_drift, seed_spread
+from node.infer.registration import Motion, follow, judge, register
 from node.infer.volume import Volume
 from node.tracker.orders import PairOrder
 
@@ -33,13 +36,21 @@ def read_model(settings: ModelSettings) -> Manifest:
 class Engine:
     """Loaded weights on a device."""
 
-    def __init__(self, resolver: "SuperResolver", device: str, settings: ModelSettings) -> None:
+    def __init__(
+        self,
+        resolver: "SuperResolver",
+        device: str,
+        settings: ModelSettings,
+        registration: RegistrationSettings,
+        report: ReportSettings,
+    ) -> None:
         self._resolver, self._settings = resolver, settings
+        self._registration, self._report = registration, report
         self.device = device
         self.name = f"{resolver.manifest.name} {resolver.manifest.version}"
 
     @classmethod
-    def load(cls, settings: ModelSettings) -> "Engine":
+    def load(cls, settings: ModelSettings, registration: RegistrationSettings, report: ReportSettings) -> "Engine":
         """Load the configured weights; device `auto` is the first CUDA device where there is one, else the CPU.
         Raises ModelError, with one line, when the weights or the device cannot be used."""
         # Imported here, since torch takes seconds and only the infer worker needs it.
@@ -51,13 +62,16 @@ class Engine:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            resolver = SuperResolver.load(settings.path or default_weights_folder(), device, settings.precision)
+            folder = settings.path or default_weights_folder()
+            resolver = SuperResolver.load(
+                folder, device, settings.precision, data_consistency=settings.data_consistency
+            )
         except (ManifestError, WeightsError) as error:
             raise ModelError(f"[model] path: {error}") from None
         except (RuntimeError, AssertionError) as error:  # what torch raises for a device that it does not have
             reason = str(error).partition("\n")[0]
             raise ModelError(f"[model] device = {settings.device!r} cannot be used: {reason}") from None
-        return cls(resolver, device, settings)
+        return cls(resolver, device, settings, registration, report)
 
     def super_resolve(
         self, target: Volume, reference: Volume, order: PairOrder, progress: Callable[[int, int], None]
@@ -65,31 +79,26 @@ class Engine:
         """Super-resolve every slice of `target`, guided by `reference`.
 
         Where the order says that the scanner interpolated the target, its k-space is cropped to the acquired matrix
-        first. `progress` is called with (slices done, slices in all) before the first batch and after each; what it
-        raises ends the work. The same volumes, order, weights and settings give the same bytes. Raises RefusedError
-        when the reference does not reach the target or the model cannot take its matrix, ModelError when the model's output is not finite.
+        first; where the patient moved between the two, the reference follows, if the settings say so. `progress` is
+        called with (slices done, slices in all) before the first batch and after each; what it raises ends the work.
+        The same volumes, order, weights and settings give the same bytes. Raises RefusedError when the reference does
+        not reach the target, lies beside it by more than the settings allow, or the model cannot take the matrix;
+        ModelError when the model's output is not finite.
         """
+        from diffmsr.kspace import inconsistency
+
         manifest = self._resolver.manifest
         if order.acquired_matrix is not None:
             target = _as_acquired(target, order.acquired_matrix)
-        guide = resample_reference(reference, target, manifest.scale, manifest.grid_offset)
-        if not guide.coverage.any():
-            raise RefusedError("E_NO_OVERLAP", "the reference does not reach any slice of the target")
-
-        seeds = [_seed(name, manifest.sha256) for name in _names(target)]
-        n, batch = len(seeds), self._settings.batch_slices
-        pixels = np.empty_like(guide.pixels)
-        progress(0, n)
-        for start in range(0, n, batch):
-            part = slice(start, start + batch)
-            try:
-                pixels[part] = self._resolver(target.pixels[part], guide.pixels[part], seeds[part])
-            except ValueError as error:  # a matrix the network cannot take
-                raise RefusedError("E_MODEL_INPUT", str(error)) from None
-            progress(min(start + batch, n), n)
-        if not np.isfinite(pixels).all():
-            raise ModelError(f'model {self.name} gave values that are not finite; try [model] precision = "float32"')
-
+        guide, registration, warnings = self._guide(target, reference)
+        pixels, spread = self._run(target, guide, progress)
+        quality = grade(
+            [float(v) for v in inconsistency(pixels, target.pixels)],
+            intensity_drift(pixels, target.pixels),
+            spread,
+            registration,
+            self._report,
+        )
         positions, spacing = fine_grid(
             target.positions, target.orientation, target.spacing, manifest.scale, manifest.grid_offset
         )
@@ -104,17 +113,60 @@ class Engine:
             model_version=manifest.version,
             weights_sha256=manifest.sha256,
             scale=manifest.scale,
-            parameters=self._parameters(order),
-            warnings=[*order.warnings, *_coverage_warnings(guide.coverage.tolist())],
+            parameters=self._parameters(order, registration),
+            warnings=[*order.warnings, *warnings, *_coverage_warnings(guide.coverage.tolist())],
             source_frames=None if target.frames is None else list(target.frames),
             reference_frames=_frames(reference, guide.slices),
+            quality=quality,
         )
 
-    def _parameters(self, order: PairOrder) -> dict[str, str]:
+    def _guide(self, target: Volume, reference: Volume) -> tuple[Reference, Registration | None, list[str]]:
+        """The reference on the target's fine grid, moved where it has to be, with what was found and warnings."""
+        manifest = self._resolver.manifest
+        guide = resample_reference(reference, target, manifest.scale, manifest.grid_offset)
+        if not guide.coverage.any():
+            raise RefusedError("E_NO_OVERLAP", "the reference does not reach any slice of the target")
+        if self._registration.mode == "none":
+            return guide, None, []
+        found = register(*_alike(target, guide, manifest.grid_offset))
+        registration, warnings = judge(found, self._registration)
+        if registration.corrected:
+            moved = follow(target, found.motion)
+            guide = resample_reference(reference, moved, manifest.scale, manifest.grid_offset)
+        return guide, registration, warnings
+
+    def _run(
+        self, target: Volume, guide: Reference, progress: Callable[[int, int], None]
+    ) -> tuple[NDArray[np.float32], list[float] | None]:
+        """(pixels of every slice by its first seed, spread over the ensemble of seeds where one is asked for)."""
+        manifest, members = self._resolver.manifest, self._report.ensemble
+        names = _names(target)
+        n, batch = len(names), self._settings.batch_slices
+        pixels = np.empty_like(guide.pixels)
+        spread: list[float] = []
+        progress(0, n)
+        for start in range(0, n, batch):
+            part = slice(start, start + batch)
+            images = []
+            for member in range(members):
+                seeds = [_seed(name, manifest.sha256, member) for name in names[part]]
+                try:
+                    images.append(self._resolver(target.pixels[part], guide.pixels[part], seeds))
+                except ValueError as error:  # a matrix the network cannot take
+                    raise RefusedError("E_MODEL_INPUT", str(error)) from None
+            pixels[part] = images[0]
+            spread += seed_spread(images) if members > 1 else []
+            progress(min(start + batch, n), n)
+        if not np.isfinite(pixels).all():
+            raise ModelError(f'model {self.name} gave values that are not finite; try [model] precision = "float32"')
+        return pixels, spread or None
+
+    def _parameters(self, order: PairOrder, registration: Registration | None) -> dict[str, str]:
         """Everything besides sources and weights that changes pixels. Device and batch do, by rounding: on another
         device the result is not the same to the last bit, so it must not have the same identifiers."""
         parameters = {
             "batch slices": str(self._settings.batch_slices),
+            "data consistency": "yes" if self._settings.data_consistency else "no",
             "device": self.device.partition(":")[0],
             "grid offset": f"{self._resolver.manifest.grid_offset:g}",
             "precision": self._settings.precision,
@@ -122,6 +174,8 @@ class Engine:
         }
         if order.acquired_matrix is not None:
             parameters["k-space cropped to"] = "{} x {}".format(*order.acquired_matrix)
+        if registration is not None and registration.corrected:
+            parameters["reference moved by"] = str(Motion(registration.shift_mm, registration.rotation_deg))
         return parameters
 
 
@@ -152,9 +206,30 @@ def _frames(reference: Volume, slices: list[list[int]]) -> list[list[int]] | Non
     return None if numbers is None else [[numbers[i] for i in indices] for indices in slices]
 
 
-def _seed(name: str, weights_sha256: str) -> int:
-    """Non-negative 63-bit seed of a slice's noise: the same slice and weights give the same image anywhere."""
-    return int.from_bytes(hashlib.sha256(f"{name} {weights_sha256}".encode()).digest()[:8]) >> 1
+def _alike(
+    target: Volume, guide: Reference, grid_offset: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[float, float], tuple[float, float]]:
+    """Target and reference for `register`: of one bandwidth, the target's, with pixels half as large as its own, so
+    that interpolating between them costs little; their spacing, and where the reference's first pixel lies."""
+    from diffmsr.baselines import zero_filled
+    from diffmsr.kspace import crop_to
+
+    finer = 2
+    coarse = crop_to(guide.pixels, *target.pixels.shape[1:])
+    between_rows, between_columns = target.spacing
+    return (
+        zero_filled(target.pixels, finer),
+        zero_filled(coarse, finer),
+        (between_rows / finer, between_columns / finer),
+        (grid_offset * between_columns, grid_offset * between_rows),
+    )
+
+
+def _seed(name: str, weights_sha256: str, member: int) -> int:
+    """Non-negative 63-bit seed of a slice's noise: the same slice and weights give the same image anywhere. Members of
+    an ensemble are counted from 0."""
+    words = f"{name} {weights_sha256}" + (f" {member}" if member else "")
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8]) >> 1
 
 
 def _coverage_warnings(coverage: list[float]) -> list[str]:

@@ -17,6 +17,7 @@ from node.archive import Archive
 from node.config import DestinationSettings, Settings, load_settings
 from node.errors import NodeError
 from node.infer.engine import Engine
+from node.infer.quality import not_usable
 from node.infer.volume import read_volume
 from node.telemetry import configure_logging
 from node.tracker import views
@@ -30,19 +31,26 @@ from node.tracker.states import Kind
 log = structlog.get_logger()
 
 
-def inferrer(database: Database, archive: Archive, engine: Engine, destinations: list[DestinationSettings]) -> Work:
-    """The infer stage as a function of a lease: volumes in, a Result in the archive, a deliver job a destination."""
+def inferrer(
+    database: Database, archive: Archive, engine: Engine, destinations: list[DestinationSettings], hold: bool
+) -> Work:
+    """The infer stage as a function of a lease: volumes in, a Result in the archive, a deliver job a destination.
+    With `hold`, deliveries of a result graded not usable start held."""
 
     def work(lease: Lease) -> Outcome:
         claim = lease.claim
         order = PairOrder.model_validate(claim.payload)
         started = time.monotonic()
-        if not archive.has_result(claim.key):
+        if archive.has_result(claim.key):
+            result = archive.open_result(claim.key)
+        else:
             paths = views.instance_paths(database, order.study_uid)
             target, reference = (
                 read_volume(_files(stack, paths), stack.frames) for stack in (order.target, order.reference)
             )
-            archive.put_result(claim.key, engine.super_resolve(target, reference, order, lease.progress))
+            result = engine.super_resolve(target, reference, order, lease.progress)
+            archive.put_result(claim.key, result)
+        doubts = not_usable(result)
         slices = len(order.target.sop_uids)
         seconds = time.monotonic() - started
         deliveries = tuple(
@@ -55,12 +63,13 @@ def inferrer(database: Database, archive: Archive, engine: Engine, destinations:
                 revision=claim.revision,
                 target_series_uid=order.target.series_uid,
                 reference_series_uid=order.reference.series_uid,
+                held=doubts if hold else None,
             )
             for destination in destinations
         )
         return Done(
-            f"{slices} slices super-resolved",
-            {"slices": slices, "seconds": round(seconds, 2), "device": engine.device},
+            "; ".join([f"{slices} slices super-resolved", *([doubts] if doubts else [])]),
+            {"slices": slices, "seconds": round(seconds, 2), "device": engine.device, "usable": doubts is None},
             deliveries,
         )
 
@@ -76,11 +85,17 @@ def run(settings: Settings) -> None:
     stop = threading.Event()
     threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
     database = Database(settings.node.url)
-    engine = Engine.load(settings.model)
+    engine = Engine.load(settings.model, settings.registration, settings.report)
     archive = Archive(settings.node.data_dir, settings.storage.reserve_gb)
     worker = f"{socket.gethostname()}/infer/{os.getpid()}"
     log.info("infer.ready", model=engine.name, device=engine.device)
-    consume(Queue(database), Kind.INFER, worker, inferrer(database, archive, engine, settings.destinations), stop)
+    consume(
+        Queue(database),
+        Kind.INFER,
+        worker,
+        inferrer(database, archive, engine, settings.destinations, settings.report.hold),
+        stop,
+    )
 
 
 def _watch_parent(stop: threading.Event) -> None:

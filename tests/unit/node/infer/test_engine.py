@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from node.archive import Archive
-from node.config import ModelSettings
+from node.config import ModelSettings, RegistrationSettings, ReportSettings
 from node.errors import LeaseLostError, ModelError, RefusedError
 from node.infer.engine import Engine, read_model
 from node.infer.volume import Volume
@@ -67,8 +67,13 @@ def order_of(target: Volume, reference: Volume, **more: Any) -> PairOrder:
     return PairOrder(study_uid="1.2", **stacks, **more)
 
 
-def engine(resolver: Any = None, **settings: Any) -> Engine:
-    return Engine(resolver or Resolver(), "cpu", ModelSettings(**settings))
+def engine(resolver: Any = None, mode: Any = "none", report: ReportSettings | None = None, **settings: Any) -> Engine:
+    registration = RegistrationSettings(mode=mode)
+    return Engine(resolver or Resolver(), "cpu", ModelSettings(**settings), registration, report or ReportSettings())
+
+
+def load(settings: ModelSettings) -> Engine:
+    return Engine.load(settings, RegistrationSettings(), ReportSettings())
 
 
 def silent(_done: int, _total: int) -> None: ...
@@ -168,7 +173,7 @@ def test_a_result_survives_the_archive(target: Volume, reference: Volume, tmp_pa
     assert replace(found, pixels=result.pixels, positions=result.positions) == replace(result)
 
 
-@pytest.mark.parametrize("load", [read_model, Engine.load], ids=["manifest", "weights"])
+@pytest.mark.parametrize("load", [read_model, load], ids=["manifest", "weights"])
 def test_missing_weights_are_one_line(load: Callable[[ModelSettings], Any], tmp_path: Any) -> None:
     with pytest.raises(ModelError) as failed:
         load(ModelSettings(path=tmp_path / "none", device="cpu"))
@@ -205,7 +210,7 @@ def test_the_real_network_gives_the_same_bytes_every_time(weights: Any) -> None:
     settings = ModelSettings(path=weights, device="auto", batch_slices=2)
     assert read_model(settings).name == "untrained"
     order = order_of(target, reference)
-    first, second = (Engine.load(settings).super_resolve(target, reference, order, silent) for _ in range(2))
+    first, second = (load(settings).super_resolve(target, reference, order, silent) for _ in range(2))
     assert first.pixels.shape == (3, 80, 72)
     assert first.pixels.tobytes() == second.pixels.tobytes()
     assert first.weights_sha256 == read_model(settings).sha256
@@ -223,11 +228,11 @@ def test_a_matrix_the_network_cannot_take_is_refused(target: Volume, reference: 
 def test_a_device_that_is_not_there_is_one_line(weights: Any) -> None:
     for device in ("cuda:7", "abacus"):
         with pytest.raises(ModelError, match=rf"\[model\] device = '{device}' cannot be used") as failed:
-            Engine.load(ModelSettings(path=weights, device=device))
+            load(ModelSettings(path=weights, device=device))
         assert "\n" not in str(failed.value)
 
 
 def test_damaged_weights_are_one_line(weights: Any) -> None:
     (weights / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ModelError, match="SHA-256"):
-        Engine.load(ModelSettings(path=weights, device="cpu"))
+        load(ModelSettings(path=weights, device="cpu"))
