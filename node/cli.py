@@ -410,7 +410,7 @@ def config_show(config: ConfigOption = None, as_json: JsonOption = False) -> Non
         _print_json(values)
         return
     for section, keys in values.items():
-        for index, table in enumerate(keys if isinstance(keys, list) else [keys]):
+        for index, table in enumerate(keys if isinstance(keys, list) else [keys or {}]):
             heading = f"[[{section}]] #{index + 1}" if isinstance(keys, list) else f"[{section}]"
             out.print(escape(heading), highlight=False)
             for key, value in table.items():

@@ -6,6 +6,7 @@ Any key can be set from the environment: `DIFFMSR_NODE_SCP__PORT=11113` sets `[s
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -107,6 +108,20 @@ class DestinationSettings(Section):
     commitment_fallback: Literal["none", "find"] = "none"
 
 
+class FetchSettings(Section):
+    ae_title: AETitle
+    host: str
+    port: Port = 104
+    tls: TLSSettings | None = None
+    timeout_s: Seconds = 30
+    method: Literal["get", "move"] = "get"
+    max_series: Annotated[int, Field(ge=1)] = 4
+    max_instances: Annotated[int, Field(ge=1)] = 1000
+    max_attempts: Annotated[int, Field(ge=1)] = 30
+    initial_delay_s: Seconds = 60
+    max_delay_s: Seconds = 3600
+
+
 class CompletionSettings(Section):
     series_quiet_s: Seconds = 10
     study_max_wait_s: Seconds = 24 * 3600
@@ -195,6 +210,15 @@ class MatchSettings(Section):
             raise ValueError(f"{', '.join(both)} cannot be both target and reference")
         return self
 
+    def veto(self, series_description: str | None) -> str | None:
+        """The first of the description vetoes that a series description holds as whole words."""
+        words = _words(series_description or "")
+        return next((veto for veto in self.description_vetoes if _words(veto) in words), None)
+
+
+def _words(text: str) -> str:
+    return " ".join(["", *re.findall(r"[^\W_]+", text.lower()), ""])
+
 
 class RegistrationSettings(Section):
     """What to do about a patient who moved between the two series."""
@@ -258,6 +282,7 @@ class Settings(BaseSettings):
     scp: SCPSettings = SCPSettings()
     sources: list[SourceSettings] = []
     destinations: list[DestinationSettings] = []
+    fetch: FetchSettings | None = None
     completion: CompletionSettings = CompletionSettings()
     match: MatchSettings = MatchSettings()
     registration: RegistrationSettings = RegistrationSettings()

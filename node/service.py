@@ -28,6 +28,7 @@ from node.housekeep import schedule
 from node.match.worker import matcher
 from node.model import model_facts, pixel_settings
 from node.receive.commitment import Commitments
+from node.receive.fetch import fetcher
 from node.receive.scp import Receiver
 from node.receive.store import Store
 from node.tracker.consume import Work, consume
@@ -104,7 +105,10 @@ class Service:
         if Role.INFER in self._roles:
             self._supervise_infer()
         if Role.MATCH in self._roles:
-            work = matcher(queue, settings.completion, settings.match, facts, pixels, settings.model.max_attempts)
+            fetch_attempts = settings.fetch.max_attempts if settings.fetch else None
+            work = matcher(
+                queue, settings.completion, settings.match, facts, pixels, settings.model.max_attempts, fetch_attempts
+            )
             self._thread(queue, Kind.MATCH, Role.MATCH, work)
         if Role.HOUSEKEEP in self._roles:
             scheduler = schedule(queue, archive)
@@ -115,11 +119,15 @@ class Service:
         if Role.RECEIVE in self._roles:
             store = Store(archive, queue, settings.completion.series_quiet_s)
             commitments = Commitments(queue, settings.sources, settings.scp.ae_title)
-            committing = [d.ae_title for d in settings.destinations if d.commitment]
-            receiver = Receiver(settings.scp, settings.sources, store, commitments, committing)
+            answering = [d.ae_title for d in settings.destinations if d.commitment]
+            if settings.fetch:
+                answering.append(settings.fetch.ae_title)
+            receiver = Receiver(settings.scp, settings.sources, store, commitments, answering)
             receiver.start()
             self._stops.append(receiver.stop)
             self._thread(queue, Kind.COMMIT, Role.RECEIVE, commitments.report)
+            if settings.fetch:
+                self._thread(queue, Kind.FETCH, Role.RECEIVE, fetcher(queue, store, settings.fetch, settings))
 
     def _thread(self, queue: Queue, kind: Kind, role: Role, work: Work) -> None:
         worker = f"{socket.gethostname()}/{role}/{os.getpid()}"

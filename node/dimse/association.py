@@ -11,7 +11,7 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
-from node.config import DestinationSettings, SourceSettings, TLSSettings
+from node.config import DestinationSettings, FetchSettings, SourceSettings, TLSSettings
 from node.errors import ConfigError, PeerError
 
 
@@ -42,6 +42,13 @@ class Peer:
             return None
         return cls(
             entry=f"source {settings.name}", ae_title=settings.ae_title, host=settings.host, port=settings.port,
+            timeout_s=settings.timeout_s, calling_ae_title=calling_ae_title, tls=settings.tls,
+        )  # fmt: skip
+
+    @classmethod
+    def fetch(cls, settings: FetchSettings, calling_ae_title: str) -> "Peer":
+        return cls(
+            entry="the PACS of [fetch]", ae_title=settings.ae_title, host=settings.host, port=settings.port,
             timeout_s=settings.timeout_s, calling_ae_title=calling_ae_title, tls=settings.tls,
         )  # fmt: skip
 
@@ -88,8 +95,10 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
         return self.association
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self.association.is_established:
+        if self.association.is_established and error is None:
             self.association.release()
+        elif self.association.is_established:
+            self.association.abort()  # in the middle of something: a release would have to wait for its end
         elif isinstance(error, RuntimeError):  # pynetdicom's, for a request on an association that has ended
             raise self._peer.error("the association ended before the request was answered", "check the peer's log")
 

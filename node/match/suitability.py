@@ -336,7 +336,7 @@ def _not_localizer(stack: Stack, series: Sequence[Stack], settings: MatchSetting
     planes = [s.geometry for s in series if s.geometry is not None]
     widest = max((angle_between(stack.geometry, plane) for plane in planes), default=0.0) if stack.geometry else 0.0
     limit = settings.stack.localizer_angle_deg
-    veto = _veto(stack.description, settings.description_vetoes)
+    veto = settings.veto(stack.description)
     return [
         expect(
             "not localizer",
@@ -357,16 +357,6 @@ def _not_localizer(stack: Stack, series: Sequence[Stack], settings: MatchSetting
             value=None if veto is None else stack.description,
         ),
     ]
-
-
-def _veto(description: str | None, vetoes: Sequence[str]) -> str | None:
-    """The first of the vetoes that the description holds as whole words."""
-    words = _words(description or "")
-    return next((veto for veto in vetoes if _words(veto) in words), None)
-
-
-def _words(text: str) -> str:
-    return " ".join(["", *re.findall(r"[^\W_]+", text.lower()), ""])
 
 
 def _regular(geometry: Geometry, limits: StackLimits) -> list[Predicate]:

@@ -14,7 +14,7 @@ from node.match.assess import ModelFacts, assess_study
 from node.tracker.consume import Lease, Work
 from node.tracker.orders import PairOrder
 from node.tracker.outcomes import Matched, NewJob, Outcome, Refused
-from node.tracker.queue import Queue
+from node.tracker.queue import Claim, Queue
 from node.tracker.states import Kind
 from node.tracker.tables import Instance, Series
 
@@ -26,10 +26,12 @@ def matcher(
     model: ModelFacts,
     pixel_settings: dict[str, str],
     infer_attempts: int,
+    fetch_attempts: int | None,
 ) -> Work:
     """The match stage as a function of a lease. `pixel_settings` is everything beside the pair that changes the
     result (weights digest, precision, version): with the pair it names the infer job, so that the same study sent
-    twice is worked on once."""
+    twice is worked on once. `fetch_attempts`: how often to ask a PACS for a missing reference; None where no [fetch] is
+    configured."""
 
     def work(lease: Lease) -> Outcome:
         now = queue.clock()
@@ -49,6 +51,8 @@ def matcher(
             return Matched(verdict.sentence, facts, wanted)
         deadline = newest_at + timedelta(seconds=completion.study_max_wait_s)
         if verdict.outcome == "waiting" and now < deadline:
+            if fetch_attempts is not None and verdict.missing == "reference":
+                wanted = (*wanted, _fetch_job(lease.claim, fetch_attempts))
             return Matched(verdict.sentence, facts, wanted, waiting=True, look_again_at=deadline)
         return Refused(verdict.code or "E_NO_REFERENCE", verdict.sentence, facts, wanted)
 
@@ -92,3 +96,9 @@ def _infer_job(order: PairOrder, revisions: dict[str, int], pixel_settings: dict
         target_series_uid=order.target.series_uid,
         reference_series_uid=order.reference.series_uid,
     )
+
+
+def _fetch_job(match: Claim, attempts: int) -> NewJob:
+    """Named by what there is of the study: when more has arrived and a reference still lacks, it is asked for anew."""
+    key = f"fetch:{match.study_uid}:{match.revision}"
+    return NewJob(Kind.FETCH, key, match.study_uid, payload={}, max_attempts=attempts)

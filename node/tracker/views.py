@@ -147,3 +147,10 @@ def one_instance_a_series(database: Database, study_uid: str) -> list[str]:
     first = select(func.min(Instance.path)).where(Instance.study_uid == study_uid).group_by(Instance.series_uid)
     with database.read() as session:
         return list(session.scalars(first))
+
+
+def series_sizes(database: Database, study_uid: str) -> dict[str, int]:
+    """Series instance UID to the number of instances stored, of a study's series."""
+    with database.read() as session:
+        rows = session.execute(select(Series.series_uid, Series.instances).where(Series.study_uid == study_uid))
+        return {row.series_uid: row.instances for row in rows}

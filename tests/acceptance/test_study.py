@@ -127,14 +127,62 @@ def test_the_pacs_is_down_for_a_while(site: Site, pacs: Orthanc, files: Files) -
     check_delivered(site, pacs, files)
 
 
+@pytest.mark.parametrize("method", ["get", "move"])
+def test_a_reference_that_was_not_pushed_is_fetched(tmp_path: Path, files: Files, method: str) -> None:
+    port = free_port()
+    pacs = Orthanc(tmp_path / "pacs", node_port=port)
+    fetch = f"""
+            [fetch]
+            ae_title = "PACS"
+            host = "127.0.0.1"
+            port = {pacs.port}
+            method = "{method}"
+            [[sources]]
+            name = "scanner"
+            ae_title = "SCANNER"
+            [[sources]]
+            name = "our own echo"
+            ae_title = "ECHOSCU"
+            [[destinations]]"""
+    site = Site(tmp_path, pacs.port, port, **{"[[destinations]]": fetch})
+    pacs.start()
+    try:
+        site.start()
+        send(pacs.port, *files.t1)
+        send(site.port, *files.t2)
+        jobs = site.finished(files.study_uid, count=4)
+        (fetched,) = [j for j in jobs if j["kind"] == "fetch"]
+        assert fetched["summary"] == "fetched 4 instances of 1 series"
+        assert len(pacs.instances(files.study_uid)) == 8, "the T1 and the derived series"
+        for path in files.t1:
+            (kept,) = (site.folder / "data" / "instances").rglob(f"{dcmread(path).SOPInstanceUID}.dcm")
+            assert dcmread(kept) == dcmread(path)
+    finally:
+        assert site.stop() == 0
+        pacs.stop()
+
+
+def test_a_study_whose_reference_never_comes_is_refused(tmp_path: Path, files: Files) -> None:
+    wait = "completion = { study_max_wait_s = 3, series_quiet_s = 2 }"
+    site = Site(tmp_path, free_port(), **{"completion.series_quiet_s = 2": wait})
+    site.start()
+    try:
+        send(site.port, *files.t2)
+        until(lambda: [j["state"] for j in site.jobs()] == ["refused"], "the study waits no longer")
+        (job,) = site.jobs()
+        assert job["error"].startswith("E_NO_REFERENCE: ")
+    finally:
+        assert site.stop() == 0
+
+
 def test_a_delivery_is_done_when_the_pacs_has_committed_it(tmp_path: Path, files: Files) -> None:
     """Orthanc reports on an association of its own."""
     port = free_port()
     pacs = Orthanc(tmp_path / "pacs", node_port=port)
     site = Site(tmp_path, pacs.port, port, **{"max_delay_s = 2": "max_delay_s = 2\n            commitment = true"})
     pacs.start()
-    site.start()
     try:
+        site.start()
         send(site.port, *files.t1, *files.t2)
         (job,) = [j for j in site.finished(files.study_uid) if j["kind"] == "deliver"]
         history = json.loads(site.node("queue", "show", str(job["id"]), "--json"))["job"]

@@ -11,9 +11,9 @@ from alembic.runtime.migration import MigrationContext
 
 from node.config import DestinationSettings
 from node.errors import LeaseLostError, NotFoundError, TransitionError
-from node.tracker import deliveries, views
+from node.tracker import commitments, deliveries, views
 from node.tracker.database import Database
-from node.tracker.outcomes import Done, Failed, Matched, NewJob, Refused, Retry
+from node.tracker.outcomes import Committing, Done, Failed, Matched, NewJob, Refused, Retry
 from node.tracker.queue import Claim, Queue, backoff_s
 from node.tracker.states import Kind, State
 from node.tracker.tables import Base
@@ -209,6 +209,53 @@ def test_a_study_waits_for_its_partner_and_is_looked_at_again_in_the_end(queue: 
     assert states(queue, Kind.MATCH) == ["receiving"], "a refused study reopens when more of it comes"
 
 
+def fetch_job(revision: int) -> NewJob:
+    return NewJob(Kind.FETCH, f"fetch:1.2:{revision}", "1.2", {}, 3)
+
+
+def waits(queue: Queue, clock: Clock) -> State:
+    """Match the study as one that waits for a reference, which is to be fetched."""
+    clock.forward(QUIET_S)
+    claim = claimed(queue, Kind.MATCH)
+    later = clock.now + timedelta(hours=24)
+    return queue.settle(claim, Matched("no T1", {}, (fetch_job(claim.revision),), waiting=True, look_again_at=later))
+
+
+def test_what_is_missing_is_fetched_once_for_what_there_is_of_a_study(queue: Queue, clock: Clock) -> None:
+    queue.record(arrival(1), QUIET_S)
+    assert waits(queue, clock) is State.WAITING_PAIR
+    queue.settle(claimed(queue, Kind.FETCH), Done("nothing there"))
+    (match,) = views.jobs(queue.database, kind=Kind.MATCH)
+    queue.retry(match["id"], "admin")
+    waits(queue, clock)
+    assert states(queue, Kind.FETCH) == ["done"], "nothing has changed"
+    queue.record(arrival(2), QUIET_S)
+    waits(queue, clock)
+    assert states(queue, Kind.FETCH) == ["done", "ready"]
+
+
+def test_a_fetch_is_superseded_with_the_study_it_was_for(queue: Queue, clock: Clock) -> None:
+    queue.record(arrival(1), QUIET_S)
+    waits(queue, clock)
+    queue.record(arrival(1, "1.2.2"), QUIET_S)
+    clock.forward(QUIET_S)
+    still = Matched("other series are still arriving", {}, (), receiving=True, look_again_at=clock.now)
+    queue.settle(claimed(queue, Kind.MATCH), still)
+    assert states(queue, Kind.FETCH) == ["ready"], "the study is not judged as a whole yet"
+    queue.settle(claimed(queue, Kind.MATCH), Matched("paired", {}, (infer_job(),)))
+    assert states(queue, Kind.FETCH) == ["cancelled"]
+
+
+def test_a_fetch_that_runs_is_not_cut_off_by_what_it_brings(queue: Queue, clock: Clock) -> None:
+    queue.record(arrival(1), QUIET_S)
+    waits(queue, clock)
+    fetch = claimed(queue, Kind.FETCH)
+    queue.record(arrival(1, "1.2.2"), QUIET_S)
+    clock.forward(QUIET_S)
+    queue.settle(claimed(queue, Kind.MATCH), Matched("paired", {}, (infer_job(),)))
+    assert queue.settle(fetch, Done("fetched")) is State.DONE
+
+
 def test_every_change_leaves_an_event(queue: Queue, clock: Clock) -> None:
     matched(queue, clock, infer_job())
     (row,) = views.jobs(queue.database, kind=Kind.MATCH)
@@ -302,6 +349,27 @@ def test_per_instance_status_is_kept(queue: Queue, clock: Clock) -> None:
     queue.rescue(dead=lambda worker: True)
     with pytest.raises(LeaseLostError):
         deliveries.note(queue, claim, "9.2", True, "0x0000 success")
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["after", "before the one who asked has settled"])
+def test_a_report_makes_a_committing_delivery_due(queue: Queue, clock: Clock, early: bool) -> None:
+    queue.ask(NewJob(Kind.DELIVER, "deliver", "1.2", {"destination": "pacs"}, 3), "test")
+    claim = claimed(queue, Kind.DELIVER)
+    deliveries.enter(queue, claim, {"9.1": Path("/x/1"), "9.2": Path("/x/2")})
+    commitments.opened(queue, claim, "1.9")
+    asked = Committing("asked", "1.9", 600)
+    if not early:
+        assert queue.settle(claim, asked) is State.COMMITTING
+        assert queue.claim(Kind.DELIVER, "w") is None
+    assert commitments.reported(queue, "1.9", {"9.1"}, {"9.2": "0x0112 (no such object instance)", "9.3": "not ours"})
+    if early:
+        assert queue.settle(claim, asked) is State.COMMITTING
+    again = claimed(queue, Kind.DELIVER)
+    assert again.was is State.COMMITTING
+    assert commitments.answered(queue, again)
+    assert [(d.accepted, d.committed, d.status) for d in deliveries.entered(queue, again)] == [
+        (True, True, "committed"), (False, False, "not committed: 0x0112 (no such object instance)"),
+    ]  # fmt: skip
 
 
 def test_backoff_doubles_up_to_its_maximum_and_lasts_72_hours_by_default() -> None:

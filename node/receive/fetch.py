@@ -1,0 +1,153 @@
+"""Fetch: a study has a target without a reference, so ask the PACS for MR series of that study which were not pushed.
+
+What is fetched goes the way of what is pushed, through `Store`, and reopens the match of its study. That decides what
+the series are good for; here is only decided which are worth fetching, by what a C-FIND says of a series."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from pydicom import Dataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import build_role, evt
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import time
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
+)
+
+from node.archive import is_uid
+from node.config import FetchSettings, Settings
+from node.dimse.association import Peer, associate
+from node.dimse.query import find
+from node.dimse.status import C_GET, C_MOVE, Meaning, words
+from node.errors import PeerError
+from node.receive.contexts import STORED_SOP_CLASSES, TRANSFER_SYNTAXES
+from node.receive.scp import take_instance
+from node.receive.store import Store
+from node.tracker import views
+from node.tracker.consume import Lease, Work
+from node.tracker.outcomes import Done, Outcome, Retry
+from node.tracker.queue import Queue, backoff_s
+
+log = structlog.get_logger()
+
+GET, MOVE = str(StudyRootQueryRetrieveInformationModelGet), str(StudyRootQueryRetrieveInformationModelMove)
+_UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
+GET_CONTEXTS = [
+    *((GET, syntax) for syntax in _UNCOMPRESSED),
+    *((str(sop_class), str(syntax)) for sop_class in STORED_SOP_CLASSES for syntax in TRANSFER_SYNTAXES),
+]
+MOVE_CONTEXTS = [(MOVE, syntax) for syntax in _UNCOMPRESSED]
+
+
+@dataclass(frozen=True)
+class _Series:
+    """What a C-FIND says of a series."""
+
+    uid: str
+    number: int
+    instances: int | None
+    """None where the PACS does not count them."""
+
+
+def fetcher(queue: Queue, store: Store, fetch: FetchSettings, settings: Settings) -> Work:
+    """The work of a fetch job as a function of a lease."""
+    peer = Peer.fetch(fetch, settings.scp.ae_title)
+
+    def work(lease: Lease) -> Outcome:
+        claim = lease.claim
+        delay_s = backoff_s(claim.attempts, fetch.initial_delay_s, fetch.max_delay_s)
+        brought: dict[str, int] = {}
+        problems: list[str] = []
+        try:
+            candidates = _candidates(queue, peer, claim.study_uid, fetch, settings)
+            for series in candidates:
+                if len(brought) == fetch.max_series:
+                    break
+                before = views.series_sizes(queue.database, claim.study_uid).get(series.uid, 0)
+                problem = _retrieve(lease, peer, store, fetch, series.uid)
+                new = views.series_sizes(queue.database, claim.study_uid).get(series.uid, 0) - before
+                if new:
+                    brought[series.uid] = new
+                elif not problem:
+                    problem = "it answered success, and sent nothing that was not here"
+                if problem:
+                    problems.append(f"series {series.uid}: {problem}")
+                    log.warning("fetch.incomplete", study=claim.study_uid, series=series.uid, reason=problem, new=new)
+        except PeerError as error:
+            if not brought:
+                return Retry(str(error), delay_s)
+            problems.append(str(error))
+        if brought:
+            sentence = f"fetched {sum(brought.values())} instances of {len(brought)} series"
+            return Done("; ".join([sentence, *problems]), {"sentence": sentence, "series": brought})
+        if problems:
+            return Retry(f"nothing could be fetched from {peer.ae_title}: {problems[0]}", delay_s)
+        nothing = f"{peer.ae_title} holds no further MR series of the study that could be its reference"
+        if claim.attempts >= fetch.max_attempts:
+            return Done(f"{nothing}; it is not asked again", {"sentence": nothing, "series": {}})
+        return Retry(nothing, delay_s)
+
+    return work
+
+
+def _candidates(queue: Queue, peer: Peer, study_uid: str, fetch: FetchSettings, settings: Settings) -> list[_Series]:
+    """MR series of the study that the PACS holds and we do not, or not whole; by their numbers. Left out are series
+    that are too large for a reference, that the match would veto by their description, and our own results."""
+    matches = find(
+        peer, "SERIES", StudyInstanceUID=study_uid, Modality="MR", SeriesInstanceUID="", SeriesNumber="",
+        SeriesDescription="", NumberOfSeriesRelatedInstances="",
+    )  # fmt: skip
+    held = views.series_sizes(queue.database, study_uid)
+    found: dict[str, _Series] = {}
+    for match in matches:
+        uid, description = str(match.get("SeriesInstanceUID", "")), str(match.get("SeriesDescription") or "")
+        if not is_uid(uid) or (match.get("Modality") or "MR") != "MR":
+            continue
+        if description.startswith(settings.output.series_description_prefix) or settings.match.veto(description):
+            continue
+        series = _Series(uid, _number(match, "SeriesNumber") or 0, _number(match, "NumberOfSeriesRelatedInstances"))
+        too_large = series.instances is not None and series.instances > fetch.max_instances
+        if not too_large and held.get(uid, 0) < (1 if series.instances is None else series.instances):
+            found[uid] = series
+    return sorted(found.values(), key=lambda series: (series.number, series.uid))
+
+
+def _number(match: Dataset, keyword: str) -> int | None:
+    try:
+        return int(str(match.get(keyword)))
+    except ValueError:
+        return None
+
+
+def _retrieve(lease: Lease, peer: Peer, store: Store, fetch: FetchSettings, series_uid: str) -> str | None:
+    """Have one series sent; what went wrong with it, in words, else None. PeerError when the PACS does not answer."""
+    query = Dataset()
+    query.QueryRetrieveLevel = "SERIES"
+    query.StudyInstanceUID, query.SeriesInstanceUID = lease.claim.study_uid, series_uid
+    if fetch.method == "get":
+        roles = [build_role(sop_class, scp_role=True) for sop_class in STORED_SOP_CLASSES]
+        with associate(peer, GET_CONTEXTS, roles, [(evt.EVT_C_STORE, take_instance, [store])]) as association:
+            if not any(context.abstract_syntax == GET for context in association.accepted_contexts):
+                raise peer.error(f"the PACS takes no {UID(GET).name}", 'check its log, or set [fetch] method = "move"')
+            return _follow(lease, peer, "C-GET", C_GET, association.send_c_get(query, GET))
+    with associate(peer, MOVE_CONTEXTS) as association:
+        return _follow(lease, peer, "C-MOVE", C_MOVE, association.send_c_move(query, peer.calling_ae_title, MOVE))
+
+
+def _follow(
+    lease: Lease, peer: Peer, service: str, table: tuple[Meaning, ...], answers: Iterator[tuple[Dataset, Any]]
+) -> str | None:
+    """Listen to the answers to a retrieval until the last one."""
+    for answer, _ in answers:
+        status = answer.get("Status")
+        if status is None:
+            raise peer.error(f"no answer to the {service}", "check the PACS's log, and [fetch] timeout_s")
+        if status == 0x0000:
+            return None
+        if status != 0xFF00:
+            return f"{service} answered {words(table, status)}"
+        done = int(answer.get("NumberOfCompletedSuboperations") or 0)
+        lease.progress(done, done + int(answer.get("NumberOfRemainingSuboperations") or 0) + 1)
+    raise peer.error(f"the {service} ended without its last answer", "check the PACS's log")
