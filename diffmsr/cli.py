@@ -1,4 +1,4 @@
-"""The research side's command line: `diffmsr train`, `diffmsr ablate`, `diffmsr evaluate`."""
+"""The research side's command line: `diffmsr train`, `export`, `ablate`, `evaluate`, `bench`."""
 
 import json
 import shlex
@@ -25,6 +25,13 @@ class Split(StrEnum):
 
     HELD_OUT = "held-out"
     TRAIN = "train"
+
+
+class StoredType(StrEnum):
+    """How weights are stored."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
 
 
 DEFAULT_TARGET = {Dataset.LGG: "T2-FLAIR", Dataset.OPEN_MS: "T2"}
@@ -56,6 +63,25 @@ def train(
             typer.echo(f"{export}: {manifest.name} {manifest.version}, SHA-256 {manifest.sha256}", err=True)
     except (TrainingError, DataError) as error:
         raise _failed(error) from None
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder that diffmsr train wrote, or the checkpoint in it.")],
+    output: Annotated[Path, typer.Option(help="Folder for model.safetensors and manifest.json.")],
+    dtype: Annotated[StoredType, typer.Option(help="Of the numbers in the file.")] = StoredType.FLOAT32,
+) -> None:
+    """Write a run's averaged weights with a manifest, as the node and `evaluate` read them."""
+    import torch
+
+    from diffmsr.data import DataError
+    from diffmsr.train import TrainingError, export_weights, read_run
+
+    try:
+        manifest = export_weights(*read_run(run), output, getattr(torch, dtype))
+    except (TrainingError, DataError) as error:
+        raise _failed(error) from None
+    typer.echo(f"{output}: {manifest.name} {manifest.version}, SHA-256 {manifest.sha256}", err=True)
 
 
 @app.command()

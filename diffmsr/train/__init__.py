@@ -6,7 +6,7 @@ it tells, `export` what becomes of it; `team` is for runs of several processes.
 
 from diffmsr.train.checkpoint import CHECKPOINT, Run, resume, save, start
 from diffmsr.train.config import Config, Stage, TrainingError, read_config
-from diffmsr.train.export import export_weights
+from diffmsr.train.export import export_weights, read_run
 from diffmsr.train.loop import train
 from diffmsr.train.progress import LOG
 
@@ -19,6 +19,7 @@ __all__ = [
     "TrainingError",
     "export_weights",
     "read_config",
+    "read_run",
     "resume",
     "save",
     "start",

@@ -1,16 +1,20 @@
 """What becomes of a run: weights with a manifest."""
 
 import hashlib
+import json
 from collections.abc import Iterable
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
+import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save as save_bytes
 
 from diffmsr.data import read_slices, usual_pair
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, TrainedPair
-from diffmsr.train.checkpoint import Run, has_prior
-from diffmsr.train.config import Config, TrainingError
+from diffmsr.train.checkpoint import CHECKPOINT, Run, has_prior, resume
+from diffmsr.train.config import Config, TrainingError, first_line
+from diffmsr.train.progress import LOG
 
 DATA_NOTES = {
     "lgg": "TCGA-LGG as published by Buda et al. (non-commercial, share-alike), without site CS",
@@ -18,12 +22,33 @@ DATA_NOTES = {
 }
 
 
-def export_weights(run: Run, config: Config, folder: Path) -> Manifest:
+def read_run(path: Path) -> tuple[Run, Config]:
+    """A run as it stands, and what it was to be: from its folder or its checkpoint, on the CPU. The configuration is
+    the one last written to the log beside the checkpoint. Raises TrainingError, in one line."""
+    folder = path if path.is_dir() else path.parent
+    log = folder / LOG
+    if not (folder / CHECKPOINT).exists():
+        raise TrainingError(f"{folder} holds no {CHECKPOINT}; name the folder that diffmsr train wrote")
+    try:
+        records = [json.loads(line) for line in log.read_text().splitlines() if '"config"' in line]
+        config = TypeAdapter(Config).validate_python(records[-1]["config"])
+    except OSError as error:
+        raise TrainingError(f"cannot read {log}, which says what the run is: {error.strerror}") from None
+    except ValidationError as error:
+        raise TrainingError(f"{log}: {first_line(error)}") from None
+    except (ValueError, LookupError, TypeError):
+        raise TrainingError(f"{log} holds no configuration of the run") from None
+    config = replace(config, device="cpu", compile=False)
+    return resume(config, folder), config
+
+
+def export_weights(run: Run, config: Config, folder: Path, dtype: torch.dtype = torch.float32) -> Manifest:
     """Write the averaged weights as `model.safetensors` with a manifest, ready for `SuperResolver.load`.
 
-    The manifest's metrics stay empty: they are what `diffmsr evaluate` measures afterwards. Raises TrainingError for a
-    network that is no preset, whose name would not say how to build it, and before stage two, without which there is
-    no prior at inference.
+    In float16 the file is half as large; it is computed with in float32 all the same. The manifest's metrics stay
+    empty: they are what `diffmsr evaluate` measures afterwards. Raises TrainingError for a network that is no preset,
+    whose name would not say how to build it, before stage two, without which there is no prior at inference, and for
+    weights that are not finite in this type.
     """
     if config.network:
         raise TrainingError("only a preset as it stands can be exported, not one with fields changed under `network`")
@@ -31,11 +56,18 @@ def export_weights(run: Run, config: Config, folder: Path) -> Manifest:
         raise TrainingError(f"after {run.slices} slices stage two has not begun: there is no diffusion to export yet")
     slices = (read_slices(name, Path(root), config.split.get(name)) for name, root in config.data.items())
     pairs = {TrainedPair(*usual_pair(piece.images)) for pieces in slices for piece in pieces}
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = save_bytes({name: value.contiguous().cpu() for name, value in run.average.state_dict().items()})
-    (folder / WEIGHTS_FILE).write_bytes(weights)
+    tensors = {name: value.to("cpu", dtype).contiguous() for name, value in run.average.state_dict().items()}
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise TrainingError(f"{name} is not finite as {str(dtype).removeprefix('torch.')}")
+    weights = save_bytes(tensors)
     manifest = manifest_of(run, config, pairs, hashlib.sha256(weights).hexdigest())
-    manifest.write(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / WEIGHTS_FILE).write_bytes(weights)
+        manifest.write(folder)
+    except OSError as error:
+        raise TrainingError(f"cannot write weights into {folder}: {error.strerror}") from None
     return manifest
 
 
