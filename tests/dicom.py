@@ -76,14 +76,23 @@ def mr_series(
     return instances
 
 
-def study(slices: int = 4, **target_attributes: Any) -> tuple[list[Dataset], list[Dataset]]:
+def study(
+    slices: int = 4, rows: int = 24, columns: int = 32, **target_attributes: Any
+) -> tuple[list[Dataset], list[Dataset]]:
     """(target T2 at 4 mm, reference T1 at 1 mm) of one study, covering the same field of view."""
     study_uid, frame_uid = str(generate_uid()), str(generate_uid())
     t2 = mr_series(
-        slices, 24, 32, 4.0, study_uid=study_uid, frame_uid=frame_uid, series_number=2, **(T2 | target_attributes)
+        slices,
+        rows,
+        columns,
+        4.0,
+        study_uid=study_uid,
+        frame_uid=frame_uid,
+        series_number=2,
+        **(T2 | target_attributes),
     )
     # Pixel centres: the corner of the field of view is the same, so the first pixel's centre lies further out.
-    t1 = mr_series(slices, 96, 128, 1.0, study_uid=study_uid, frame_uid=frame_uid, series_number=1, **T1)
+    t1 = mr_series(slices, 4 * rows, 4 * columns, 1.0, study_uid=study_uid, frame_uid=frame_uid, series_number=1, **T1)
     for coarse, fine in zip(t2, t1, strict=True):
         x, y, z = coarse.ImagePositionPatient
         fine.ImagePositionPatient = [float(x) - 1.5, float(y) - 1.5, float(z)]

@@ -15,7 +15,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
-from node.errors import RefusedError, StorageError
+from node.errors import NodeError, RefusedError, StorageError
 from node.frames import frame_number, images_of
 
 Vector = tuple[float, float, float]
@@ -76,6 +76,17 @@ def read_volume(paths: Sequence[Path], frames: Sequence[int] | None = None) -> V
     """
     if not paths:
         raise RefusedError("E_PIXELS_NONE", "the stack has no instances")
+    try:
+        return _volume(paths, frames)
+    except (NodeError, MemoryError):
+        raise
+    except Exception as error:  # pydicom converts on access, and a garbled element can raise nearly anything
+        raise RefusedError(
+            "E_PIXELS_UNREADABLE", f"the series of {paths[0]} is damaged ({type(error).__name__}); have it sent again"
+        ) from None
+
+
+def _volume(paths: Sequence[Path], frames: Sequence[int] | None) -> Volume:
     wanted: dict[Path, list[int]] = {}
     for path, frame in zip(paths, frames or [0] * len(paths), strict=True):
         wanted.setdefault(path, []).append(frame)
@@ -243,6 +254,8 @@ def _stored(slices: Sequence[_Slice]) -> Iterator[NDArray[Any]]:
         syntax = instance.file_meta.get("TransferSyntaxUID", "an unnamed transfer syntax")
         if syntax in _DECODED_BY_GDCM and not get_decoder(syntax).is_available:
             remedy = "install the node's extra for it: pip install 'diffmsr-node[gdcm]'"
+        elif syntax == JPEGExtended12Bit and instance.get("BitsStored") == 12:
+            remedy = "no decoder with a permissive licence reads its 12 bits; have it sent uncompressed"
         else:
             remedy = f"the file is damaged ({type(error).__name__}); have it sent again"
         raise RefusedError(
@@ -254,22 +267,22 @@ def _stored(slices: Sequence[_Slice]) -> Iterator[NDArray[Any]]:
 def _rescaled(s: _Slice, stored: NDArray[Any]) -> NDArray[np.float64]:
     """(rows, columns) of real-world values."""
     header = s.header
-    try:
-        slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
-        padding = _padding(header, stored)
-        values = stored.astype(np.float64)
-        if header.PhotometricInterpretation == "MONOCHROME1":
-            signed = header.PixelRepresentation == 1
-            values = 2.0 ** (header.BitsStored - signed) - 1 - values
-    except Exception as error:  # damaged values, of any kind
-        raise RefusedError(
-            "E_PIXELS_UNREADABLE", f"{s.name} does not say what its pixel values mean ({type(error).__name__})"
-        ) from None
+    slope, intercept = _number(header, "RescaleSlope", 1.0), _number(header, "RescaleIntercept", 0.0)
+    padding = _padding(header, stored)
+    values = stored.astype(np.float64)
+    if header.PhotometricInterpretation == "MONOCHROME1":
+        signed = header.PixelRepresentation == 1
+        values = 2.0 ** (header.BitsStored - signed) - 1 - values
     values = values * slope + intercept
     if not np.isfinite(values).all():
         raise RefusedError("E_PIXELS_UNREADABLE", f"{s.name} has a rescale slope or intercept that is not a number")
     values[padding] = 0
     return values
+
+
+def _number(header: Dataset, keyword: str, otherwise: float) -> float:
+    value = header.get(keyword)
+    return otherwise if value is None else float(value)
 
 
 def _padding(header: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
@@ -289,7 +302,7 @@ def _philips_scale(header: Dataset) -> float:
             (header,) = header.private_block(*_PHILIPS_FRAME[:2])[_PHILIPS_FRAME[2]].value
         group, creator, offset = _PHILIPS_SCALE_SLOPE
         scale: Any = header.private_block(group, creator)[offset].value
-        return float(header.get("RescaleSlope", 1)) * float(scale) or 1.0
+        return _number(header, "RescaleSlope", 1.0) * float(scale) or 1.0
     except Exception:  # not Philips, or damaged; pydicom raises nearly anything on access
         return 1.0
 

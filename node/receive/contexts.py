@@ -6,7 +6,17 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from node.dimse.commitment import PUSH_MODEL
 
-STORED_SOP_CLASSES = [uid.MRImageStorage, uid.EnhancedMRImageStorage, uid.SecondaryCaptureImageStorage]
+STORED_SOP_CLASSES = [
+    uid.MRImageStorage,
+    uid.EnhancedMRImageStorage,
+    uid.LegacyConvertedEnhancedMRImageStorage,
+    uid.SecondaryCaptureImageStorage,
+    # What a PACS that sends whole studies has of ours beside images; kept like the rest, and never processed.
+    uid.Comprehensive3DSRStorage,
+    uid.ComprehensiveSRStorage,
+    uid.EnhancedSRStorage,
+    uid.GrayscaleSoftcopyPresentationStateStorage,
+]
 
 # The acceptor's order decides. Explicit VR first: senders then transmit what they hold instead of converting it.
 TRANSFER_SYNTAXES: list[str | uid.UID] = [

@@ -1,0 +1,74 @@
+"""Every case through the public path: files, headers, match, volume."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from node.config import MatchSettings
+from node.errors import RefusedError
+from node.infer.volume import Volume, read_volume
+from node.match.assess import StudyVerdict, assess_study
+from node.offline import Folder, read_folder
+from node.tracker.orders import StackOrder
+from tests.unit.node.cases.studies import Made
+from tests.unit.node.cases.table import CASES, Case
+from tests.unit.node.match.builder import MODEL
+
+
+@pytest.mark.filterwarnings("ignore")  # damaged and real files: pydicom has much to say
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_case(case: Case, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    made = _make(case, tmp_path, request)
+    found = read_folder(tmp_path)
+    (headers,) = found.headers.values()
+    verdict = assess_study(headers, MatchSettings.model_validate(case.settings), MODEL)
+    assert (verdict.code, _codes(verdict)) == (case.code, case.says), verdict.sentence
+    assert (verdict.outcome == "paired") == (case.code is None) == bool(verdict.orders)
+    if not verdict.orders:
+        return
+    (order,) = verdict.orders
+    if case.read is not None:
+        with pytest.raises(RefusedError) as refused:
+            _read(order.target, found)
+        assert refused.value.code == case.read
+        return
+    for stack, expected in ((order.target, made.target), (order.reference, made.reference)):
+        volume = _read(stack, found)
+        assert (volume.sop_uids, volume.frames) == (stack.sop_uids, stack.frames)
+        if expected is not None:
+            _compare(volume.pixels, expected, case.tolerance)
+
+
+def _make(case: Case, folder: Path, request: pytest.FixtureRequest) -> Made:
+    if isinstance(case.build, str):
+        shared: Path = request.getfixturevalue("shared_data")
+        shutil.copytree(
+            shared / "vendor_dicom" / case.build, folder / "series", ignore=shutil.ignore_patterns("LICENSE")
+        )
+        return Made()
+    return case.build(folder)
+
+
+def _codes(verdict: StudyVerdict) -> set[str]:
+    judged = [*verdict.stacks, *verdict.pairs]
+    return {predicate.code for each in judged for predicate in each.predicates if predicate.code}
+
+
+def _read(stack: StackOrder, found: Folder) -> Volume:
+    return read_volume([found.paths[uid] for uid in stack.sop_uids], stack.frames)
+
+
+def _compare(pixels: NDArray[np.float32], expected: NDArray[np.float64], tolerance: float) -> None:
+    assert pixels.shape == expected.shape
+    if tolerance:
+        assert 0 < np.abs(pixels - expected).max() <= tolerance
+    else:
+        assert np.array_equal(pixels, expected)
+
+
+def test_the_table_is_long_and_its_names_are_unique() -> None:
+    assert len(CASES) >= 60
+    assert len({case.name for case in CASES}) == len(CASES)
