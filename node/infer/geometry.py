@@ -1,10 +1,12 @@
 """Grids of slices in the patient's coordinate system, and the reference resampled onto the target's fine grid."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+from einops import reduce
 from numpy.typing import NDArray
 
 from node.infer.volume import Vector, Volume
@@ -44,25 +46,29 @@ def fine_grid(
 
 
 def resample_reference(reference: Volume, target: Volume, scale: int, offset: float) -> Reference:
-    """Resample `reference` onto the fine grid of every slice of `target`, which may lie obliquely to it.
+    """Resample `reference` onto the fine grid of every slice of `target`, at whatever angle they lie to each other.
 
-    Within a plane: cubic B-spline, which leaves a reference already on that grid as it is and, unlike linear
+    At a point: cubic B-spline, which leaves a reference already on that grid as it is and, unlike linear
     interpolation, keeps the fine detail the model is to take from it; clipped to the reference's range, since it can
-    overshoot. Across planes: the mean over the target's slice thickness, in steps of the reference's slice distance,
-    because a thick target slice shows that mean; a reference at least as thick is taken at the plane alone.
+    overshoot. A voxel of the result, as thick as the target's slices, is the mean over points as far apart as the
+    reference's own voxels are in that direction, because a thick slice shows that mean, and because what is finer than
+    the result's pixels must not appear in it as something else; along a side shorter than the reference's voxels it is
+    the point alone.
     Target slices must be parallel; reference slices equally spaced (matching has checked both).
     """
     positions, spacing = fine_grid(target.positions, target.orientation, target.spacing, scale, offset)
     rows, columns = scale * target.pixels.shape[1], scale * target.pixels.shape[2]
-    distance = float(np.linalg.norm(_step(reference)))
-    planes = max(1, round(target.slice_thickness / distance))
-    plane_distance = target.slice_thickness / planes
-    depths = (np.arange(planes, dtype=np.float64) - (planes - 1) / 2) * plane_distance
+    axes = np.column_stack([*target.orientation, target.normal])
+    sides = np.array([spacing[1], spacing[0], target.slice_thickness])
+    counts = [max(1, round(side / _voxel(reference, axis))) for side, axis in zip(sides, axes.T, strict=True)]
+    steps = sides / counts
+    first_point = -axes @ (steps * (np.array(counts) - 1) / 2)
+    across, down, planes = counts
 
     grid = sitk.ResampleImageFilter()
-    grid.SetSize((columns, rows, planes))
-    grid.SetOutputSpacing((spacing[1], spacing[0], plane_distance))
-    grid.SetOutputDirection(_direction(*target.orientation, target.normal))
+    grid.SetSize((columns * across, rows * down, planes))
+    grid.SetOutputSpacing(steps.tolist())
+    grid.SetOutputDirection(_direction(*axes.T))
 
     image, interpolator = _interpolable(reference)
     reached = _like(sitk.GetImageFromArray(np.ones(reference.pixels.shape, dtype=np.uint8)), reference)
@@ -70,38 +76,30 @@ def resample_reference(reference: Volume, target: Volume, scale: int, offset: fl
     coverage = np.zeros(len(positions))
     slices = []
     for i, position in enumerate(positions):
-        grid.SetOutputOrigin((position + depths[0] * target.normal).tolist())
+        grid.SetOutputOrigin((position + first_point).tolist())
         grid.SetInterpolator(interpolator)
         grid.SetOutputPixelType(sitk.sitkFloat32)
         values = sitk.GetArrayFromImage(grid.Execute(image))
         grid.SetInterpolator(sitk.sitkNearestNeighbor)
         grid.SetOutputPixelType(sitk.sitkUInt8)
         inside = sitk.GetArrayFromImage(grid.Execute(reached)) > 0
-        count = inside.sum(axis=0)
-        pixels[i] = np.where(inside, values, 0).sum(axis=0) / np.maximum(count, 1)
+        points = "planes (rows down) (columns across) -> rows columns"
+        total = reduce(np.where(inside, values, 0), points, "sum", down=down, across=across)
+        count = reduce(inside.astype(np.int64), points, "sum", down=down, across=across)
+        pixels[i] = total / np.maximum(count, 1)
         coverage[i] = np.mean(count > 0)
-        slices.append(
-            _contributing(reference, position, depths, target, spacing, (rows, columns)) if coverage[i] else []
-        )
+        corners = [
+            position + first_point + axes @ (np.array([c, r, p]) * steps)
+            for c in (0, columns * across - 1)
+            for r in (0, rows * down - 1)
+            for p in (0, planes - 1)
+        ]
+        slices.append(_contributing(reference, corners) if coverage[i] else [])
     return Reference(np.clip(pixels, 0, reference.pixels.max()), coverage, slices)
 
 
-def _contributing(
-    reference: Volume,
-    position: NDArray[np.float64],
-    depths: NDArray[np.float64],
-    target: Volume,
-    spacing: tuple[float, float],
-    shape: tuple[int, int],
-) -> list[int]:
-    """The reference slices that a target slab lies in or between; its extremes are at its corners."""
-    along_row, along_column = np.array(target.orientation)
-    corners = [
-        position + depth * target.normal + c * spacing[1] * along_row + r * spacing[0] * along_column
-        for depth in (depths[0], depths[-1])
-        for r in (0, shape[0] - 1)
-        for c in (0, shape[1] - 1)
-    ]
+def _contributing(reference: Volume, corners: Sequence[NDArray[np.float64]]) -> list[int]:
+    """The reference slices that a slab lies in or between; its extremes are at its corners."""
     to_index = np.linalg.inv(_columns(reference))
     indices = [float((to_index @ (corner - reference.positions[0]))[2]) for corner in corners]
     rounding = 1e-3  # of a slice: a plane that lies on a reference slice lies in that one alone
@@ -133,6 +131,11 @@ def _columns(volume: Volume) -> NDArray[np.float64]:
     """(3, 3) matrix from (column, row, slice) index to mm, less the position of the first pixel."""
     along_row, along_column = np.array(volume.orientation)
     return np.column_stack([volume.spacing[1] * along_row, volume.spacing[0] * along_column, _step(volume)])
+
+
+def _voxel(volume: Volume, direction: NDArray[np.float64]) -> float:
+    """Extent in mm of a voxel along a unit vector: its spacing along one of its axes, between them in between."""
+    return float(1 / np.linalg.norm(np.linalg.solve(_columns(volume), direction)))
 
 
 def _step(volume: Volume) -> NDArray[np.float64]:
