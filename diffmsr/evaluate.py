@@ -1,106 +1,203 @@
-"""Quality of trained weights on patients never seen, beside the zero-filled image and aligned bicubic interpolation."""
+"""Quality of trained weights on patients never seen, beside what knows less: zero-filling, bicubic interpolation, a CNN."""
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from scipy.ndimage import shift
 
 from diffmsr.baselines import aligned_bicubic, zero_filled
-from diffmsr.data import SCALE, DataError, Slice, degrade, read_slices, subject_bandwidth
-from diffmsr.metrics import nrmse, psnr, ssim
+from diffmsr.data import SCALE, DataError, Slice, as_tensor, degrade, read_slices, subject_bandwidth, usual_pair
+from diffmsr.figure import Example, draw
+from diffmsr.intervals import Scores, interval, mean
+from diffmsr.metrics import VARIANTS, quality
 
 FULL_BANDWIDTH = 0.65
 """A subject below this was zero-filled by the scanner: a good part of its 'truth' is itself interpolated."""
+BATCH = 8
+"""Slices that go through a network at once."""
+EXAMPLES = 3
+"""Slices of a figure."""
 
 Images = NDArray[np.float32]
-Scores = dict[str, dict[str, float]]
-"""Metric by method and name."""
+Method = Callable[[Images, Images, Sequence[int]], Images]
+"""Targets (n, h, w), references (n, 4 h, 4 w) and seeds of the noise to images (n, 4 h, 4 w), as a SuperResolver."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How quality is measured."""
+
+    metric: str = "float"
+    """Variant of the metrics: float or published, see `metrics.quality`."""
+    reference_shift: float = 0.0
+    """Robustness: the reference moved along its rows by so many high-resolution pixels."""
+    without_reference: bool = False
+    """Robustness: a reference of zeros."""
+    foreign_reference: bool = False
+    """Robustness: the reference of the next patient."""
 
 
 def evaluate(
     dataset: str,
     root: Path,
-    super_resolve: Callable[[Images, Images, Sequence[int]], Images],
-    target: str,
-    reference: str = "T1",
-    split: str = "held-out",
+    super_resolve: Method,
+    target: str | None = None,
+    reference: str | None = None,
+    split: str | None = None,
+    split_file: Path | None = None,
+    cnn: Method | None = None,
+    protocol: Protocol = Protocol(),
+    figure_file: Path | None = None,
 ) -> dict[str, Any]:
-    """Mean PSNR (dB), SSIM and NRMSE of slices, over all of them and by patient.
+    """Quality of slices, over all of them and by patient, for the part `split` of the data set.
 
-    Each slice is degraded with a smooth phase seeded by its index and no added noise; Z_T has the same seed. The data
-    range of PSNR and SSIM is the truth's maximum, the frame is whole, nothing is rounded. The means leave out patients
-    whose images the scanner zero-filled; `all_patients` are the means with them. Raises DataError when nothing fits.
+    Contrasts default to the usual pair, the part to `held-out`, or `all` where no patient is held out. Each slice is
+    degraded with a smooth phase seeded by its index and no added noise; Z_T has the same seed. The frame is whole. The
+    means, over slices, leave out patients whose images the scanner zero-filled; `all_patients` are the means with them.
+    Intervals are 95 % bootstrap intervals over patients; over slices where there is one patient. A few slices are drawn
+    into `figure_file`. Raises DataError when nothing fits.
     """
-    slices = [
-        piece
-        for piece in read_slices(dataset, root)
-        if piece.held_out == (split == "held-out") and {target, reference} <= piece.images.keys()
-    ]
-    by_subject: dict[str, list[Slice]] = defaultdict(list)
-    for piece in slices:
-        by_subject[piece.subject].append(piece)
-    if not by_subject:
-        raise DataError(f"{root}: no {split} slices with {target} and {reference}")
+    if protocol.metric not in VARIANTS:
+        raise DataError(f"unknown metric {protocol.metric!r}; known are {', '.join(VARIANTS)}")
+    slices = read_slices(dataset, root, split_file)
+    split = split or ("held-out" if any(piece.held_out for piece in slices) else "all")
+    slices = [piece for piece in slices if split in ("all", piece.part)]
+    if not slices:
+        raise DataError(f"{root}: no patient belongs to {split}")
+    usual = usual_pair(slices[0].images)
+    target, reference = target or usual[0], reference or usual[1]
+    patients = _by_patient([piece for piece in slices if {target, reference} <= piece.images.keys()])
+    if not patients:
+        known = ", ".join(sorted({contrast for piece in slices for contrast in piece.images}))
+        raise DataError(f"{root}: no {split} slices with {target} and {reference}; there are {known}")
 
-    patients: list[dict[str, Any]] = []
-    everything: list[Scores] = []
-    quoted: list[Scores] = []
-    for subject, pieces in sorted(by_subject.items()):
-        scores = [_score(piece, target, reference, super_resolve) for piece in pieces]
+    methods: dict[str, Method] = {
+        "model": super_resolve,
+        "zero_filled": lambda low, guide, seeds: zero_filled(low, SCALE),
+        "bicubic": lambda low, guide, seeds: aligned_bicubic(low, SCALE),
+        **({"cnn": cnn} if cnn else {}),
+    }
+    wanted = _example_slices(patients)
+    scores: dict[str, list[Scores]] = {}
+    rows: list[dict[str, Any]] = []
+    examples: list[Example] = []
+    for subject, pieces in patients.items():
+        guides = _references(patients, subject, reference, protocol)
+        scores[subject] = []
+        for example in _reconstructions(pieces, guides, target, methods):
+            of = {name: quality(image, example.truth, protocol.metric) for name, image in example.images.items()}
+            scores[subject].append(of)
+            if (subject, example.index) in wanted:
+                examples.append(replace(example, scores=of))
         bandwidth = subject_bandwidth(pieces, target)
-        everything += scores
-        quoted += scores if bandwidth >= FULL_BANDWIDTH else []
-        patients.append(
+        rows.append(
             {
                 "patient": subject,
+                **({"site": pieces[0].site} if pieces[0].site else {}),
                 "n_slices": len(pieces),
                 "bandwidth": round(bandwidth, 3),
                 "quoted": bandwidth >= FULL_BANDWIDTH,
-                **_mean(scores),
+                **_rounded(mean(scores[subject])),
             }
         )
+    quoted = [scores[row["patient"]] for row in rows if row["quoted"]]
     if not quoted:
         raise DataError(f"{root}: every {split} patient was zero-filled by the scanner")
+    flat, everything = ([one for of in group for one in of] for group in (quoted, scores.values()))
+    without_pair = sorted({piece.subject for piece in slices} - set(patients))
+    if figure_file:
+        draw(examples, target, reference, figure_file)
     return {
         "dataset": dataset,
         "split": split,
         "target": target,
         "reference": reference,
-        "n_slices": len(quoted),
-        **_mean(quoted),
-        "all_patients": {"n_slices": len(everything), **_mean(everything)},
-        "patients": patients,
+        **asdict(protocol),
+        "definitions": VARIANTS[protocol.metric],
+        "n_slices": len(flat),
+        "n_patients": len(quoted),
+        **_rounded(mean(flat)),
+        "intervals": interval(quoted),
+        "all_patients": {"n_slices": len(everything), **_rounded(mean(everything))},
+        "without_pair": without_pair,
+        "patients": rows,
     }
 
 
-def _score(
-    piece: Slice, target: str, reference: str, super_resolve: Callable[[Images, Images, Sequence[int]], Images]
-) -> Scores:
-    truth, guide = (piece.images[name].astype(np.float32) for name in (target, reference))
-    low = degrade(torch.from_numpy(truth), np.random.default_rng(piece.index)).numpy()[None]
-    predictions = {
-        "model": super_resolve(low, guide[None], [piece.index]),
-        "zero_filled": zero_filled(low, SCALE),
-        "bicubic": aligned_bicubic(low, SCALE),
-    }
-    data_range = float(truth.max())
-    return {
-        name: {
-            "psnr": psnr(image[0], truth, data_range),
-            "ssim": ssim(image[0], truth, data_range),
-            "nrmse": nrmse(image[0], truth),
-        }
-        for name, image in predictions.items()
-    }
+def _by_patient(slices: Sequence[Slice]) -> dict[str, list[Slice]]:
+    ordered = sorted(slices, key=lambda piece: piece.subject)
+    return {subject: list(pieces) for subject, pieces in groupby(ordered, key=lambda piece: piece.subject)}
 
 
-def _mean(scores: Sequence[Scores]) -> dict[str, Any]:
-    means: dict[str, Any] = {
-        method: {metric: round(float(np.mean([s[method][metric] for s in scores])), 4) for metric in scores[0][method]}
-        for method in scores[0]
+def _example_slices(patients: Mapping[str, Sequence[Slice]]) -> set[tuple[str, int]]:
+    """The middle slices of a few patients; of one patient, a few slices."""
+    if len(patients) == 1:
+        ((subject, pieces),) = patients.items()
+        return {(subject, pieces[len(pieces) * (2 * i + 1) // (2 * EXAMPLES)].index) for i in range(EXAMPLES)}
+    subjects = list(patients)
+    chosen = {subjects[len(subjects) * (2 * i + 1) // (2 * EXAMPLES)] for i in range(EXAMPLES)}
+    return {(subject, patients[subject][len(patients[subject]) // 2].index) for subject in chosen}
+
+
+def _references(
+    patients: Mapping[str, Sequence[Slice]], subject: str, contrast: str, protocol: Protocol
+) -> Callable[[int], Images]:
+    """The guide of a patient's i-th slice, as the protocol changes it."""
+    source, pieces = patients[subject], patients[subject]
+    if protocol.foreign_reference:
+        subjects = list(patients)
+        source = patients[subjects[(subjects.index(subject) + 1) % len(subjects)]]
+
+    def guide(i: int) -> Images:
+        pixels = source[i * len(source) // len(pieces)].images[contrast]
+        image: Images = as_tensor(pixels).abs().numpy()
+        if protocol.reference_shift:
+            image = shift(image, (0, protocol.reference_shift), order=3, mode="nearest").clip(0)
+        return np.zeros_like(image) if protocol.without_reference else image
+
+    return guide
+
+
+def _reconstructions(
+    pieces: Sequence[Slice], guides: Callable[[int], Images], target: str, methods: Mapping[str, Method]
+) -> Iterator[Example]:
+    """Every slice with what the methods make of it, of equal shape in batches."""
+    shape: Callable[[int], tuple[int, ...]] = lambda i: pieces[i].images[target].shape  # noqa: E731
+    for _, group in groupby(range(len(pieces)), key=shape):
+        numbers = list(group)
+        for start in range(0, len(numbers), BATCH):
+            yield from _batch(numbers[start : start + BATCH], pieces, guides, target, methods)
+
+
+def _batch(
+    numbers: Sequence[int],
+    pieces: Sequence[Slice],
+    guides: Callable[[int], Images],
+    target: str,
+    methods: Mapping[str, Method],
+) -> Iterator[Example]:
+    truths = [as_tensor(pieces[i].images[target]) for i in numbers]
+    seeds = [pieces[i].index for i in numbers]
+    low = np.stack(
+        [degrade(truth, np.random.default_rng(seed)).numpy() for truth, seed in zip(truths, seeds, strict=True)]
+    )
+    guide = [guides(i) for i in numbers]
+    if {image.shape for image in guide} != {tuple(truths[0].shape)}:
+        raise DataError(f"{pieces[0].subject}: the reference is not of the target's shape")
+    made = {name: method(low, np.stack(guide), seeds) for name, method in methods.items()}
+    for k, i in enumerate(numbers):
+        images = {name: batch[k] for name, batch in made.items()}
+        yield Example(pieces[i].dataset, pieces[i].subject, seeds[k], truths[k].abs().numpy(), guide[k], images, {})
+
+
+def _rounded(means: Scores) -> dict[str, Any]:
+    """The model's figures beside the other methods' rows."""
+    rows: dict[str, Any] = {
+        method: {metric: round(value, 4) for metric, value in row.items()} for method, row in means.items()
     }
-    return {**means.pop("model"), **means}
+    return {**rows.pop("model"), **rows}

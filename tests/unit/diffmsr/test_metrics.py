@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import convolve, gaussian_filter
 
-from diffmsr.metrics import nrmse, psnr, ssim
+from diffmsr.metrics import hfen, nrmse, psnr, quality, ssim
 
 
 def test_psnr_of_a_known_error() -> None:
@@ -36,3 +36,24 @@ def test_ssim_falls_with_blur_and_not_with_the_unit() -> None:
     assert 1 > ssim(slight, truth, 1.0) > ssim(strong, truth, 1.0)
     assert ssim(truth, truth, 1.0) == pytest.approx(1)
     assert ssim(100 * slight, 100 * truth, 100.0) == pytest.approx(ssim(slight, truth, 1.0), abs=1e-6)
+
+
+def test_hfen_is_that_of_its_kernel() -> None:
+    """The 15 x 15 Laplacian of a Gaussian of sigma 1.5, written out."""
+    y, x = np.mgrid[-7:8, -7:8]
+    gauss = np.exp(-(x**2 + y**2) / (2 * 1.5**2))
+    kernel = gauss / gauss.sum() * (x**2 + y**2 - 2 * 1.5**2) / 1.5**4
+    truth, prediction = np.random.default_rng(0).random((2, 48, 48)).astype(np.float32)
+    edges = [convolve(image.astype(np.float64), kernel) for image in (prediction - truth, truth)]
+    expected = np.linalg.norm(edges[0]) / np.linalg.norm(edges[1])
+    assert hfen(prediction, truth) == pytest.approx(expected, rel=1e-3)
+    assert hfen(truth, truth) == 0
+    assert hfen(truth + 1, truth) < 0.01 < nrmse(truth + 1, truth)
+
+
+def test_the_published_variant_rounds_and_clips() -> None:
+    truth = np.full((32, 32), 2.0, np.float32)
+    truth[:, :16] = 1.0
+    assert quality(truth + 0.001, truth, "published")["psnr"] == float("inf")
+    assert quality(truth * np.where(truth > 1, 1.5, 1).astype(np.float32), truth, "published")["nrmse"] == 0
+    assert quality(truth * 1.5, truth)["nrmse"] == pytest.approx(0.5)
