@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import log2
 from typing import Any, Literal
 
-from node.config import MatchSettings
+from node.config import MatchSettings, PairingLimits
 from node.match.contrast import classify
 from node.match.headers import Header
 from node.match.pairing import coverage, pair_predicates, spacing_ratio
@@ -264,7 +264,13 @@ def _choose(
         flaws = len(warnings(pair.predicates)) + len(warnings(pair.reference.predicates))
         ratio = spacing_ratio(target.stack, stack, settings, model.scale)
         # Steps of 10 % in spacing and 5 % in coverage: repeats of one protocol are equals, so that the latest wins.
-        return (-flaws, -abs(round(log2(ratio) * 7)), _covered(pair), stack.acquired_at, *_recency(stack))
+        return (
+            -flaws,
+            -abs(round(log2(ratio) * 7)),
+            _covered(pair, settings.pairing),
+            stack.acquired_at,
+            *_recency(stack),
+        )
 
     ranked = sorted((p for p in pairs if p.passes), key=fitness, reverse=True)
     if not ranked:
@@ -279,9 +285,9 @@ def _choose(
     return TargetVerdict(target, best, (*reasons, *_reasons_against(pairs, settings)))
 
 
-def _covered(pair: PairVerdict) -> float:
+def _covered(pair: PairVerdict, limits: PairingLimits) -> float:
     target, reference = pair.target.stack.geometry, pair.reference.stack.geometry
-    return 0.0 if target is None or reference is None else round(coverage(target, reference) * 20)
+    return 0.0 if target is None or reference is None else round(coverage(target, reference, limits) * 20)
 
 
 def _recency(stack: Stack) -> tuple[int, str]:

@@ -21,21 +21,21 @@ def pair_predicates(
     scale: int,
     trained_pairs: tuple[tuple[str, str], ...],
 ) -> list[Predicate]:
-    """Every predicate of a pair. Where stacks share no space, or are not parallel, distances between their planes mean
-    nothing, and the predicates stop there."""
+    """Every predicate of a pair. Where stacks share no space, or a reference of thick slices is not parallel, the rest
+    means nothing, and the predicates stop there."""
     predicates = [
         _trained_for(target_contrast, reference_contrast, trained_pairs),
         *_same_subject(target, reference),
     ]
     if target.geometry is None or reference.geometry is None or any(p.code for p in predicates[1:]):
         return predicates
-    parallel = _parallel(target.geometry, reference.geometry, settings.pairing)
-    if parallel.code:
-        return [*predicates, parallel]
+    angle = _cuttable(target.geometry, reference, reference.geometry, settings.pairing)
+    if angle.code:
+        return [*predicates, angle]
     return [
         *predicates,
-        parallel,
-        _planes_meet(target.geometry, reference.geometry, settings.pairing),
+        angle,
+        *_planes_meet(target.geometry, reference.geometry, settings.pairing),
         _covers(target.geometry, reference.geometry, settings.pairing),
         *_fine_enough(target, target.geometry, reference, reference.geometry, settings, scale),
         _without_agent(reference),
@@ -43,24 +43,49 @@ def pair_predicates(
 
 
 def spacing_ratio(target: Stack, reference: Stack, settings: MatchSettings, scale: int) -> float:
-    """In-plane spacing of the reference over that of the output, along the axis where it is largest."""
+    """Spacing of the reference in the planes of the target over that of the output, where it is largest."""
     if target.geometry is None or reference.geometry is None:
         return float("inf")
-    return max(reference.geometry.spacing) * scale / min(measured_spacing(target, target.geometry, settings.target))
+    output = min(measured_spacing(target, target.geometry, settings.target)) / scale
+    return spacing_within(reference.geometry, target.geometry) / output
 
 
-def coverage(target: Geometry, reference: Geometry) -> float:
-    """Part (0 to 1) of the area of the target's slices that lies within the field of view of the reference, looking
-    along the normal; to pixel edges, not their centres.
+def spacing_within(reference: Geometry, target: Geometry) -> float:
+    """Spacing in mm that the reference has in the planes of the target, in the direction where it is largest.
 
-    Sampled on the outermost slices: between them a tilt within the limits moves the view evenly.
+    Samples s_i apart along orthogonal unit vectors a_i hold, along a unit vector u, waves of half-length down to
+    max |a_i u| s_i; over all u in a plane of normal n that is at most s_i times the length of a_i projected onto the
+    plane. Of a parallel stack it is its in-plane spacing, of one at a right angle its slice distance, if larger.
     """
-    ends = replace(target, positions=(target.positions[0], target.positions[-1]))
-    fractions = (np.arange(COVERAGE_SAMPLES) + 0.5) / COVERAGE_SAMPLES
-    points = ends.at(*np.meshgrid(fractions * ends.rows - 0.5, fractions * ends.columns - 0.5, indexing="ij"))
+    along_row, along_column = np.reshape(reference.orientation, (2, 3))
+    axes = np.array([along_column, along_row, reference.normal])
+    slants = np.sqrt(np.clip(1 - (axes @ target.normal) ** 2, 0, 1))
+    return float(np.max(slants * reference.voxel))
+
+
+def coverage(target: Geometry, reference: Geometry, limits: PairingLimits) -> float:
+    """Part (0 to 1) of the area of the target's slices that lies within the field of view of the reference; to pixel
+    edges, not their centres. Of parallel stacks looking along the normal, else between its first and last slice too.
+
+    Sampled on the outermost slices of parallel stacks: between them a tilt within the limits moves the view evenly.
+    """
+    parallel = is_parallel(target, reference, limits)
+    if parallel:
+        target = replace(target, positions=(target.positions[0], target.positions[-1]))
+    samples = COVERAGE_SAMPLES if parallel else COVERAGE_SAMPLES // 4
+    fractions = (np.arange(samples) + 0.5) / samples
+    points = target.at(*np.meshgrid(fractions * target.rows - 0.5, fractions * target.columns - 0.5, indexing="ij"))
     row, column = reference.pixel_of(points)
     inside = (row >= -0.5) & (row <= reference.rows - 0.5) & (column >= -0.5) & (column <= reference.columns - 0.5)
+    if not parallel:
+        depth, margin = points @ reference.normal, (reference.step or reference.slice_thickness or 0) / 2
+        inside &= (depth >= reference.depths[0] - margin) & (depth <= reference.depths[-1] + margin)
     return float(inside.mean())
+
+
+def is_parallel(target: Geometry, reference: Geometry, limits: PairingLimits) -> bool:
+    """Whether slices lie in one direction, as far as the limits ask."""
+    return angle_between(target, reference) <= limits.max_angle_deg
 
 
 def plane_distance(target: Geometry, reference: Geometry) -> float:
@@ -114,36 +139,47 @@ def _same_subject(target: Stack, reference: Stack) -> list[Predicate]:
     ]
 
 
-def _parallel(target: Geometry, reference: Geometry, limits: PairingLimits) -> Predicate:
-    angle = angle_between(target, reference)
+def _cuttable(target: Geometry, reference: Stack, geometry: Geometry, limits: PairingLimits) -> Predicate:
+    """Whether the reference can be cut in the planes of the target: it is parallel, or a volume."""
+    angle = angle_between(target, geometry)
+    volume = reference.physics.three_dimensional or max(geometry.voxel) <= limits.max_voxel_ratio * min(geometry.voxel)
+    if is_parallel(target, geometry, limits):
+        good = "The slices of both are parallel."
+    else:
+        good = f"The reference is a volume, which can be cut in the planes of the target, {angle:.0f} degrees from its own."
     return expect(
-        "parallel",
-        angle <= limits.max_angle_deg,
-        "The slices of both are parallel.",
+        "angle",
+        is_parallel(target, geometry, limits) or volume,
+        good,
         "E_NOT_PARALLEL",
-        f"The slices are tilted against each other by {angle:.1f} degrees. Plan the reference in the planes of the "
-        "target.",
+        f"The slices are tilted against each other by {angle:.1f} degrees, and those of the reference are too thick to "
+        "be cut at an angle. Plan the reference in the planes of the target, or acquire it in 3-D.",
         value=angle,
         threshold=limits.max_angle_deg,
     )
 
 
-def _planes_meet(target: Geometry, reference: Geometry, limits: PairingLimits) -> Predicate:
+def _planes_meet(target: Geometry, reference: Geometry, limits: PairingLimits) -> list[Predicate]:
+    """Of parallel stacks, whether their planes meet; within a volume there are planes everywhere."""
+    if not is_parallel(target, reference, limits):
+        return []
     distance = plane_distance(target, reference)
     allowed = max(limits.plane_distance_mm, (reference.slice_thickness or reference.step or 0) / 2)
-    return expect(
-        "planes meet",
-        distance <= allowed,
-        "Every target slice has a reference slice at its place.",
-        "E_PLANES_APART",
-        f"A target slice is {distance:.1f} mm from the nearest reference slice. Cover the same slices with both.",
-        value=distance,
-        threshold=allowed,
-    )
+    return [
+        expect(
+            "planes meet",
+            distance <= allowed,
+            "Every target slice has a reference slice at its place.",
+            "E_PLANES_APART",
+            f"A target slice is {distance:.1f} mm from the nearest reference slice. Cover the same slices with both.",
+            value=distance,
+            threshold=allowed,
+        )
+    ]
 
 
 def _covers(target: Geometry, reference: Geometry, limits: PairingLimits) -> Predicate:
-    covered = coverage(target, reference)
+    covered = coverage(target, reference, limits)
     return expect(
         "field of view",
         covered >= limits.min_coverage,
@@ -166,7 +202,7 @@ def _fine_enough(
     limits = settings.pairing
     ratio = spacing_ratio(target, reference, settings, scale)
     refused = ratio > limits.max_spacing_ratio
-    spacing = max(reference_geometry.spacing)
+    spacing = spacing_within(reference_geometry, target_geometry)
     output = min(measured_spacing(target, target_geometry, settings.target)) / scale
     return [
         expect(
@@ -174,7 +210,7 @@ def _fine_enough(
             ratio <= limits.warn_spacing_ratio,
             "The reference is as fine as the result will be.",
             "E_REFERENCE_COARSE" if refused else "W_REFERENCE_COARSE",
-            f"The pixels of the reference ({spacing:.2f} mm) are {ratio:.1f} times those of the result "
+            f"The pixels of the reference ({spacing:.2f} mm there) are {ratio:.1f} times those of the result "
             f"({output:.2f} mm): " + ("it has no detail to give." if refused else "the finest details have no guide."),
             value=ratio,
             threshold=limits.max_spacing_ratio if refused else limits.warn_spacing_ratio,

@@ -82,6 +82,8 @@ class Physics:
     gradient_echo: bool
     echo_planar: bool
     angiography: bool
+    three_dimensional: bool
+    """Phase-encoded across the slices too (MRAcquisitionType 3D)."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,12 @@ class Geometry:
     def step(self) -> float | None:
         """The usual distance between slices, in mm; None of a single slice."""
         return float(np.median(self.steps)) if len(self.steps) else None
+
+    @property
+    def voxel(self) -> tuple[float, float, float]:
+        """Extent in mm along a column, along a row and across the slices: there the larger of slice thickness and
+        distance, since a gap shows nothing and an overlap nothing new."""
+        return *self.spacing, max(self.slice_thickness or 0.0, self.step or 0.0)
 
     def at(self, row: npt.ArrayLike, column: npt.ArrayLike) -> Vector:
         """Patient coordinates of pixel indices, of every slice: shape (slices, *indices, 3)."""
@@ -336,6 +344,7 @@ def _physics(a: Attributes) -> Physics:
         gradient_echo="GR" in scanning_sequence,
         echo_planar="EP" in scanning_sequence,
         angiography=a.code("AngioFlag") == ("Y",) or "TOF" in sequence_variant,
+        three_dimensional=a.code("MRAcquisitionType") == ("3D",),
     )
 
 

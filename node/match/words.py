@@ -47,7 +47,7 @@ ADVICE = {
     # of a pair
     "E_FIELD_OF_VIEW": "Give the reference at least the field of view of the target, with the same centre.",
     "E_FRAME_OF_REFERENCE": "Acquire both series in one session, without a new localizer in between.",
-    "E_NOT_PARALLEL": "Plan the reference in the planes of the target.",
+    "E_NOT_PARALLEL": "Plan the reference in the planes of the target, or acquire it in 3-D.",
     "E_OTHER_PATIENT": "Have the records corrected in the PACS.",
     "E_OTHER_STUDY": "Send both series under one study, or have the studies merged in the PACS.",
     "E_PLANES_APART": "Cover the same slices with both series.",

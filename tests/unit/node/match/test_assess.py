@@ -162,10 +162,10 @@ def test_the_lines_say_what_was_decided_then_why_then_what_one_could_do() -> Non
     advice = text.index("what you could do:")
     assert "E_NO_REFERENCE" in text[text.index("decided:") + 1]
     assert "tilted against each other by 90.0 degrees" in text[text.index("why:") + 1]
-    assert text[advice + 1].strip() == "Plan the reference in the planes of the target."
+    assert text[advice + 1].strip() == "Plan the reference in the planes of the target, or acquire it in 3-D."
     series, pair = (text.index(line) for line in text if line.startswith(("series 3: T2", "series 3 guided by")))
     assert advice < series < pair
-    assert text[pair + 1].lstrip().startswith("FAIL  parallel"), "what failed comes first"
+    assert text[pair + 1].lstrip().startswith("FAIL  angle"), "what failed comes first"
 
 
 def test_what_was_chosen_comes_with_its_warnings() -> None:

@@ -74,6 +74,36 @@ def test_an_interpolated_target_has_the_output_of_what_was_acquired() -> None:
     assert codes([*t2(matrix=(256, 256), spacing=(0.9, 0.9)), *t1()]) == ["E_REFERENCE_COARSE"]
 
 
+VOLUME: dict[str, Any] = {
+    "orientation": SAGITTAL,
+    "slices": 240,
+    "matrix": (256, 256),
+    "spacing": (1.0, 1.0),
+    "step": 1.0,
+    "thickness": 1.0,
+}
+"""A sagittal reference of 1 mm cubes."""
+
+THREE_D = {"MRAcquisitionType": "3D"}
+CUTS: list[tuple[str, list[str], dict[str, Any]]] = [
+    ("3-D", [], THREE_D),
+    ("cubes, whatever they were acquired as", [], {"MRAcquisitionType": "2D"}),
+    ("slabs of a 3-D acquisition", ["W_REFERENCE_COARSE"], {"thickness": 1.6, "step": 0.8, "slices": 300, **THREE_D}),
+    ("slabs too coarse", ["E_REFERENCE_COARSE"], {"step": 2.5, "thickness": 2.5, "slices": 100, **THREE_D}),
+    ("slabs of a 2-D acquisition", ["E_NOT_PARALLEL"], {"step": 2.5, "thickness": 2.5, "slices": 100}),
+    ("gaps", ["E_NOT_PARALLEL"], {"step": 2.5, "thickness": 1.0, "slices": 100}),
+    ("too few slices", ["E_FIELD_OF_VIEW"], {"slices": 200, **THREE_D}),
+    ("beside", ["E_FIELD_OF_VIEW"], {"centre": (0, 0, 125), **THREE_D}),
+]
+
+
+@pytest.mark.parametrize(("found", "changes"), [c[1:] for c in CUTS], ids=[c[0] for c in CUTS])
+def test_a_volume_may_lie_at_any_angle_and_is_judged_in_the_planes_of_the_target(
+    found: list[str], changes: dict[str, Any]
+) -> None:
+    assert codes([*t2(), *t1(**{**VOLUME, **changes})]) == found
+
+
 def rotation(quaternion: list[float]) -> Any:
     w, x, y, z = np.asarray(quaternion) / np.linalg.norm(quaternion)
     return np.array(
@@ -122,3 +152,13 @@ def test_tilted_stacks_do_not(quaternion: list[float], direction: float, tilt: f
     assert a is not None and b is not None
     assert angle_between(a, b) == pytest.approx(tilt, abs=1e-6)
     assert ("E_NOT_PARALLEL" in codes([*target, *reference])) == (angle_between(a, b) > 1)
+
+
+@settings(max_examples=10, deadline=None)
+@given(quaternions, quaternions)
+def test_cubes_fit_whatever_the_angle(target_turn: list[float], reference_turn: list[float]) -> None:
+    along_row, along_column, _ = rotation(target_turn).T
+    row, column, _ = rotation(reference_turn).T
+    target = t2(orientation=[*along_row, *along_column], matrix=(20, 20), centre=(5, -7, 90))
+    cubes = {**VOLUME, "slices": 110, "matrix": (110, 110), "centre": (5, -7, 90)}
+    assert codes([*target, *t1(**{**cubes, "orientation": [*row, *column]})]) == []
