@@ -166,6 +166,18 @@ def version() -> None:
 
 
 @app.command()
+def conformance(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Print the DICOM conformance statement, as Markdown: of this site's configuration, else of the defaults."""
+    from node.conformance import markdown, statement
+
+    facts = statement(_settings_or_defaults(config))
+    if as_json:
+        _print_json(facts)
+    else:
+        sys.stdout.write(markdown(facts))
+
+
+@app.command()
 def echo(
     destination: Annotated[str, typer.Argument(help="Name of a configured destination.")],
     config: ConfigOption = None,

@@ -1,7 +1,7 @@
 """The storage SCU: send derived instances to a destination, and say in words what became of each."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from node.deliver.transfer_syntax import recode
 from node.dimse.association import Peer, associate
 from node.dimse.status import C_ECHO, C_STORE, Verdict, meaning, words
 from node.errors import StorageError
+
+ECHO_CONTEXTS = [(str(Verification), str(ImplicitVRLittleEndian))]
 
 _BREAKS = 3
 """Associations in a row that may end without an answer to any instance before the peer is given up for now."""
@@ -40,7 +42,7 @@ class Sent:
 def echo(destination: DestinationSettings, ae_title: str) -> None:
     """C-ECHO (PS3.7 9.1.5). Raises PeerError when the destination does not answer it with success."""
     peer = Peer.destination(destination, ae_title)
-    with associate(peer, [(Verification, ImplicitVRLittleEndian)]) as association:
+    with associate(peer, ECHO_CONTEXTS) as association:
         status = association.send_c_echo().get("Status")
     if status != 0x0000:
         answer = "no answer to the C-ECHO" if status is None else f"C-ECHO answered {words(C_ECHO, status)}"
@@ -60,12 +62,7 @@ def send(paths: Sequence[Path], destination: DestinationSettings, ae_title: str)
     waiting = deque(_header(path) for path in paths)
     breaks = 0
     while waiting:
-        contexts = dict.fromkeys(
-            (header.SOPClassUID, syntax)
-            for header in waiting
-            for syntax in (header.file_meta.TransferSyntaxUID, ExplicitVRLittleEndian, ImplicitVRLittleEndian)
-        )
-        with associate(peer, contexts) as association:
+        with associate(peer, storage_contexts(waiting)) as association:
             while waiting and association.is_established:
                 sent = _store(association, waiting[0])
                 if sent is None:
@@ -79,6 +76,16 @@ def send(paths: Sequence[Path], destination: DestinationSettings, ae_title: str)
             if breaks == _BREAKS:
                 what = f"the association broke {breaks} times without an answer, {len(waiting)} instances are not sent"
                 raise peer.error(what, "check the peer's log, and [[destinations]] timeout_s")
+
+
+def storage_contexts(instances: Iterable[Dataset]) -> list[tuple[str, str]]:
+    """What is proposed to send them: as they are kept, and both uncompressed ways, each a context of its own."""
+    contexts = dict.fromkeys(
+        (str(instance.SOPClassUID), str(syntax))
+        for instance in instances
+        for syntax in (instance.file_meta.TransferSyntaxUID, ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+    )
+    return list(contexts)
 
 
 def _header(path: Path) -> Dataset:

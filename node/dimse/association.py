@@ -11,8 +11,21 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
+from node import __version__
 from node.config import DestinationSettings, FetchSettings, SourceSettings, TLSSettings
 from node.errors import ConfigError, PeerError
+
+IMPLEMENTATION_CLASS_UID = "2.25.190145043185233445724092555672737775169"
+IMPLEMENTATION_VERSION_NAME = f"DIFFMSR_{__version__}"[:16]
+"""What this node calls itself on associations (PS3.7 D.3.3.2)."""
+
+
+def application_entity(ae_title: str) -> AE:
+    """This node, as it negotiates under that AE title."""
+    ae = AE(ae_title)
+    ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    return ae
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
     ) -> None:
         self._peer, self._roles, self._handlers = peer, roles, handlers
         self._connected = False
-        self._ae = AE(peer.calling_ae_title)
+        self._ae = application_entity(peer.calling_ae_title)
         self._ae.acse_timeout = self._ae.dimse_timeout = self._ae.connection_timeout = peer.timeout_s
         self._ae.network_timeout = 2 * peer.timeout_s
         for abstract_syntax, transfer_syntax in contexts:

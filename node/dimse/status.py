@@ -100,15 +100,17 @@ def _one(code: int, words: str, verdict: Verdict) -> Meaning:
 
 _GENERAL = (
     _one(0x0110, "processing failure", Verdict.RETRY),
-    _one(0x0122, "SOP class not supported", Verdict.REFUSED),
-    _one(0x0124, "not authorised", Verdict.RETRY),  # an administrator can change that
+    _one(0x0122, "SOP class not supported", Verdict.RETRY),
+    _one(0x0124, "not authorised", Verdict.RETRY),
 )
 """PS3.7 annex C."""
 
 C_STORE = (
     _one(0x0000, "success", Verdict.ACCEPTED),
+    _one(0x0110, "processing failure", Verdict.RETRY),
     _one(0x0111, "the peer has this instance already", Verdict.ACCEPTED),
-    *_GENERAL,
+    _one(0x0122, "SOP class not supported", Verdict.REFUSED),
+    _one(0x0124, "not authorised", Verdict.RETRY),  # an administrator can change that
     Meaning(0xA700, 0xA7FF, "out of resources", Verdict.RETRY),
     Meaning(0xA900, 0xA9FF, "data set does not match its SOP class", Verdict.REFUSED),
     _one(0xB000, "stored with coerced attributes", Verdict.ACCEPTED),

@@ -6,11 +6,14 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from node.dimse.commitment import PUSH_MODEL
 
-STORED_SOP_CLASSES = [
+IMAGE_SOP_CLASSES = [
     uid.MRImageStorage,
     uid.EnhancedMRImageStorage,
     uid.LegacyConvertedEnhancedMRImageStorage,
     uid.SecondaryCaptureImageStorage,
+]
+STORED_SOP_CLASSES = [
+    *IMAGE_SOP_CLASSES,
     # What a PACS that sends whole studies has of ours beside images; kept like the rest, and never processed.
     uid.Comprehensive3DSRStorage,
     uid.ComprehensiveSRStorage,

@@ -22,7 +22,7 @@ from node.dimse.association import Peer, associate
 from node.dimse.query import find
 from node.dimse.status import C_GET, C_MOVE, Meaning, words
 from node.errors import PeerError
-from node.receive.contexts import STORED_SOP_CLASSES, TRANSFER_SYNTAXES
+from node.receive.contexts import IMAGE_SOP_CLASSES, TRANSFER_SYNTAXES
 from node.receive.scp import take_instance
 from node.receive.store import Store
 from node.tracker import views
@@ -36,9 +36,12 @@ GET, MOVE = str(StudyRootQueryRetrieveInformationModelGet), str(StudyRootQueryRe
 _UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 GET_CONTEXTS = [
     *((GET, syntax) for syntax in _UNCOMPRESSED),
-    *((str(sop_class), str(syntax)) for sop_class in STORED_SOP_CLASSES for syntax in TRANSFER_SYNTAXES),
+    *((str(sop_class), str(syntax)) for sop_class in IMAGE_SOP_CLASSES for syntax in TRANSFER_SYNTAXES),
 ]
 MOVE_CONTEXTS = [(MOVE, syntax) for syntax in _UNCOMPRESSED]
+
+RETURN_KEYS = ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "NumberOfSeriesRelatedInstances")
+"""What a C-FIND is to say of the MR series of a study."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,7 @@ def fetcher(queue: Queue, store: Store, fetch: FetchSettings, settings: Settings
 def _candidates(queue: Queue, peer: Peer, study_uid: str, fetch: FetchSettings, settings: Settings) -> list[_Series]:
     """MR series of the study that the PACS holds and we do not, or not whole; by their numbers. Left out are series
     that are too large for a reference, that the match would veto by their description, and our own results."""
-    matches = find(
-        peer, "SERIES", StudyInstanceUID=study_uid, Modality="MR", SeriesInstanceUID="", SeriesNumber="",
-        SeriesDescription="", NumberOfSeriesRelatedInstances="",
-    )  # fmt: skip
+    matches = find(peer, "SERIES", StudyInstanceUID=study_uid, Modality="MR", **dict.fromkeys(RETURN_KEYS, ""))
     held = views.series_sizes(queue.database, study_uid)
     found: dict[str, _Series] = {}
     for match in matches:
@@ -127,7 +127,7 @@ def _retrieve(lease: Lease, peer: Peer, store: Store, fetch: FetchSettings, seri
     query.QueryRetrieveLevel = "SERIES"
     query.StudyInstanceUID, query.SeriesInstanceUID = lease.claim.study_uid, series_uid
     if fetch.method == "get":
-        roles = [build_role(sop_class, scp_role=True) for sop_class in STORED_SOP_CLASSES]
+        roles = [build_role(sop_class, scp_role=True) for sop_class in IMAGE_SOP_CLASSES]
         with associate(peer, GET_CONTEXTS, roles, [(evt.EVT_C_STORE, take_instance, [store])]) as association:
             if not any(context.abstract_syntax == GET for context in association.accepted_contexts):
                 raise peer.error(f"the PACS takes no {UID(GET).name}", 'check its log, or set [fetch] method = "move"')

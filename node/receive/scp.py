@@ -9,12 +9,13 @@ from io import BytesIO
 from typing import Any, cast
 
 import structlog
-from pynetdicom import AE, evt
+from pynetdicom import evt
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 from pynetdicom.transport import ThreadedAssociationServer
 
 from node.config import SCPSettings, SourceSettings, TLSSettings
+from node.dimse.association import application_entity
 from node.dimse.status import EchoStatus, StoreStatus
 from node.errors import ConfigError, NodeError
 from node.receive.commitment import Commitments
@@ -42,7 +43,7 @@ class Receiver:
         self._commitments = commitments
         self._server: ThreadedAssociationServer | None = None
         self._draining = threading.Event()
-        ae = AE(ae_title=settings.ae_title)
+        ae = application_entity(settings.ae_title)
         ae.supported_contexts = supported_contexts()
         ae.maximum_associations = settings.max_associations
         ae.maximum_pdu_size = settings.max_pdu

@@ -81,6 +81,15 @@ def test_the_documented_configuration_is_the_default_one(tmp_path: Path) -> None
     assert load_settings(config).model_dump() == Settings().model_dump()
 
 
+def test_conformance_prints_the_statement(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text("scp.ae_title = 'SITE'")
+    done = run_node("conformance", "--config", str(config))
+    assert done.stdout.startswith("# DICOM conformance statement")
+    facts = json.loads(run_node("conformance", "--json", "--config", str(config)).stdout)
+    assert facts["application_entity"]["ae_title"] == "SITE"
+
+
 def test_status_says_that_the_service_is_not_running(tmp_path: Path) -> None:
     config = tmp_path / "node.toml"
     run_node("init", "--config", str(config), "--data-dir", str(tmp_path / "data"))

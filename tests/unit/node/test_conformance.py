@@ -1,0 +1,93 @@
+"""The conformance statement says what the node does: it is generated, current, and holds on the wire."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.uid import UID
+from pynetdicom import AE
+
+from node.archive import Archive
+from node.config import SCPSettings, Settings
+from node.conformance import markdown, statement
+from node.receive.commitment import Commitments
+from node.receive.scp import Receiver
+from node.receive.store import Store
+from node.tracker.database import Database
+from node.tracker.queue import Queue
+from tests.conftest import free_port
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "conformance.md"
+
+
+@pytest.fixture(scope="module")
+def facts() -> dict[str, Any]:
+    return statement(Settings())
+
+
+def test_the_document_is_what_the_command_prints(facts: dict[str, Any]) -> None:
+    message = "bring it up to date: diffmsr-node conformance > docs/conformance.md (without a node.toml)"
+    assert DOCUMENT.read_text() == markdown(facts), message
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[int]:
+    database = Database(f"sqlite:///{tmp_path / 'tracker.sqlite3'}")
+    database.upgrade()
+    queue = Queue(database)
+    settings = SCPSettings(host="127.0.0.1", port=free_port())
+    receiver = Receiver(settings, [], Store(Archive(tmp_path), queue, 10), Commitments(queue, [], "DIFFMSR"))
+    receiver.start()
+    yield receiver.port
+    receiver.stop(1)
+    database.dispose()
+
+
+def test_what_it_says_is_accepted_is_accepted_and_nothing_else(facts: dict[str, Any], port: int) -> None:
+    stated = {(c["uid"], s["uid"]) for c in facts["accepted"] for s in c["transfer_syntaxes"]}
+    ae = AE("PEER")
+    for abstract_syntax, transfer_syntax in [*sorted(stated), ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2")]:
+        ae.add_requested_context(abstract_syntax, transfer_syntax)
+    association = ae.associate("127.0.0.1", port)
+    accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
+    answer = association.acceptor
+    identity = {
+        "implementation_class_uid": str(answer.implementation_class_uid),
+        "implementation_version_name": answer.implementation_version_name,
+        "max_pdu": answer.maximum_length,
+    }
+    association.release()
+    assert accepted == stated
+    assert identity.items() <= facts["application_entity"].items()
+
+
+def test_of_several_syntaxes_the_first_of_its_list_is_taken(facts: dict[str, Any], port: int) -> None:
+    (context,) = [c for c in facts["accepted"] if c["name"] == "MR Image Storage"]
+    syntaxes = [s["uid"] for s in context["transfer_syntaxes"]]
+    ae = AE("PEER")
+    ae.add_requested_context(context["uid"], list(reversed(syntaxes)))
+    association = ae.associate("127.0.0.1", port)
+    (accepted,) = association.accepted_contexts
+    association.release()
+    assert accepted.transfer_syntax == [UID(syntaxes[0])]
+
+
+def test_the_marks_of_derived_objects_are_stated(facts: dict[str, Any]) -> None:
+    (mr,) = [one["objects"][0] for one in facts["derived"] if one["sop_class"] == "mr"]
+    values = {row["name"]: row["value"] for row in mr["written"]}
+    assert values["Image Type"] == "DERIVED\\SECONDARY\\OTHER\\AI\\SUPERRES"
+    assert values["Content Qualification"] == "RESEARCH"
+    assert "Artificial Intelligence" in values["Derivation Code Sequence"]
+    assert values["SOP Instance UID"] == values["Rows"] == values["Window Center"] == "", "not the same in every object"
+
+
+def test_a_site_states_what_it_does() -> None:
+    settings = Settings.model_validate(
+        {"scp": {"ae_title": "SITE", "port": 104}, "output": {"transfer_syntax": "rle", "synthetic_data": False}}
+    )
+    site = statement(settings)
+    (sending,) = [one for one in site["proposed"] if one["activity"] == "Send derived objects"]
+    assert sending["contexts"][0]["transfer_syntaxes"][0]["name"] == "RLE Lossless"
+    assert not [row for row in site["derived"][0]["objects"][0]["written"] if row["name"] == "Synthetic Data"]
+    assert "| AE title | SITE" in markdown(site)
