@@ -1,0 +1,204 @@
+"""The public surfaces that damaged instances reach, each with what must hold whatever comes in.
+
+Every `try_…` returns what became of the instance, in a word or two for the count, and raises when the node did something
+that it must not: an exception that is not of the error tree, a file in the wrong place, patient data in a message.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.uid import DeflatedExplicitVRLittleEndian, EnhancedMRImageStorage, MRImageStorage
+
+from node.archive import Archive, is_uid, read_header
+from node.config import MatchSettings, SCPSettings, Settings
+from node.errors import NodeError, NotFoundError, RefusedError
+from node.infer.volume import read_volume
+from node.match.assess import assess_study
+from node.match.words import lines
+from node.model import model_facts
+from node.offline import process_folder, read_folder
+from node.receive.scp import Receiver
+from node.receive.store import Status, Store
+from node.tracker import views
+from node.tracker.database import Database
+from node.tracker.queue import Queue
+from tests.conftest import free_port
+from tests.fuzz.corpus import SECRET, Instance, part10, stack
+from tests.fuzz.mutate import SYNTAXES, Damaged, written
+from tests.fuzz.peer import Peer
+
+SOP_CLASSES = [str(MRImageStorage), str(EnhancedMRImageStorage)]
+
+A_SENTENCE = 20_000
+"""Characters; a message longer than this repeats the data it complains of."""
+
+
+def presentable(text: str) -> None:
+    """Whether a message may be shown and logged."""
+    assert SECRET not in text, "patient data in a message"
+    assert "MemoryError" not in text, "memory ran out and was taken for damage"
+    assert len(text) < A_SENTENCE, "a message without end"
+
+
+class Receive:
+    """Instances over a real association into a real archive and tracker."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._archive = Archive(folder / "data")
+        self._database = Database(f"sqlite:///{folder / 'data' / 'tracker.sqlite3'}")
+        self._database.upgrade()
+        store = Store(self._archive, Queue(self._database), series_quiet_s=3600)
+        self._receiver = Receiver(SCPSettings(host="127.0.0.1", port=free_port()), [], store)
+        self._peer: Peer | None = None
+        self._sent = 0
+        self.answers: Counter[str] = Counter()
+
+    def __enter__(self) -> "Receive":
+        self._receiver.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._peer is not None:
+            self._peer.close()
+        self._receiver.stop(5)
+        self._database.dispose()
+
+    def try_to_store(self, damaged: Damaged, *, as_it_says: bool) -> str:
+        """Send it; `as_it_says`: the request names the SOP instance UID of the data set, however malformed that is."""
+        instance = damaged.instance
+        self._sent += 1
+        deflated = instance.transfer_syntax_uid == DeflatedExplicitVRLittleEndian  # whose UIDs cannot be replaced
+        fresh = instance.sop_uid if deflated else f"{instance.sop_uid[:-7]}{self._sent:07d}"
+        data_set = damaged.data_set.replace(instance.sop_uid.encode(), fresh.encode())
+        named = (
+            next((e.value for e in instance.elements if e.tag == 0x0008_0018), b"") if as_it_says else fresh.encode()
+        )
+        if named == instance.sop_uid.encode():
+            named = fresh.encode()
+        if self._peer is None:
+            self._peer = Peer(self._receiver.port, [(c, s) for c in SOP_CLASSES for s in SYNTAXES])
+        syntax = instance.transfer_syntax_uid
+        status = self._peer.store(instance.sop_class_uid, syntax, named, data_set)
+        if status is None:
+            self._peer.close()
+            self._peer = None
+            self.answers["aborted"] += 1
+            return "aborted"
+        self.answers[Status(status).name] += 1
+        if status == Status.SUCCESS:
+            self._kept(fresh)
+        return Status(status).name.lower().replace("_", " ")
+
+    def _kept(self, sop_uid: str) -> None:
+        """What was acknowledged can be read again, as far as matching needs it."""
+        found = list(self._archive.root.glob(f"instances/*/*/{sop_uid}.dcm"))
+        for path in found:
+            presentable(str(path))
+            read_header(path)
+
+    def judge(self) -> None:
+        """After all: the receiver lives, and the archive holds what was acknowledged, where it belongs."""
+        with Peer(self._receiver.port, [("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.2.1")])._socket:
+            pass
+        files = sorted(p for p in self._folder.rglob("*") if p.is_file() and "tracker.sqlite3" not in p.name)
+        instances = self._archive.root / "instances"
+        for path in files:
+            study, series, name = path.relative_to(instances).parts
+            assert is_uid(study) and is_uid(series) and is_uid(name.removesuffix(".dcm")), path
+        assert views.totals(self._database)["instances"] == len(files) == self.answers["SUCCESS"]
+
+
+class Study:
+    """A folder with a small whole study, some instances of which are damaged for each try."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._settings = Settings()
+        self._facts = model_facts(self._settings)
+        self.instances = stack()
+        self._paths = [folder / "in" / f"{n}.dcm" for n in range(len(self.instances))]
+        self._paths[0].parent.mkdir()
+        for path, instance in zip(self._paths, self.instances, strict=True):
+            path.write_bytes(part10(instance, instance.data_set()))
+
+    def _write(self, damaged: Sequence[tuple[int, Damaged]]) -> dict[int, bytes]:
+        whole = {}
+        for index, one in damaged:
+            path = self._paths[index]
+            whole.setdefault(index, path.read_bytes())
+            path.write_bytes(part10(one.instance, one.data_set))
+        return whole
+
+    def _mend(self, whole: dict[int, bytes]) -> None:
+        for index, content in whole.items():
+            self._paths[index].write_bytes(content)
+
+    def try_to_match(self, damaged: Sequence[tuple[int, Damaged]]) -> str:
+        whole = self._write(damaged)
+        try:
+            headers = []
+            for path in self._paths:
+                try:
+                    headers.append(read_header(path))
+                except NodeError as error:
+                    presentable(str(error))
+            verdict = assess_study(headers, MatchSettings(), self._facts)
+        finally:
+            self._mend(whole)
+        told = verdict.to_json()
+        json.dumps(told, allow_nan=False)
+        for line in lines(told, width=80):
+            presentable(line)
+        return f"{verdict.outcome} {verdict.code or ''}".strip()
+
+    def try_to_read(self, damaged: Damaged) -> str:
+        """One instance on its own, as the stack it may be."""
+        path = self._folder / "one.dcm"
+        path.write_bytes(part10(damaged.instance, damaged.data_set))
+        try:
+            volume = read_volume([path])
+        except NodeError as error:
+            presentable(str(error))
+            return error.code if isinstance(error, RefusedError) else type(error).__name__
+        assert volume.pixels.dtype == np.float32
+        assert np.isfinite(volume.pixels).all() and np.isfinite(volume.positions).all()
+        return "read"
+
+    def try_to_process(self, damaged: Sequence[tuple[int, Damaged]]) -> str:
+        whole = self._write(damaged)
+        out = self._folder / "out"
+        try:
+            found = read_folder(self._paths[0].parent)
+            done = list(process_folder(found, out, self._settings, lambda *_: None))
+        except NotFoundError:
+            return "nothing found"
+        finally:
+            self._mend(whole)
+        for one in done:
+            presentable(one.sentence)
+            assert one.state in ("done", "refused", "failed")
+            for path in sorted(one.output.glob("*.dcm")) if one.output else []:
+                assert dcmread(path).pixel_array.max() > 0
+                path.unlink()
+        assert not [p for p in self._folder.rglob("*") if p.is_file() and p not in self._paths and p.name != "one.dcm"]
+        return ", ".join(sorted({f"{one.state} {one.code or ''}".strip() for one in done}))
+
+
+def warm_up(receive: Receive, study: Study, instances: Sequence[Instance]) -> None:
+    """Whole instances first: everything is imported, and what a study takes in memory is known."""
+    for instance in instances:
+        whole = Damaged(instance, (), written(instance))
+        assert receive.try_to_store(whole, as_it_says=True) == "success", instance.name
+        study.try_to_read(whole)
+    assert study.try_to_match([]).startswith("paired")
+    assert study.try_to_process([]) == "done"
