@@ -10,18 +10,26 @@ import os
 import re
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from node.errors import ConfigError, StorageError, StorageFullError
+from node.errors import ConfigError, DamagedFileError, StorageError, StorageFullError
+
+_MOST_DEFLATED = 100
+_SMALL_ENOUGH = 32 << 20
+"""A deflated data set may grow to so many times its size, or to so many bytes."""
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
@@ -218,11 +226,47 @@ def _quality(facts: dict[str, Any]) -> Quality:
 
 
 def read_header(path: Path) -> Dataset:
-    """The data set of a kept file without its pixels; StorageError when the file is gone."""
+    """The data set of a file without its pixels. Raises as `read_instance`."""
+    return _read(path, stop_before_pixels=True)
+
+
+def read_instance(path: Path) -> Dataset:
+    """The data set of a Part 10 file. Raises StorageError when the file is gone or cannot be read, DamagedFileError when
+    it is no DICOM file or a damaged one."""
+    return _read(path, stop_before_pixels=False)
+
+
+def _read(path: Path, *, stop_before_pixels: bool) -> Dataset:
     try:
-        return dcmread(path, stop_before_pixels=True)
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from None
+        with path.open("rb") as file:
+            return parse(file, stop_before_pixels=stop_before_pixels)
+    except InvalidDicomError:
+        raise DamagedFileError(path, "not a DICOM file") from None
+    except Exception as error:  # a damaged file can fail anywhere in the parser
+        if isinstance(error, OSError) and error.errno is not None:  # without a number it is pydicom's, of an early end
+            raise StorageError(f"cannot read {path}: {error.strerror}") from None
+        raise DamagedFileError(path, f"damaged, it cannot be read ({type(error).__name__})") from None
+
+
+def parse(file: BinaryIO, *, stop_before_pixels: bool) -> Dataset:
+    """The data set of an open Part 10 file; whatever pydicom raises on a damaged one, and ValueError when it is deflated
+    and would fill memory."""
+    read_preamble(file, False)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian and _is_bomb(file.read()):
+        raise ValueError("the data set becomes far larger than it is when it is inflated")
+    file.seek(0)
+    return dcmread(file, stop_before_pixels=stop_before_pixels)
+
+
+def _is_bomb(deflated: bytes) -> bool:
+    """Whether inflating would take much more memory than what was sent: no image is a hundredth of its size deflated."""
+    room = max(_SMALL_ENOUGH, len(deflated) * _MOST_DEFLATED)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    while deflated and room > 0:
+        room -= len(inflater.decompress(deflated, 1 << 20))
+        deflated = inflater.unconsumed_tail
+    return room <= 0
 
 
 def write_durably(path: Path, content: bytes) -> None:

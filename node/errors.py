@@ -2,6 +2,7 @@
 `exit_code` is what the command line answers with. Messages never carry patient data: UIDs, paths and numbers only."""
 
 import inspect
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -42,6 +43,14 @@ class StorageError(NodeError):
 
 class StorageFullError(StorageError):
     """The archive's disk is full (below the configured reserve)."""
+
+
+class DamagedFileError(NodeError):
+    """A file is not DICOM, or damaged."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
 
 
 class DuplicateInstanceError(NodeError):

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom import Dataset
 
 from node import archive
 from node.config import Settings
 from node.deliver.encode import encode
 from node.deliver.identifiers import series_number
 from node.deliver.transfer_syntax import to_bytes
-from node.errors import NodeError, NotFoundError, RefusedError
+from node.errors import DamagedFileError, NodeError, NotFoundError, RefusedError, StorageError
 from node.infer.engine import Engine
 from node.infer.quality import not_usable
 from node.infer.volume import read_volume
@@ -59,16 +58,16 @@ def read_folder(folder: Path) -> Folder:
     skipped: list[tuple[Path, str]] = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         try:
-            header = dcmread(path, stop_before_pixels=True)
+            header = archive.read_header(path)
             study_uid, sop_uid = str(header.StudyInstanceUID), str(header.SOPInstanceUID)
-        except InvalidDicomError:
-            skipped.append((path, "not a DICOM file"))
+        except DamagedFileError as error:
+            skipped.append((path, error.reason))
             continue
-        except AttributeError:
-            skipped.append((path, "DICOM, but without study or SOP instance UID"))
+        except StorageError as error:
+            skipped.append((path, str(error)))
             continue
-        except Exception as error:  # pydicom raises nearly anything on a damaged file
-            skipped.append((path, f"cannot be read ({type(error).__name__})"))
+        except Exception:  # pydicom converts a value when it is asked for, and raises nearly anything on a damaged one
+            skipped.append((path, "DICOM, but without a study and SOP instance UID that can be read"))
             continue
         if sop_uid in paths:
             skipped.append((path, f"has the SOP instance UID of {paths[sop_uid]}"))

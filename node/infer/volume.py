@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
-from node.errors import NodeError, RefusedError, StorageError
+from node.archive import read_instance
+from node.errors import DamagedFileError, NodeError, RefusedError
 from node.frames import frame_number, images_of
 
 Vector = tuple[float, float, float]
@@ -141,15 +140,9 @@ def _slices(path: Path, frames: set[int] | None) -> list[_Slice]:
 
 def _read(path: Path) -> Dataset:
     try:
-        return pydicom.dcmread(path)
-    except FileNotFoundError:
-        raise StorageError(f"{path} is gone from the archive") from None
-    except InvalidDicomError:
-        raise RefusedError("E_PIXELS_UNREADABLE", f"{path} is not a DICOM Part 10 file") from None
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from None
-    except Exception as error:  # a damaged file can fail anywhere in the parser
-        raise RefusedError("E_PIXELS_UNREADABLE", f"{path} is damaged ({type(error).__name__})") from None
+        return read_instance(path)
+    except DamagedFileError as error:
+        raise RefusedError("E_PIXELS_UNREADABLE", str(error)) from None
 
 
 def _geometry(header: Dataset) -> tuple[NDArray[np.float64], tuple[Vector, Vector], tuple[float, float]]:

@@ -8,21 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import structlog
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
-from node.archive import Archive, is_uid
+from node.archive import Archive, is_uid, parse, read_instance
 from node.dimse.status import StoreStatus as Status
 from node.errors import NodeError, StorageFullError
 from node.telemetry import place_of
 from node.tracker.queue import Arrival, Queue
 
 log = structlog.get_logger()
-
-IDENTIFYING_TAGS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "ImagesInAcquisition"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Store:
         logger = log.bind(sop_instance=sent.sop_uid if is_uid(sent.sop_uid) else "?", source=sent.calling_ae_title)
         part10 = _part10(sent)
         try:
-            header = dcmread(BytesIO(part10), specific_tags=IDENTIFYING_TAGS, stop_before_pixels=True)
+            header = parse(BytesIO(part10), stop_before_pixels=True)
             uids = [str(header.get(k, "")) for k in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")]
             sop_class_uid = str(header.get("SOPClassUID", ""))
             expected = _positive(header.get("ImagesInAcquisition"))
@@ -132,7 +130,7 @@ def _same_content(path: Path, part10: bytes) -> bool:
     """Whether two files hold the same instance in different transfer syntaxes: the same pixels and public attributes.
     (Private ones come back as unknown bytes from implicit VR.) Only asked when their bytes differ."""
     try:
-        ours, theirs = dcmread(path), dcmread(BytesIO(part10))
+        ours, theirs = read_instance(path), parse(BytesIO(part10), stop_before_pixels=False)
         return np.array_equal(ours.pixel_array, theirs.pixel_array) and _attributes(ours) == _attributes(theirs)
     except Exception:  # what cannot be decoded cannot be shown to be the same
         return False

@@ -14,14 +14,12 @@ from pydicom.filewriter import write_data_element, write_file_meta_info
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
     RLELossless,
 )
 
-from tests.dicom import study
-from tests.unit.node.match.builder import T2, enhanced
+from tests.dicom import enhanced, study
 
 SAMPLE = Path(__file__).parents[2] / "node" / "sample"
 
@@ -94,12 +92,7 @@ def corpus(shared_data: Path | None) -> list[Instance]:
         compressed.compress(syntax, generate_instance_uid=False)
         found.append(_instance(UID(syntax).name, compressed))
     deflated = replace(found[0], name="deflated", transfer_syntax_uid=str(DeflatedExplicitVRLittleEndian))
-    frames = enhanced(7, T2, slices=3)
-    frames.file_meta = FileMetaDataset()
-    frames.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    frames.BitsStored, frames.HighBit, frames.PixelRepresentation = 12, 11, 0
-    frames.PixelData = bytes(64 * 64 * 2 * 3)
-    frames["PixelData"].VR = "OW"
+    frames = enhanced(study(3)[0])
     return [*found, deflated, _instance("enhanced", frames), *_vendors(shared_data)]
 
 
