@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
 from node.archive import read_instance
 from node.errors import DamagedFileError, NodeError, RefusedError
 from node.frames import frame_number, images_of
+from node.pixels import stored_frames
 
 Vector = tuple[float, float, float]
 
@@ -30,6 +30,12 @@ _DECODED_BY_GDCM = frozenset({JPEGLossless, JPEGLosslessSV1, JPEGBaseline8Bit, J
 
 _UNDERSHOOT = 0.01
 """Scanner interpolation may leave a magnitude slightly negative; more than this share of the maximum is not magnitude."""
+
+_READ_AS = {
+    "SOPInstanceUID": str, "FrameOfReferenceUID": str, "PhotometricInterpretation": str, "Rows": int, "Columns": int,
+    "SamplesPerPixel": int, "NumberOfFrames": int,
+}  # fmt: skip
+"""What is taken at its word below, where it is there."""
 
 _PHILIPS_SCALE_SLOPE = (0x2005, "Philips MR Imaging DD 001", 0x0E)
 _PHILIPS_FRAME = (0x2005, "Philips MR Imaging DD 005", 0x0F)
@@ -140,9 +146,18 @@ def _slices(path: Path, frames: set[int] | None) -> list[_Slice]:
 
 def _read(path: Path) -> Dataset:
     try:
-        return read_instance(path)
+        instance = read_instance(path)
     except DamagedFileError as error:
         raise RefusedError("E_PIXELS_UNREADABLE", str(error)) from None
+    for keyword, kind in _READ_AS.items():
+        try:
+            value = instance.get(keyword)
+            readable = value in (None, "") or isinstance(value, kind)
+        except Exception:  # pydicom converts on access, and raises nearly anything on what is damaged
+            readable = False
+        if not readable or (keyword == "SOPInstanceUID" and not value):
+            raise RefusedError("E_PIXELS_UNREADABLE", f"{path} is damaged: it has no usable {keyword}")
+    return instance
 
 
 def _geometry(header: Dataset) -> tuple[NDArray[np.float64], tuple[Vector, Vector], tuple[float, float]]:
@@ -242,7 +257,7 @@ def _stored(slices: Sequence[_Slice]) -> Iterator[NDArray[Any]]:
     instance = slices[0].instance
     indices = [(frame_number(s.header) or 1) - 1 for s in slices]
     try:
-        yield from iter_pixels(instance, indices=indices)
+        yield from stored_frames(instance, indices)
     except Exception as error:  # each decoder plugin raises its own kinds
         syntax = instance.file_meta.get("TransferSyntaxUID", "an unnamed transfer syntax")
         if syntax in _DECODED_BY_GDCM and not get_decoder(syntax).is_available:
@@ -304,7 +319,7 @@ def _slice_thickness(header: Dataset, positions: NDArray[np.float64]) -> float:
     """SliceThickness; where it is missing, the distance between slices."""
     try:
         thickness = float(header.SliceThickness)
-    except (AttributeError, TypeError, ValueError):
+    except Exception:  # missing or damaged
         thickness = 0.0
     if 0 < thickness < math.inf:
         return thickness

@@ -17,6 +17,7 @@ from pydicom.uid import UID
 from node.archive import Archive, is_uid, parse, read_instance
 from node.dimse.status import StoreStatus as Status
 from node.errors import NodeError, StorageFullError
+from node.pixels import stored_frames
 from node.telemetry import place_of
 from node.tracker.queue import Arrival, Queue
 
@@ -131,7 +132,10 @@ def _same_content(path: Path, part10: bytes) -> bool:
     (Private ones come back as unknown bytes from implicit VR.) Only asked when their bytes differ."""
     try:
         ours, theirs = read_instance(path), parse(BytesIO(part10), stop_before_pixels=False)
-        return np.array_equal(ours.pixel_array, theirs.pixel_array) and _attributes(ours) == _attributes(theirs)
+        if _attributes(ours) != _attributes(theirs):
+            return False
+        frames = zip(stored_frames(ours), stored_frames(theirs), strict=True)
+        return all(np.array_equal(one, other) for one, other in frames)
     except Exception:  # what cannot be decoded cannot be shown to be the same
         return False
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from node.telemetry import configure_logging
 from tests.fuzz.corpus import SECRET, corpus, part10
-from tests.fuzz.mutate import Damaged, damaged
+from tests.fuzz.mutate import PIXELS, Damaged, damaged
 from tests.fuzz.surfaces import Receive, Study, warm_up
 
 HEADROOM = 6 << 30
@@ -102,7 +102,7 @@ class Run:
         surfaces: dict[str, tuple[Callable[[Any], str], st.SearchStrategy[Any]]] = {
             "receive": (lambda x: receive.try_to_store(x[0], as_it_says=x[1]), st.tuples(wrong, st.booleans())),
             "match": (study.try_to_match, some),
-            "volume": (study.try_to_read, wrong),
+            "volume": (study.try_to_read, st.one_of(wrong, damaged(instances, PIXELS))),
             "process": (study.try_to_process, some),
         }
         mix = [*["receive", "match", "volume"] * (arguments.process_every // 3), "process"]
@@ -131,7 +131,9 @@ class Run:
                 grown = peak - max(self._peak, base)
                 self._peak = max(self._peak, peak)
                 assert grown <= arguments.memory_mb, f"memory grew by {grown} MB"
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a decoder's panic is no Exception
                 self._fail(name, error, drawn)
             self._slowest = max(
                 self._slowest, (time.monotonic() - began, f"{name} {[d.done for d in _instances(drawn)]}")

@@ -67,15 +67,16 @@ Step = Callable[..., tuple[str, Instance]]
 
 
 @st.composite
-def damaged(draw: Callable, corpus: Sequence[Instance], most: int = 3) -> Damaged:
-    """An instance of the corpus with one to `most` things wrong in its elements, or its bytes, or both."""
+def damaged(draw: Callable, corpus: Sequence[Instance], steps: Sequence[Step] = ()) -> Damaged:
+    """An instance of the corpus with one or two things wrong in its elements, or its bytes, or in both. `steps` are the
+    damages to elements to choose from; none given: all."""
     instance = draw(st.sampled_from(corpus))
     done = []
-    for _ in range(draw(st.integers(0, most))):
-        what, instance = draw(st.sampled_from(STRUCTURAL))(draw, instance)
+    for _ in range(draw(st.sampled_from([0, 1, 1, 1, 2]))):
+        what, instance = draw(st.sampled_from(steps or STRUCTURAL))(draw, instance)
         done.append(what)
     data_set = written(instance, draw(st.sampled_from([0, 0, 0, 64_000_000])))
-    for _ in range(draw(st.integers(0 if done else 1, 2))):
+    if not done or draw(st.integers(0, 3)) == 0:
         what, data_set = draw(st.sampled_from(BYTEWISE))(draw, data_set)
         done.append(what)
     return Damaged(instance, tuple(done), data_set)
@@ -269,6 +270,18 @@ SYNTAXES = [
         ".4.201",
     )
 ]
+
+
+def in_stream(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+    """Bits of the pixel data, most of them in the headers of a compressed stream."""
+    at = next((i for i, e in enumerate(instance.elements) if e.tag == 0x7FE0_0010 and e.value), None)
+    if at is None:
+        return "no pixels", instance
+    what, value = flip(draw, instance.elements[at].value)
+    return f"{what} in pixels", _with(instance, at, replace(instance.elements[at], value=value))
+
+
+PIXELS: list[Step] = [point, fragments, pixels, in_stream, in_stream, in_stream, other_syntax]
 
 STRUCTURAL: list[Step] = [
     point, point, point, point, drop, change_vr, change_value, lie_about_length, duplicate, disorder, deep, wide, private,

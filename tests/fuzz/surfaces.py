@@ -95,15 +95,14 @@ class Receive:
             return "aborted"
         self.answers[Status(status).name] += 1
         if status == Status.SUCCESS:
-            self._kept(fresh)
+            self._kept(named.decode().strip("\0 "))
         return Status(status).name.lower().replace("_", " ")
 
     def _kept(self, sop_uid: str) -> None:
         """What was acknowledged can be read again, as far as matching needs it."""
-        found = list(self._archive.root.glob(f"instances/*/*/{sop_uid}.dcm"))
-        for path in found:
-            presentable(str(path))
-            read_header(path)
+        (path,) = self._archive.root.glob(f"instances/*/*/{sop_uid}.dcm")
+        presentable(str(path))
+        read_header(path)
 
     def judge(self) -> None:
         """After all: the receiver lives, and the archive holds what was acknowledged, where it belongs."""
@@ -114,7 +113,7 @@ class Receive:
         for path in files:
             study, series, name = path.relative_to(instances).parts
             assert is_uid(study) and is_uid(series) and is_uid(name.removesuffix(".dcm")), path
-        assert views.totals(self._database)["instances"] == len(files) == self.answers["SUCCESS"]
+        assert views.totals(self._database)["instances"] == len(files) <= self.answers["SUCCESS"]
 
 
 class Study:

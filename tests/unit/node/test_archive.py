@@ -1,12 +1,15 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from node.archive import Archive, Result, is_uid, write_durably
-from node.errors import StorageError
+from node.archive import Archive, Result, is_uid, read_header, read_instance, write_durably
+from node.errors import DamagedFileError, StorageError
+from tests.dicom import mr_series, write
 
 
 def result() -> Result:
@@ -58,3 +61,42 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot write"):
         write_durably(tmp_path / "file" / "below.dcm", b"x")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+# ---------------------------------------------------------------------- files that may be damaged
+
+
+def test_a_damaged_file_is_not_taken_for_a_disk_that_fails(tmp_path: Path) -> None:
+    (ds,) = mr_series(1)
+    (whole,) = write([ds], tmp_path)
+    content = whole.read_bytes()
+    assert read_instance(whole) == ds
+    for name, damaged, reason in [
+        ("text", b"hello", "not a DICOM file"),
+        ("garbled", content.replace(b"ISO_IR 100", b"\0SO_IR 100"), "damaged"),
+        ("no VR", content.replace(b"\x08\x00\x05\x00CS", b"\x08\x00\x05\x00CW"), "damaged"),
+    ]:
+        path = tmp_path / name
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedFileError, match=reason):
+            read_header(path)
+    with pytest.raises(StorageError, match="No such file"):
+        read_header(tmp_path / "gone")
+
+
+def test_what_is_deflated_may_not_fill_memory(tmp_path: Path) -> None:
+    (ds,) = mr_series(1)
+    ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    (path,) = write([ds], tmp_path)
+    assert read_instance(path).PixelData == ds.PixelData
+    ds.add_new(0x7FE1_0010, "LO", "bomb")
+    ds.add_new(0x7FE1_1001, "OB", bytes(300_000_000))
+    (path,) = write([ds], tmp_path)
+    assert path.stat().st_size < 1_000_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedFileError, match="ValueError"):
+            read_header(path)
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()

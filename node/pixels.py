@@ -1,0 +1,76 @@
+"""Decoding pixels of instances that may be damaged or hostile.
+
+The decoders behind pydicom are native code that believes the compressed stream, not the header: two hundred bytes of
+JPEG 2000 that claim 60,000 x 60,000 pixels take gigabytes, and a JPEG-LS stream that does ends the process. So what a
+stream claims is read first, and held against the header.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.encaps import get_frame
+from pydicom.pixels.utils import as_pixel_options, iter_pixels
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
+
+_START_OF_FRAME = frozenset([*range(0xC0, 0xD0), 0xF7]) - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN = 0xDA
+_PRESET_PARAMETERS, _OVERSIZE = 0xF8, 4
+"""JPEG-LS (ISO/IEC 14495-1 C.2.4.1.4): a segment that may replace the size in the frame header."""
+
+
+def stored_frames(instance: Dataset, indices: Sequence[int] | None = None) -> Iterator[NDArray[Any]]:
+    """The stored values of the frames with these indices (from 0; None: all there are), each (rows, columns[, samples]).
+
+    Raises ValueError when a compressed frame is not of the size that the header says, and whatever pydicom and its
+    plugins raise on what they cannot decode.
+    """
+    syntax = UID(instance.file_meta.TransferSyntaxUID)
+    size = _size_in_jpeg_2000 if syntax in JPEG2000TransferSyntaxes else _size_in_jpeg
+    if syntax in (*JPEG2000TransferSyntaxes, *JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
+        said = as_pixel_options(instance)
+        indices = range(said["number_of_frames"]) if indices is None else indices
+        where = {"number_of_frames": said["number_of_frames"], "extended_offsets": said.get("extended_offsets")}
+        for index in indices:
+            stream = get_frame(instance.PixelData, index, **where)
+            if size(stream) != (said["rows"], said["columns"], said["samples_per_pixel"]):
+                raise ValueError("the compressed pixels are not of the size that the header says")
+    try:
+        yield from iter_pixels(instance, indices=indices)
+    except BaseException as error:
+        # A panic of a decoder written in Rust is no Exception, and would end the thread or the worker.
+        if type(error).__name__ == "PanicException":
+            raise ValueError("the decoder stumbled over the compressed pixels") from None
+        raise
+
+
+def _size_in_jpeg_2000(stream: bytes) -> tuple[int, int, int] | None:
+    """(rows, columns, components) of a JPEG 2000 codestream, from its SIZ segment (ISO/IEC 15444-1 A.5.1), which comes
+    first; None when it is not there. PS3.5 section 8.2.4 allows no JP2 file format around it."""
+    if stream[:4] != b"\xff\x4f\xff\x51" or len(stream) < 42:
+        return None
+    right, bottom, left, top = (int.from_bytes(stream[at : at + 4]) for at in range(8, 24, 4))
+    return bottom - top, right - left, int.from_bytes(stream[40:42])
+
+
+def _size_in_jpeg(stream: bytes) -> tuple[int, int, int] | None:
+    """(rows, columns, components) of a JPEG or JPEG-LS stream, from its frame header (ISO/IEC 10918-1 B.2.2); None when
+    there is none, or more than one."""
+    found = []
+    at = 2
+    while stream[:2] == b"\xff\xd8" and at + 10 <= len(stream) and stream[at] == 0xFF:
+        marker = stream[at + 1]
+        if marker == _START_OF_SCAN:
+            break
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if marker == _PRESET_PARAMETERS and stream[at + 4] == _OVERSIZE:
+            return None
+        if marker in _START_OF_FRAME:
+            found.append(
+                (int.from_bytes(stream[at + 5 : at + 7]), int.from_bytes(stream[at + 7 : at + 9]), stream[at + 9])
+            )
+        at += 2 + int.from_bytes(stream[at + 2 : at + 4])
+    return found[0] if len(found) == 1 else None
