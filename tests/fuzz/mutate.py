@@ -109,7 +109,7 @@ def _any(draw: Callable, instance: Instance) -> int:
     return draw(st.integers(0, max(len(instance.elements) - 1, 0)))
 
 
-def _put(instance: Instance, element: Element) -> Instance:
+def with_element(instance: Instance, element: Element) -> Instance:
     """The instance with this element, in the order of tags."""
     others = [e for e in instance.elements if e.tag != element.tag]
     at = sum(e.tag < element.tag for e in others)
@@ -124,7 +124,7 @@ def point(draw: Callable, instance: Instance) -> tuple[str, Instance]:
     assert tag is not None
     known = next((e.vr for e in instance.elements if e.tag == tag), None)
     fallback = b"US" if POINTED[keyword] is SHORTS else b"DS" if POINTED[keyword] is NUMBERS else b"LO"
-    return f"{keyword} set", _put(instance, Element(tag, known or fallback, value + b" " * (len(value) % 2)))
+    return f"{keyword} set", with_element(instance, Element(tag, known or fallback, value + b" " * (len(value) % 2)))
 
 
 def drop(draw: Callable, instance: Instance) -> tuple[str, Instance]:
@@ -167,7 +167,7 @@ def deep(draw: Callable, instance: Instance) -> tuple[str, Instance]:
     tag = draw(st.sampled_from([0x0008_1140, 0x0040_0275, 0x5200_9229, 0x5200_9230, 0x0009_1001]))
     inner = Element(tag, b"SQ", b"", UNDEFINED).encoded() + ITEM + b"\xff" * 4
     end = (ITEM_END + bytes(4) + SEQUENCE_END + bytes(4)) * draw(st.sampled_from([0, 1, depth]))
-    return f"{depth} sequences deep", _put(
+    return f"{depth} sequences deep", with_element(
         instance, Element(tag, b"SQ", ITEM + b"\xff" * 4 + inner * depth + end, UNDEFINED)
     )
 
@@ -176,7 +176,7 @@ def wide(draw: Callable, instance: Instance) -> tuple[str, Instance]:
     """A sequence of many empty items."""
     items = (ITEM + bytes(4)) * draw(st.sampled_from([1, 1000, 20_000]))
     tag = draw(st.sampled_from([0x0008_1140, 0x5200_9229, 0x5200_9230, 0x0018_9114]))
-    return "many items", _put(instance, Element(tag, b"SQ", items, draw(st.sampled_from([None, UNDEFINED]))))
+    return "many items", with_element(instance, Element(tag, b"SQ", items, draw(st.sampled_from([None, UNDEFINED]))))
 
 
 def private(draw: Callable, instance: Instance) -> tuple[str, Instance]:
@@ -186,10 +186,10 @@ def private(draw: Callable, instance: Instance) -> tuple[str, Instance]:
     )
     group = draw(st.sampled_from([0x0009, 0x0029, 0x2005, 0x7FE1, 0xFFFF]))
     vr = draw(st.sampled_from([b"LO", b"SQ", b"UN", b"FL"]))
-    instance = _put(instance, Element(group << 16 | 0x10, vr, creator))
+    instance = with_element(instance, Element(group << 16 | 0x10, vr, creator))
     if draw(st.booleans()):
-        instance = _put(instance, Element(group << 16 | 0x11, b"LO", creator))
-    return "private block", _put(
+        instance = with_element(instance, Element(group << 16 | 0x11, b"LO", creator))
+    return "private block", with_element(
         instance, Element(group << 16 | 0x100E, draw(st.sampled_from(VRS)), draw(st.binary(max_size=9)))
     )
 
@@ -216,13 +216,13 @@ def fragments(draw: Callable, instance: Instance) -> tuple[str, Instance]:
     piece = ITEM + (len(body) if length is None else length).to_bytes(4, "little") + body
     table = ITEM + bytes(4)
     end = draw(st.sampled_from([SEQUENCE_END + bytes(4), b""]))
-    return "odd fragments", _put(instance, Element(0x7FE0_0010, b"OB", table + piece * count + end, UNDEFINED))
+    return "odd fragments", with_element(instance, Element(0x7FE0_0010, b"OB", table + piece * count + end, UNDEFINED))
 
 
 def pixels(draw: Callable, instance: Instance) -> tuple[str, Instance]:
     at = next((i for i, e in enumerate(instance.elements) if e.tag == 0x7FE0_0010), None)
     if at is None:
-        return "pixels added", _put(instance, Element(0x7FE0_0010, b"OW", bytes(16)))
+        return "pixels added", with_element(instance, Element(0x7FE0_0010, b"OW", bytes(16)))
     element = instance.elements[at]
     half = len(element.value) // 2
     value = draw(

@@ -1,0 +1,51 @@
+"""A share of the fuzzing in every test run, and what it has found so far."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from node.archive import read_header
+from node.config import MatchSettings
+from node.errors import RefusedError
+from node.infer.volume import read_volume
+from node.match.assess import assess_study
+from tests.fuzz.corpus import Element, Instance, corpus, part10, stack
+from tests.fuzz.mutate import with_element
+from tests.unit.node.match.builder import MODEL
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_few_hundred_damaged_instances(tmp_path: Path) -> None:
+    """In a process of its own, since it limits its memory. See the package for thousands."""
+    command = [sys.executable, "-m", "tests.fuzz", "--examples", "150", "--process-every", "75", "--keep", tmp_path]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    assert "150 examples of seed 0" in done.stdout
+    assert " 0 kinds of failure" in done.stdout
+
+
+NUMBER_OF_FRAMES, SOP_INSTANCE_UID = 0x0028_0008, 0x0008_0018
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        Element(NUMBER_OF_FRAMES, b"IS", b"1\\2\\3 "),
+        Element(NUMBER_OF_FRAMES, b"DS", b"inf "),
+        Element(SOP_INSTANCE_UID, b"UV", b"1.2.3.4.5"),
+        Element(SOP_INSTANCE_UID, b"UI", b""),
+    ],
+)
+def test_a_header_that_pydicom_stumbles_over_late(element: Element, tmp_path: Path) -> None:
+    instance = with_element(stack()[0], element)
+    path = tmp_path / "damaged.dcm"
+    path.write_bytes(part10(instance, instance.data_set()))
+    with pytest.raises(RefusedError) as refused:
+        read_volume([path])
+    assert refused.value.code == "E_PIXELS_UNREADABLE"
+    assess_study([read_header(path)], MatchSettings(), MODEL)
