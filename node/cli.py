@@ -1,12 +1,13 @@
 """diffmsr-node: thin commands over the rooms of the node. Data goes to stdout, logs and progress to stderr.
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 configuration invalid, 4 not found, 5 peer unreachable or refused, 6 partly done,
-7 service not running.
+7 service not running, 8 replayed with another result.
 """
 
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +22,14 @@ from rich.table import Column, Table
 from node import __version__
 from node.archive import Archive
 from node.config import ENVIRONMENT_VARIABLE, Settings, find_config, load_settings, template
-from node.errors import ConfigError, NodeError, NotFoundError, ServiceNotRunningError
+from node.errors import ConfigError, NodeError, ServiceNotRunningError
 from node.telemetry import configure_logging
 from node.tracker import views
 from node.tracker.database import Database
 from node.tracker.queue import Queue
 from node.tracker.states import Kind, State
 
-PARTLY_DONE = 6
+PARTLY_DONE, DIFFERENT = 6, 8
 
 app = typer.Typer(
     help="A DICOM node that super-resolves low-resolution T2 MR series with DiffMSR. Research use only.",
@@ -256,13 +257,13 @@ def explain(
         settings = load_settings(find_config(config))
         database = _tracker(settings)
         jobs = views.aftermath(database, Archive(settings.node.data_dir), study)
-        verdicts = [_verdict(database, study) | {"jobs": jobs}]
+        verdicts = [views.verdict(database, study) | {"jobs": jobs}]
     if as_json:
         _print_json({"schema": views.SCHEMA, "studies": verdicts})
         return
     for verdict in verdicts:
         since = [_became(job) for job in verdict.get("jobs", [])]
-        for line in lines(verdict, afterwards=since, passed=not short, width=out.width if out.is_terminal else None):
+        for line in lines(verdict, afterwards=since, passed=not short, width=_width()):
             out.print(escape(line), highlight=False)
     _print_skipped(skipped)
 
@@ -285,15 +286,54 @@ def _became(job: dict[str, Any]) -> str:
     return f"{said}. Residual shift of the reference: {shift}, {dealt}. Graded {grade}"
 
 
-def _verdict(database: Database, study_uid: str) -> dict[str, Any]:
-    rows = views.jobs(database, kind=Kind.MATCH, study_uid=study_uid)
-    if not rows:
-        raise NotFoundError(f"no study {study_uid} was received, and there is no folder of that name")
-    job = views.job(database, rows[0]["id"])
-    if not job["result"]:
-        raise NotFoundError(f"study {study_uid} is {job['state']}; it has not been matched yet, ask again in a moment")
-    result: dict[str, Any] = job["result"]
-    return result
+@app.command()
+def replay(
+    study: Annotated[str, typer.Argument(help="Study instance UID of a received study, or a folder with DICOM files.")],
+    against: Annotated[
+        Path | None, typer.Option(help="With a folder: what `process` made of it before.", show_default=False)
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Weights to use instead of [model] path.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Keep what is made: STUDY/SERIES/SOP.dcm. Else it is discarded."),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a study again and say what differs from what was kept: answers of the matching, bytes, pixels, settings.
+
+    Nothing is sent, and neither archive nor tracker is changed. Exit code 0 when all is the same, byte for byte, 8 when
+    something differs.
+    """
+    from node.offline import read_folder
+    from node.replay import replay_folder, replay_study
+
+    folder = Path(study)
+    if folder.is_dir() != (against is not None):
+        raise typer.BadParameter("goes with a folder of sources, and only with one", param_hint="--against")
+    settings = _settings_or_defaults(config) if folder.is_dir() else load_settings(find_config(config))
+    if model is not None:
+        settings = settings.model_copy(update={"model": settings.model.model_copy(update={"path": model.resolve()})})
+    configure_logging("WARNING")
+    with tempfile.TemporaryDirectory(prefix="diffmsr-replay-") as scratch, _progress_bar(as_json) as progress:
+        place = output or Path(scratch)
+        if against is not None:
+            replays = list(replay_folder(read_folder(folder), against, settings, place, progress))
+        else:
+            archive = Archive(settings.node.data_dir)
+            replays = [replay_study(_tracker(settings), archive, study, settings, place, progress)]
+    if as_json:
+        _print_json({"schema": views.SCHEMA, "studies": [replay.to_json() for replay in replays]})
+    else:
+        from node.match.words import wrapped
+        from node.replay import lines
+
+        for each in replays:
+            for text in lines(each):
+                for line in wrapped(text, _width()):
+                    out.print(escape(line), highlight=False)
+    if not all(each.identical for each in replays):
+        raise typer.Exit(DIFFERENT)
 
 
 # ---------------------------------------------------------------------- queue
@@ -469,6 +509,11 @@ def _actor() -> str:
 
 def _print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def _width() -> int | None:
+    """Of the terminal; None, for lines as long as they are, when something else reads them."""
+    return out.width if out.is_terminal else None
 
 
 def _print_skipped(skipped: list[tuple[Path, str]]) -> None:

@@ -1,6 +1,6 @@
 """The same match, infer and encode code on a folder of files: no network, no database, no service."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,19 @@ def read_folder(folder: Path) -> Folder:
     DICOM file in it."""
     if not folder.is_dir():
         raise NotFoundError(f"{folder} is not a folder")
+    found = read_files(sorted(p for p in folder.rglob("*") if p.is_file()))
+    if not found.paths:
+        raise NotFoundError(f"no DICOM file below {folder} ({len(found.skipped)} other files)")
+    return found
+
+
+def read_files(files: Iterable[Path]) -> Folder:
+    """The headers of these files; those that are not DICOM, or damaged, or repeat an instance, are skipped with a word
+    why."""
     headers: dict[str, list[Dataset]] = {}
     paths: dict[str, Path] = {}
     skipped: list[tuple[Path, str]] = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in files:
         try:
             header = archive.read_header(path)
             study_uid, sop_uid = str(header.StudyInstanceUID), str(header.SOPInstanceUID)
@@ -74,8 +83,6 @@ def read_folder(folder: Path) -> Folder:
             continue
         paths[sop_uid] = path
         headers.setdefault(study_uid, []).append(header)
-    if not paths:
-        raise NotFoundError(f"no DICOM file below {folder} ({len(skipped)} other files)")
     return Folder(headers, paths, skipped)
 
 
@@ -86,11 +93,16 @@ def explain_folder(folder: Folder, settings: Settings) -> list[StudyVerdict]:
 
 
 def process_folder(
-    folder: Folder, output: Path, settings: Settings, progress: Callable[[str, int, int], None]
+    folder: Folder,
+    output: Path,
+    settings: Settings,
+    progress: Callable[[str, int, int], None],
+    made: Sequence[PairOrder] = (),
 ) -> Iterator[Processed]:
     """Match, super-resolve and encode every study of a folder; derived instances go to output/STUDY/SERIES/SOP.dcm.
 
-    `progress` is called with (target series UID, slices done, slices in all).
+    `progress` is called with (target series UID, slices done, slices in all). `made` are orders of the study that were
+    carried out before: series numbers go on from theirs.
     """
     engine: Engine | None = None
     for study_uid, verdict in zip(folder.headers, explain_folder(folder, settings), strict=True):
@@ -100,7 +112,7 @@ def process_folder(
             pair = (study_uid, order.target.series_uid, order.reference.series_uid)
             try:
                 engine = engine or Engine.load(settings.model, settings.registration, settings.report)
-                yield _process_pair(folder, order, verdict.orders, output, settings, engine, progress)
+                yield _process_pair(folder, order, (*made, *verdict.orders), output, settings, engine, progress)
             except RefusedError as error:
                 yield Processed(pair[0], "refused", error.code, error.sentence, *pair[1:])
             except NodeError as error:

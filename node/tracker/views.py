@@ -70,6 +70,7 @@ def job(database: Database, job_id: int) -> dict[str, Any]:
         events = session.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.id)).all()
         deliveries = session.scalars(select(Delivery).where(Delivery.job_id == job_id).order_by(Delivery.sop_uid)).all()
         return _row(found) | {
+            "key": found.key,
             "parent_id": found.parent_id,
             "worker": found.worker,
             "progress": [found.progress, found.progress_total],
@@ -81,6 +82,17 @@ def job(database: Database, job_id: int) -> dict[str, Any]:
             ],
             "instances": [{"sop_uid": d.sop_uid, "accepted": d.accepted, "status": d.status} for d in deliveries],
         }
+
+
+def verdict(database: Database, study_uid: str) -> dict[str, Any]:
+    """What the matching said of a study last; NotFoundError when it is unknown, or was not matched yet."""
+    with database.read() as session:
+        found = session.scalars(select(Job).where(Job.kind == Kind.MATCH, Job.study_uid == study_uid)).one_or_none()
+    if found is None:
+        raise NotFoundError(f"no study {study_uid} was received, and there is no folder of that name")
+    if not found.result:
+        raise NotFoundError(f"study {study_uid} is {found.state}; it has not been matched yet, ask again in a moment")
+    return found.result
 
 
 def aftermath(database: Database, archive: Archive, study_uid: str) -> list[dict[str, Any]]:

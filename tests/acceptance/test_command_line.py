@@ -132,6 +132,39 @@ def test_queue_cancel_retry_and_what_is_not_there(site: Site, pacs: Orthanc, fil
     assert "no study 1.2.3" in one_line_error(run_node("explain", "1.2.3", "--config", str(site.config)), 4)
 
 
+def test_replay_of_a_received_study(site: Site, files: Files, tmp_path: Path) -> None:
+    """The service's own result comes out again, byte for byte, and nothing of it is touched."""
+    send(site.port, *files.t1, *files.t2)
+    site.finished(files.study_uid)
+    site.stop()
+    data = site.folder / "data"
+    before = {
+        p: p.stat().st_mtime_ns for folder in ("instances", "results", "derived") for p in (data / folder).rglob("*")
+    }
+    assert before
+    jobs = site.jobs()
+    replayed = site.node("replay", files.study_uid, "--output", str(tmp_path / "again"))
+    assert f"Study {files.study_uid}: the same" in replayed
+    assert "4 the same byte for byte" in replayed
+    assert len(list((tmp_path / "again").rglob("*.dcm"))) == len(files.t2)
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert site.jobs() == jobs
+
+    # Another rule, another output: the answer that changed, and the series that did.
+    site.config.write_text(
+        site.config.read_text() + "\n[match.pairing]\nwarn_spacing_ratio = 0.5\n[output]\nseries_number_offset = 5000\n"
+    )
+    told = json.loads(site.node("replay", files.study_uid, "--json", expect=8))
+    (study,) = told["studies"]
+    assert not study["identical"]
+    assert [(a["question"], a["now"]["code"]) for a in study["answers"]] == [("reference detail", "W_REFERENCE_COARSE")]
+    (series,) = study["series"]
+    assert (series["identical"], series["different"], series["pixels"]["largest"]) == (0, 4, 0)
+    assert {"name": "SeriesNumber", "kept": "9002", "now": "5002"} in series["attributes"]
+    assert "no instance of study 1.2.3" in one_line_error(run_node("replay", "1.2.3", "-c", str(site.config)), 4)
+    assert run_node("replay", str(files.t1[0].parent), "-c", str(site.config)).returncode == 2
+
+
 def test_roles_on_their_own(tmp_path: Path, files: Files) -> None:
     """Receiving without the other roles: what came is there when they start."""
     site = Site(tmp_path, free_port())

@@ -12,7 +12,7 @@ from node.config import MatchSettings
 from node.errors import RefusedError
 from node.infer.volume import read_volume
 from node.match.assess import assess_study
-from tests.fuzz.corpus import Element, Instance, corpus, part10, stack
+from tests.fuzz.corpus import Element, part10, stack
 from tests.fuzz.mutate import with_element
 from tests.unit.node.match.builder import MODEL
 
