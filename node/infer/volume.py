@@ -31,12 +31,6 @@ _DECODED_BY_GDCM = frozenset({JPEGLossless, JPEGLosslessSV1, JPEGBaseline8Bit, J
 _UNDERSHOOT = 0.01
 """Scanner interpolation may leave a magnitude slightly negative; more than this share of the maximum is not magnitude."""
 
-_READ_AS = {
-    "SOPInstanceUID": str, "FrameOfReferenceUID": str, "PhotometricInterpretation": str, "Rows": int, "Columns": int,
-    "SamplesPerPixel": int, "NumberOfFrames": int,
-}  # fmt: skip
-"""What is taken at its word below, where it is there."""
-
 _PHILIPS_SCALE_SLOPE = (0x2005, "Philips MR Imaging DD 001", 0x0E)
 _PHILIPS_FRAME = (0x2005, "Philips MR Imaging DD 005", 0x0F)
 
@@ -146,18 +140,9 @@ def _slices(path: Path, frames: set[int] | None) -> list[_Slice]:
 
 def _read(path: Path) -> Dataset:
     try:
-        instance = read_instance(path)
+        return read_instance(path)
     except DamagedFileError as error:
         raise RefusedError("E_PIXELS_UNREADABLE", str(error)) from None
-    for keyword, kind in _READ_AS.items():
-        try:
-            value = instance.get(keyword)
-            readable = value in (None, "") or isinstance(value, kind)
-        except Exception:  # pydicom converts on access, and raises nearly anything on what is damaged
-            readable = False
-        if not readable or (keyword == "SOPInstanceUID" and not value):
-            raise RefusedError("E_PIXELS_UNREADABLE", f"{path} is damaged: it has no usable {keyword}")
-    return instance
 
 
 def _geometry(header: Dataset) -> tuple[NDArray[np.float64], tuple[Vector, Vector], tuple[float, float]]:

@@ -23,6 +23,9 @@ from node.tracker.queue import Arrival, Queue
 
 log = structlog.get_logger()
 
+IDENTIFYING_TAGS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "ImagesInAcquisition"]
+"""What is read of a data set here; the rest must only be such that it can be parsed, so that matching can read it."""
+
 
 @dataclass(frozen=True)
 class Sent:
