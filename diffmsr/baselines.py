@@ -11,10 +11,10 @@ Images = NDArray[np.float32]
 
 
 def zero_filled(target: Images, scale: int) -> Images:
-    """Magnitude images (n, h, w) with zeros around their k-space: (n, s h, s w)."""
+    """Images (n, h, w), complex or magnitudes, with zeros around their k-space: magnitudes (n, s h, s w)."""
     h, w = target.shape[-2:]
     filled = kspace.zero_fill(torch.from_numpy(np.ascontiguousarray(target)), scale * h, scale * w)
-    images: Images = filled.real.clamp_min(0).numpy()
+    images: Images = (filled.abs() if np.iscomplexobj(target) else filled.real.clamp_min(0)).numpy()
     return images
 
 

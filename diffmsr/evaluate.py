@@ -7,12 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import shift
 
 from diffmsr.baselines import aligned_bicubic, zero_filled
-from diffmsr.data import SCALE, DataError, Slice, as_tensor, degrade, read_slices, subject_bandwidth, usual_pair
+from diffmsr.data import (
+    SCALE,
+    DataError,
+    Slice,
+    acquire,
+    as_tensor,
+    read_slices,
+    subject_bandwidth,
+    usual_pair,
+    with_phase,
+)
 from diffmsr.figure import Example, draw
+from diffmsr.inference import SuperResolver
 from diffmsr.intervals import Scores, interval, mean
 from diffmsr.metrics import VARIANTS, quality
 
@@ -79,9 +91,10 @@ def evaluate(
     methods: dict[str, Method] = {
         "model": super_resolve,
         "zero_filled": lambda low, guide, seeds: zero_filled(low, SCALE),
-        "bicubic": lambda low, guide, seeds: aligned_bicubic(low, SCALE),
+        "bicubic": lambda low, guide, seeds: aligned_bicubic(np.abs(low), SCALE),
         **({"cnn": cnn} if cnn else {}),
     }
+    kinds = {name: _input_kind(cnn if name == "cnn" else super_resolve) for name in methods}
     wanted = _example_slices(patients)
     scores: dict[str, list[Scores]] = {}
     rows: list[dict[str, Any]] = []
@@ -89,7 +102,7 @@ def evaluate(
     for subject, pieces in patients.items():
         guides = _references(patients, subject, reference, protocol)
         scores[subject] = []
-        for example in _reconstructions(pieces, guides, target, methods):
+        for example in _reconstructions(pieces, guides, target, methods, kinds):
             of = {name: quality(image, example.truth, protocol.metric) for name, image in example.images.items()}
             scores[subject].append(of)
             if (subject, example.index) in wanted:
@@ -129,6 +142,11 @@ def evaluate(
     }
 
 
+def _input_kind(method: Method | None) -> str:
+    """What a network takes; zero-filling and interpolation take the same as the one measured."""
+    return method.manifest.input_kind if isinstance(method, SuperResolver) else "magnitude"
+
+
 def _by_patient(slices: Sequence[Slice]) -> dict[str, list[Slice]]:
     ordered = sorted(slices, key=lambda piece: piece.subject)
     return {subject: list(pieces) for subject, pieces in groupby(ordered, key=lambda piece: piece.subject)}
@@ -164,14 +182,18 @@ def _references(
 
 
 def _reconstructions(
-    pieces: Sequence[Slice], guides: Callable[[int], Images], target: str, methods: Mapping[str, Method]
+    pieces: Sequence[Slice],
+    guides: Callable[[int], Images],
+    target: str,
+    methods: Mapping[str, Method],
+    kinds: Mapping[str, str],
 ) -> Iterator[Example]:
     """Every slice with what the methods make of it, of equal shape in batches."""
     shape: Callable[[int], tuple[int, ...]] = lambda i: pieces[i].images[target].shape  # noqa: E731
     for _, group in groupby(range(len(pieces)), key=shape):
         numbers = list(group)
         for start in range(0, len(numbers), BATCH):
-            yield from _batch(numbers[start : start + BATCH], pieces, guides, target, methods)
+            yield from _batch(numbers[start : start + BATCH], pieces, guides, target, methods, kinds)
 
 
 def _batch(
@@ -180,16 +202,19 @@ def _batch(
     guides: Callable[[int], Images],
     target: str,
     methods: Mapping[str, Method],
+    kinds: Mapping[str, str],
 ) -> Iterator[Example]:
     truths = [as_tensor(pieces[i].images[target]) for i in numbers]
     seeds = [pieces[i].index for i in numbers]
-    low = np.stack(
-        [degrade(truth, np.random.default_rng(seed)).numpy() for truth, seed in zip(truths, seeds, strict=True)]
-    )
+    acquired = []
+    for truth, seed in zip(truths, seeds, strict=True):
+        rng = np.random.default_rng(seed)
+        acquired.append(acquire(with_phase(truth, rng), rng))
+    low = {"complex": torch.stack(acquired).numpy(), "magnitude": torch.stack(acquired).abs().numpy()}
     guide = [guides(i) for i in numbers]
     if {image.shape for image in guide} != {tuple(truths[0].shape)}:
         raise DataError(f"{pieces[0].subject}: the reference is not of the target's shape")
-    made = {name: method(low, np.stack(guide), seeds) for name, method in methods.items()}
+    made = {name: np.abs(method(low[kinds[name]], np.stack(guide), seeds)) for name, method in methods.items()}
     for k, i in enumerate(numbers):
         images = {name: batch[k] for name, batch in made.items()}
         yield Example(pieces[i].dataset, pieces[i].subject, seeds[k], truths[k].abs().numpy(), guide[k], images, {})

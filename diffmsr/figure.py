@@ -71,7 +71,7 @@ def draw(examples: Sequence[Example], target: str, reference: str, path: Path) -
 
 
 def _upright(image: Pixels, dataset: str) -> Pixels:
-    """NIfTI arrays of open_ms begin at the right ear and run to the left, then up the face."""
+    """As one looks at a head; open_ms arrays run from right to left first, then from back to front."""
     return np.rot90(image) if dataset == "open_ms" else image
 
 

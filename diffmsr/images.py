@@ -6,9 +6,16 @@ from torch import Tensor
 from diffmsr import kspace
 
 
-def as_two_channels(magnitude: Tensor) -> Tensor:
-    """A magnitude image (b, h, w) as (b, 2, h, w), imaginary part zero."""
-    return torch.stack([magnitude, torch.zeros_like(magnitude)], dim=1)
+def as_two_channels(images: Tensor) -> Tensor:
+    """Images (b, h, w), complex or magnitudes, as (b, 2, h, w); the imaginary part of a magnitude is zero."""
+    if images.is_complex():
+        return torch.stack([images.real, images.imag], dim=1)
+    return torch.stack([images, torch.zeros_like(images)], dim=1)
+
+
+def from_two_channels(images: Tensor, input_kind: str) -> Tensor:
+    """What (b, 2, h, w) shows: complex images (b, h, w), or for `magnitude` the real part, not negative."""
+    return torch.complex(images[:, 0], images[:, 1]) if input_kind == "complex" else images[:, 0].clamp_min(0)
 
 
 def zero_filled(low: Tensor, scale: int) -> Tensor:

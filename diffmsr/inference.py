@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +14,13 @@ from torch import Tensor
 
 from diffmsr import kspace
 from diffmsr.fast import FastDiffMSR
-from diffmsr.images import as_two_channels
+from diffmsr.images import as_two_channels, from_two_channels
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, default_weights_folder, read_manifest
 from diffmsr.model import DiffMSR, Network, build
 from diffmsr.presets import PRESETS
 
-Images = NDArray[np.float32]
+Images = NDArray[Any]
+"""float32, or complex64 where the weights take complex images."""
 
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -77,18 +79,23 @@ class SuperResolver:
         """Super-resolve slices: target (n, h, w) and reference (n, s h, s w), magnitudes in any unit, one seed a slice
         for the noise Z_T, to (n, s h, s w) in the target's unit, finite and not negative.
 
+        Weights whose manifest says `complex` take a complex target and give a complex image, phase and all.
+
         A slice's result does not depend on the others of its batch. Raises ValueError for shapes that do not fit and
-        for values that are not finite.
+        for values that are not finite, or not of the kind that the weights take.
         """
         self._check(target, reference, seeds)
-        low, unit = _normalised(torch.from_numpy(np.ascontiguousarray(target, dtype=np.float32)).to(self._device))
+        kind = np.complex64 if self.manifest.input_kind == "complex" else np.float32
+        low, unit = _normalised(torch.from_numpy(np.ascontiguousarray(target, dtype=kind)).to(self._device))
         guide, _ = _normalised(torch.from_numpy(np.ascontiguousarray(reference, dtype=np.float32)).to(self._device))
         noise = torch.stack([self._noise(seed) for seed in seeds]).to(self._device)
         with torch.autocast(self._device.type, self._dtype, enabled=self._autocast):
-            high = self._model(as_two_channels(low), as_two_channels(guide), noise)[:, 0].float()
+            two = self._model(as_two_channels(low), as_two_channels(guide), noise).float()
+        high = from_two_channels(two, self.manifest.input_kind)
         if self._data_consistency:
-            high = kspace.data_consistent(high.clamp_min(0), low)
-        images: Images = (high.clamp_min(0) * unit).cpu().numpy()
+            high = kspace.data_consistent(high, low)
+        high = high if high.is_complex() else high.clamp_min(0)
+        images: Images = (high * unit).cpu().numpy()
         return images
 
     def _noise(self, seed: int) -> Tensor:
@@ -102,6 +109,11 @@ class SuperResolver:
                 f"target and reference must be (n, rows, columns), not {target.shape} and {reference.shape}"
             )
         n, h, w = target.shape
+        if np.iscomplexobj(reference):
+            raise ValueError("the reference must be magnitudes")
+        if np.iscomplexobj(target) != (self.manifest.input_kind == "complex"):
+            given = "complex images" if np.iscomplexobj(target) else "magnitudes"
+            raise ValueError(f"{self.manifest.name} takes input of kind {self.manifest.input_kind}, not {given}")
         if n == 0:
             raise ValueError("there is no slice to super-resolve")
         if reference.shape != (n, scale * h, scale * w):
@@ -134,5 +146,6 @@ def load_weights(model: Network, path: Path, sha256: str | None = None) -> None:
 
 def _normalised(images: Tensor) -> tuple[Tensor, Tensor]:
     """Each slice over its own maximum, and those maxima (n, 1, 1); an empty slice stays zero."""
-    unit = images.amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    magnitudes = images.abs() if images.is_complex() else images
+    unit = magnitudes.amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return images / unit, unit

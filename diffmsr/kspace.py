@@ -54,9 +54,10 @@ def with_centre(k: Tensor, centre: Tensor) -> Tensor:
 
 
 def data_consistent(image: Tensor, low: Tensor) -> Tensor:
-    """The image (..., H, W) with the centre of its k-space replaced by that of the measured `low` (..., h, w), real."""
+    """The image (..., H, W) with the centre of its k-space replaced by that of the measured `low` (..., h, w); both real, or both complex."""
     h, w = image.shape[-2:]
-    return image + zero_fill(low - crop(image, *low.shape[-2:]), h, w).real
+    missing = zero_fill(low - crop(image, *low.shape[-2:]), h, w)
+    return image + (missing if image.is_complex() else missing.real)
 
 
 def inconsistency(images: NDArray[np.float32], low: NDArray[np.float32]) -> NDArray[np.float64]:

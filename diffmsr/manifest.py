@@ -80,7 +80,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _check(path: Path, manifest: Manifest) -> None:
     allowed: dict[str, tuple[object, ...]] = {
-        "scale": (4,), "input_kind": ("magnitude",), "normalisation": ("slice-max",),
+        "scale": (4,), "input_kind": ("magnitude", "complex"), "normalisation": ("slice-max",),
     }  # fmt: skip
     for name, values in allowed.items():
         if getattr(manifest, name) not in values:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from diffmsr.data.bandwidth import subject_bandwidth
-from diffmsr.data.degradation import as_tensor, degrade
+from diffmsr.data.degradation import acquire, as_tensor, degrade, with_phase
 from diffmsr.data.fastmri import read_fastmri
 from diffmsr.data.folder import read_folder
 from diffmsr.data.lgg import read_lgg
@@ -27,12 +27,14 @@ __all__ = [
     "Augmentation",
     "DataError",
     "Slice",
+    "acquire",
     "as_tensor",
     "degrade",
     "read_slices",
     "subject_bandwidth",
     "training_sample",
     "usual_pair",
+    "with_phase",
 ]
 
 

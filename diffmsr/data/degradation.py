@@ -20,15 +20,23 @@ def smooth_phase(rows: int, columns: int, rng: np.random.Generator) -> Tensor:
     return c[0] + c[1] * x + c[2] * y + c[3] * x * y + c[4] * x * x + c[5] * y * y
 
 
-def degrade(truth: Tensor, rng: np.random.Generator, noise: float = 0.0) -> Tensor:
-    """The low-resolution magnitude (h / 4, w / 4) of an image (h, w).
+def with_phase(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """A complex image (h, w): as it is, or a magnitude image with a smooth phase drawn for it."""
+    rows, columns = image.shape
+    return image if image.is_complex() else torch.polar(image, smooth_phase(rows, columns, rng))
 
-    As a scanner would: a smooth phase makes a magnitude image complex, only the centre of its k-space is acquired, complex
-    Gaussian noise of standard deviation `noise` (in the image's unit, a channel) joins, and the magnitude is kept.
-    """
-    rows, columns = truth.shape
-    image = truth if truth.is_complex() else torch.polar(truth, smooth_phase(rows, columns, rng))
+
+def acquire(image: Tensor, rng: np.random.Generator, noise: float = 0.0) -> Tensor:
+    """The low-resolution complex image (h / 4, w / 4) of a complex image (h, w): only the centre of its k-space is
+    acquired, and complex Gaussian noise of standard deviation `noise` (in the image's unit, a channel) joins."""
+    rows, columns = image.shape
     low = kspace.crop(image, rows // SCALE, columns // SCALE)
     if noise:
         low = low + torch.view_as_complex(torch.from_numpy(rng.normal(0, noise, (*low.shape, 2)).astype(np.float32)))
-    return low.abs()
+    return low
+
+
+def degrade(truth: Tensor, rng: np.random.Generator, noise: float = 0.0) -> Tensor:
+    """The low-resolution magnitude (h / 4, w / 4) of an image (h, w), which gets a smooth phase if it has none: what a
+    scanner that acquires less would store as DICOM."""
+    return acquire(with_phase(truth, rng), rng, noise).abs()

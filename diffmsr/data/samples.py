@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffmsr import kspace
-from diffmsr.data.degradation import as_tensor, degrade
+from diffmsr.data.degradation import acquire, as_tensor, with_phase
 from diffmsr.data.slices import SCALE, DataError, Slice, usual_pair
 
 
@@ -43,10 +43,11 @@ def draw_pair(piece: Slice, deployed_roles: float, rng: np.random.Generator) -> 
 
 
 def training_sample(
-    piece: Slice, patch: int, rng: np.random.Generator, augmentation: Augmentation
+    piece: Slice, patch: int, rng: np.random.Generator, augmentation: Augmentation, input_kind: str = "magnitude"
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A patch of a slice: low (p/4, p/4), truth, reference and zero-filled target (p, p), normalised as for inference.
 
+    Of `input_kind` complex, all but the reference are complex: with the phase of the data, or a smooth one drawn.
     Flipped, transposed and augmented, all by `rng`. The low-resolution image and the zero-filled one are made of the
     whole slice: a patch has no k-space of its own. Raises DataError when the slice is smaller than the patch.
     """
@@ -67,15 +68,19 @@ def training_sample(
         reference = reference ** float(np.exp(rng.uniform(-0.5, 0.5)))
     if rng.random() < augmentation.inversion:
         reference = 1 - reference
-    low = degrade(truth, rng, noise=float(rng.uniform(0, augmentation.noise)))
-    unit = low.amax().clamp_min(1e-3)
-    low, truth = low / unit, truth.abs() / unit
+    noise = float(rng.uniform(0, augmentation.noise))
+    image = with_phase(truth, rng)
+    low = acquire(image, rng, noise)
+    low, truth = (low, image) if input_kind == "complex" else (low.abs(), truth.abs())
+    unit = low.abs().amax().clamp_min(1e-3)
+    low, truth = low / unit, truth / unit
     rows, columns = truth.shape
-    skip = kspace.zero_fill(low, rows, columns).real
+    skip = kspace.zero_fill(low, rows, columns)
+    skip = skip if low.is_complex() else skip.real
     for _ in range(5):  # a patch of air teaches little
         y, x = (SCALE * int(rng.integers((size - patch) // SCALE + 1)) for size in (rows, columns))
         window = (slice(y, y + patch), slice(x, x + patch))
-        if truth[window].mean() > 0.08:
+        if truth[window].abs().mean() > 0.08:
             break
     coarse = tuple(slice(part.start // SCALE, part.stop // SCALE) for part in window)
     guide = reference[window]

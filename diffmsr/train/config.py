@@ -55,6 +55,8 @@ class Config:
     """Left out, training ends after stage one; so it must be for a network without prior."""
     split: Mapping[str, Path] = Field(default_factory=dict)
     """Split file of each data set that is not to have its own split; see `diffmsr/data/split.py`."""
+    input_kind: Literal["magnitude", "complex"] = "magnitude"
+    """What the network is given of the target: magnitudes, as DICOM has them, or complex images, as k-space gives."""
     augmentation: Augmentation = Field(default_factory=Augmentation)
     preset: str = "tiny"
     network: Mapping[str, Any] = Field(default_factory=dict)

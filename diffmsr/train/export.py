@@ -79,7 +79,7 @@ def manifest_of(run: Run, config: Config, pairs: Iterable[TrainedPair], sha256: 
         preset=config.preset,
         sha256=sha256,
         scale=config.architecture.scale,
-        input_kind="magnitude",
+        input_kind=config.input_kind,
         grid_offset=0.0,
         normalisation="slice-max",
         trained_pairs=tuple(sorted(pairs, key=astuple)),

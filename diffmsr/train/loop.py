@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffmsr.data import DataError, Slice, as_tensor, degrade, read_slices, usual_pair
-from diffmsr.images import as_two_channels, zero_filled
+from diffmsr.data import DataError, Slice, acquire, as_tensor, read_slices, usual_pair, with_phase
+from diffmsr.images import as_two_channels, from_two_channels, zero_filled
 from diffmsr.losses import data_consistency_loss, image_loss, prior_loss
 from diffmsr.metrics import psnr
 from diffmsr.model import Network
@@ -116,7 +116,7 @@ def _go_on(
         if rank:
             continue
         if previous // config.validate_every != run.slices // config.validate_every or run.slices >= config.slices:
-            follower.record(slices=run.slices, gain_db=validate(run.average, unseen, run.stage))
+            follower.record(slices=run.slices, gain_db=validate(run.average, unseen, run.stage, config.input_kind))
         if time.monotonic() - saved > 60 * config.checkpoint_minutes:
             save(run, folder)
             saved = time.monotonic()
@@ -194,7 +194,7 @@ def _mean(recent: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def validate(model: Network, slices: Sequence[Slice], stage: int) -> dict[str, float]:
+def validate(model: Network, slices: Sequence[Slice], stage: int, input_kind: str) -> dict[str, float]:
     """Mean gain in dB over the zero-filled image, a data set, with fixed phases and seeds, of the usual pair.
 
     In stage one the prior comes from the truth, so the figure is one that inference cannot reach.
@@ -202,9 +202,12 @@ def validate(model: Network, slices: Sequence[Slice], stage: int) -> dict[str, f
     gains: dict[str, list[float]] = {}
     device = next(model.parameters()).device
     for piece in slices:
-        truth, reference = (as_tensor(piece.images[name]).abs() for name in usual_pair(piece.images))
-        low = degrade(truth, np.random.default_rng(piece.index))
-        unit = low.amax().clamp_min(1e-3)
+        target, reference = (as_tensor(piece.images[name]) for name in usual_pair(piece.images))
+        rng = np.random.default_rng(piece.index)
+        image, reference = with_phase(target, rng), reference.abs()
+        low = acquire(image, rng)
+        low, truth = (low, image) if input_kind == "complex" else (low.abs(), target.abs())
+        unit = low.abs().amax().clamp_min(1e-3)
         two = [as_two_channels(x[None] / u).to(device) for x, u in
                ((low, unit), (truth, unit), (reference, reference.amax().clamp_min(1e-3)))]  # fmt: skip
         if has_prior(model) and stage == 1:
@@ -213,7 +216,7 @@ def validate(model: Network, slices: Sequence[Slice], stage: int) -> dict[str, f
             noise = torch.randn(1, model.preset.z_size, generator=torch.Generator().manual_seed(piece.index))
             prediction = model(two[0], two[2], noise.to(device))
         images = [prediction, zero_filled(two[0], model.preset.scale)]
-        of = two[1][0, 0].cpu().numpy()
-        quality = [psnr(x[0, 0].clamp_min(0).cpu().numpy(), of, float(of.max())) for x in images]
+        of, *made = (from_two_channels(x, input_kind)[0].abs().cpu().numpy() for x in (two[1], *images))
+        quality = [psnr(x, of, float(of.max())) for x in made]
         gains.setdefault(piece.dataset, []).append(quality[0] - quality[1])
     return {name: float(np.mean(values)) for name, values in gains.items()}

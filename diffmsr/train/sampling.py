@@ -25,7 +25,8 @@ def draw_batch(config: Config, pools: Pools, seen: int, stage: Stage) -> Batch:
     for i in range(stage.batch):
         rng = np.random.default_rng([config.seed, seen + i])
         pool = pools[names[int(rng.choice(len(names), p=share / share.sum()))]]
-        samples.append(training_sample(pool[int(rng.integers(len(pool)))], stage.patch, rng, config.augmentation))
+        piece = pool[int(rng.integers(len(pool)))]
+        samples.append(training_sample(piece, stage.patch, rng, config.augmentation, config.input_kind))
     return [as_two_channels(torch.stack(part)).to(config.device) for part in zip(*samples, strict=True)]
 
 

@@ -28,9 +28,14 @@ _WELL_COVERED = 0.95
 def read_model(settings: ModelSettings) -> Manifest:
     """The manifest of the configured weights, without loading them. ModelError when it cannot be used."""
     try:
-        return read_manifest(settings.path or default_weights_folder())
+        manifest = read_manifest(settings.path or default_weights_folder())
     except ManifestError as error:
         raise ModelError(f"[model] path: {error}") from None
+    if manifest.input_kind != "magnitude":
+        raise ModelError(
+            f"[model] path: {manifest.name} takes {manifest.input_kind} images; DICOM series are magnitudes"
+        )
+    return manifest
 
 
 class Engine:
@@ -58,6 +63,7 @@ class Engine:
 
         from diffmsr.inference import SuperResolver, WeightsError
 
+        read_model(settings)
         device = settings.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

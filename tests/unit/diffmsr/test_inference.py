@@ -153,7 +153,7 @@ def test_unknown_precision(folder: Path) -> None:
     ("change", "says"),
     [
         ({"scale": 3}, "scale = 3"),
-        ({"input_kind": "complex"}, "input_kind = 'complex'"),
+        ({"input_kind": "phase"}, "input_kind = 'phase'"),
         ({"normalisation": None}, "normalisation = None"),
         ({"grid_offset": "0"}, "grid_offset must be a number"),
         ({"trained_pairs": []}, "trained_pairs is empty"),

@@ -69,3 +69,22 @@ def test_a_slice_smaller_than_the_patch_is_an_error() -> None:
     piece = Slice("x", "patient-a", 0, "train", {"T2": phantom(64, 128), "T1": phantom(64, 128)})
     with pytest.raises(DataError, match=r"patient-a: slices of \(64, 128\) cannot give patches of 128"):
         training_sample(piece, 128, np.random.default_rng(0), Augmentation())
+
+
+def test_a_complex_sample_is_the_magnitude_one_with_its_phase() -> None:
+    piece = Slice("x", "x", 0, "train", {"T2": phantom(), "T1": phantom(seed=1)})
+    for own in (False, True):
+        if own:
+            turned = phantom() * np.exp(1j * np.linspace(0, 3, 128)).astype(np.complex64)
+            piece = replace(piece, images={"T2": turned, "T1": phantom(seed=1)})
+        augmentation = Augmentation(deployed_roles=1, noise=0)
+        magnitude, full = (
+            training_sample(piece, 64, np.random.default_rng(4), augmentation, kind)
+            for kind in ("magnitude", "complex")
+        )
+        assert [part.is_complex() for part in full] == [True, True, False, True]
+        assert torch.allclose(full[0].abs(), magnitude[0], atol=1e-5)
+        assert torch.allclose(full[1].abs(), magnitude[1], atol=1e-5)
+        assert torch.equal(full[2], magnitude[2])
+        assert torch.allclose(full[3][::4, ::4], full[0], atol=1e-4)
+        assert float(full[1].angle().std()) > 0.1

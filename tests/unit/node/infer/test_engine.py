@@ -236,3 +236,11 @@ def test_damaged_weights_are_one_line(weights: Any) -> None:
     (weights / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ModelError, match="SHA-256"):
         load(ModelSettings(path=weights, device="cpu"))
+
+
+def test_weights_for_complex_images_are_refused(weights: Any) -> None:
+    manifest = weights / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"magnitude"', '"complex"'))
+    for use in (read_model, load):
+        with pytest.raises(ModelError, match="untrained takes complex images; DICOM series are magnitudes"):
+            use(ModelSettings(path=weights, device="cpu"))
