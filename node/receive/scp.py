@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import Any, cast
 
 import structlog
+from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
@@ -120,7 +121,10 @@ class Receiver:
             )
             event.assoc.abort()
             return
-        log.info("association.accepted", source=peer.ae_title, host=peer.address)
+        taken = {context.abstract_syntax for context in event.assoc.accepted_contexts}
+        asked = {context.abstract_syntax for context in event.assoc.rejected_contexts}
+        refused = sorted(UID(uid).name for uid in asked - taken if uid)
+        log.info("association.accepted", source=peer.ae_title, host=peer.address, not_accepted=refused)
 
     def _known_host(self, ae_title: str, address: str | None) -> bool:
         hosts = [s.host for s in self._sources if s.ae_title == ae_title.strip()]
@@ -133,12 +137,28 @@ class Receiver:
         return False
 
     def _rejected(self, event: Event) -> None:
-        peer = event.assoc.requestor
-        log.warning("association.rejected", source=peer.ae_title, host=peer.address)
+        association, settings = event.assoc, self._settings
+        peer = association.requestor
+        called = cast(Any, peer.primitive).called_ae_title
+        if settings.require_called_ae_title and called != settings.ae_title:
+            reason = f"it calls {called}, not {settings.ae_title}"
+            check = "correct the called AE title there, or [scp] ae_title or require_called_ae_title here"
+        elif self._ae.require_calling_aet and peer.ae_title.strip() not in self._ae.require_calling_aet:
+            reason = "its AE title is not among the [[sources]]"
+            check = "add it there, or correct the calling AE title of the peer"
+        else:
+            reason = f"{settings.max_associations} associations are open already"
+            check = "the peer may try again; raise [scp] max_associations if this happens often"
+        log.warning("association.rejected", source=peer.ae_title, host=peer.address, reason=reason, check=check)
 
     def _aborted(self, event: Event) -> None:
         peer = event.assoc.requestor
-        log.warning("association.ended_by_abort", source=peer.ae_title, host=peer.address)
+        log.warning(
+            "association.ended_by_abort",
+            source=peer.ae_title,
+            host=peer.address,
+            check="what was acknowledged is kept; the log of the peer says why, when it was the peer",
+        )
 
     def _echo(self, event: Event) -> int:
         return EchoStatus.SUCCESS

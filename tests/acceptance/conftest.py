@@ -61,10 +61,16 @@ class Orthanc:
 
     def instances(self, study_uid: str) -> list[Dataset]:
         """What it has of a study."""
-        found = [dcmread(BytesIO(self._get(f"/instances/{i}/file"))) for i in json.loads(self._get("/instances"))]
+        found = [dcmread(BytesIO(self.get(f"/instances/{i}/file"))) for i in json.loads(self.get("/instances"))]
         return [d for d in found if study_uid == d.StudyInstanceUID]
 
-    def _get(self, path: str) -> bytes:
+    def post(self, path: str, content: bytes) -> bytes:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", content)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            answered: bytes = answer.read()
+            return answered
+
+    def get(self, path: str) -> bytes:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=30) as answer:
             content: bytes = answer.read()
             return content

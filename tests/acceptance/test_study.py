@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.uid import MRImageStorage
 
 from tests.conftest import free_port, require
 from tests.dicom import mr_series, study, write
@@ -194,6 +195,42 @@ def test_a_delivery_is_done_when_the_pacs_has_committed_it(tmp_path: Path, files
     finally:
         assert site.stop() == 0
         pacs.stop()
+
+
+def test_a_scanner_that_asks_for_storage_commitment(tmp_path: Path, files: Files) -> None:
+    """Orthanc as scanner, also of what it has not sent. Killed before the report, the node owes it all the same."""
+    port = free_port()
+    scanner = Orthanc(tmp_path / "scanner-orthanc", node_port=port)
+    source = f"""[[sources]]
+            name = "scanner"
+            ae_title = "PACS"
+            host = "127.0.0.1"
+            port = {scanner.port}
+            [[sources]]
+            name = "our own echo"
+            ae_title = "ECHOSCU"
+            [[destinations]]"""
+    site = Site(tmp_path, free_port(), port, **{"[[destinations]]": source})
+    scanner.start()
+    try:
+        site.start()
+        sent = [json.loads(scanner.post("/instances", path.read_bytes()))["ID"] for path in files.t2]
+        scanner.post("/modalities/node/store", json.dumps(sent).encode())
+        asked = [[str(d.SOPClassUID), str(d.SOPInstanceUID)] for d in map(dcmread, files.t2)]
+        not_sent = [str(MRImageStorage), "1.2.3"]
+        request = {"DicomInstances": [*asked, not_sent]}
+        answer = scanner.post("/modalities/node/storage-commitment", json.dumps(request).encode())
+        site.kill()
+        site.start()
+        path = json.loads(answer)["Path"]
+        until(lambda: json.loads(scanner.get(path))["Status"] != "Pending", "the report")
+        report = json.loads(scanner.get(path))
+        assert report["Status"] == "Failure"
+        assert sorted(i["SOPInstanceUID"] for i in report["Success"]) == sorted(uid for _, uid in asked)
+        assert [(i["SOPInstanceUID"], i["FailureReason"]) for i in report["Failures"]] == [("1.2.3", 0x0112)]
+    finally:
+        assert site.stop() == 0
+        scanner.stop()
 
 
 def test_killed_while_receiving(site: Site, pacs: Orthanc, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,11 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    MRImageStorage,
     RLELossless,
 )
+from pynetdicom import AE
+from structlog.testing import capture_logs
 
 from node.archive import Archive
 from node.config import SCPSettings, SourceSettings
@@ -242,6 +246,49 @@ def test_only_configured_sources_may_send(
         assert len(stored(archive)) == 1
     finally:
         receiver.stop(1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "called", "says"),
+    [
+        ({"require_called_ae_title": True}, "OTHER", "it calls OTHER, not DIFFMSR"),
+        ({}, "DIFFMSR", "its AE title is not among the [[sources]]"),
+        ({"max_associations": 1}, "DIFFMSR", "1 associations are open already"),
+    ],
+    ids=["wrong called AE title", "unknown calling AE title", "too many"],
+)
+def test_a_rejection_says_why_and_what_to_check(
+    store: Store, commitments: Commitments, changes: dict[str, Any], called: str, says: str
+) -> None:
+    sources = [] if "max_associations" in changes else [SourceSettings(name="mr1", ae_title="MR1")]
+    settings = SCPSettings(host="127.0.0.1", port=free_port(), **changes)
+    receiver = Receiver(settings, sources, store, commitments)
+    receiver.start()
+    ae = AE("MR1" if "require_called_ae_title" in changes else "STRANGER")
+    ae.add_requested_context(MRImageStorage)
+    try:
+        with capture_logs() as logs:
+            first = ae.associate("127.0.0.1", receiver.port, ae_title=called)
+            second = ae.associate("127.0.0.1", receiver.port, ae_title=called)
+            assert second.is_rejected
+            if first.is_established:
+                first.release()
+    finally:
+        receiver.stop(1)
+    rejections = [line for line in logs if line["event"] == "association.rejected"]
+    assert rejections[-1]["reason"] == says
+    assert rejections[-1]["check"]
+    assert rejections[-1]["source"] == ae.ae_title
+
+
+def test_sop_classes_that_are_not_taken_are_named(receiver: Receiver) -> None:
+    ae = AE("MR1")
+    ae.add_requested_context(MRImageStorage)
+    ae.add_requested_context("1.2.840.10008.5.1.4.1.1.2")
+    with capture_logs() as logs:
+        ae.associate("127.0.0.1", receiver.port).release()
+    (line,) = [line for line in logs if line["event"] == "association.accepted"]
+    assert line["not_accepted"] == ["CT Image Storage"]
 
 
 def test_a_port_that_is_taken_is_one_clear_error(receiver: Receiver, store: Store, commitments: Commitments) -> None:
