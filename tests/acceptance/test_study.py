@@ -86,6 +86,24 @@ def test_its_own_output_coming_back_is_stored_and_not_processed(
     assert len(site.jobs()) == 3
 
 
+def test_a_result_that_is_not_usable_is_held_until_it_is_released(tmp_path: Path, pacs: Orthanc, files: Files) -> None:
+    site = Site(tmp_path, pacs.port)
+    site.config.write_text("report = { hold = true, max_inconsistency = 1e-6 }\n" + site.config.read_text())
+    site.start()
+    try:
+        send(site.port, *files.t1, *files.t2)
+        (job,) = until(lambda: [j for j in site.jobs(kind="deliver") if j["state"] == "held"], "the delivery is held")
+        assert "graded not usable: 4 of 4 slices differ from the measured k-space" in job["summary"]
+        time.sleep(2)  # a delivery that is due begins within half a second
+        assert pacs.instances(files.study_uid) == []
+        site.node("queue", "release", str(job["id"]))
+        check_delivered(site, pacs, files)
+        assert "released by an administrator" in site.node("queue", "show", str(job["id"]), "--json")
+        site.node("queue", "hold", str(job["id"]), expect=1)  # it is done
+    finally:
+        site.stop()
+
+
 def test_a_study_without_a_reference_waits_and_says_why(site: Site, files: Files) -> None:
     send(site.port, *files.t2)
     until(lambda: [j["state"] for j in site.jobs()] == ["waiting-pair"], "the study waits")

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from node.archive import Archive
 from node.config import ModelSettings, RegistrationSettings, ReportSettings
 from node.errors import LeaseLostError, ModelError, RefusedError
 from node.infer.engine import Engine, read_model
-from node.infer.volume import Volume
+from node.infer.volume import Volume, read_volume
 from node.tracker.orders import PairOrder, StackOrder
 
 SCALE = 4
@@ -145,6 +146,70 @@ def test_poor_coverage_is_a_warning_and_none_a_refusal(target: Volume, reference
     assert result.warnings == ["W_COVERAGE: the reference covers 5 of 5 slices by less than 95%, at worst by 50%"]
     with pytest.raises(RefusedError, match="E_NO_OVERLAP"):
         engine().super_resolve(target, moved(500), order_of(target, reference), silent)
+
+
+def test_a_result_says_how_far_it_departs_from_what_was_measured(target: Volume, reference: Volume) -> None:
+    """The stand-in adds half the reference to the target: for a dark one it changes nothing but its noise."""
+    dark = replace(reference, pixels=np.zeros_like(reference.pixels))
+    faithful = engine().super_resolve(target, dark, order_of(target, reference), silent).quality
+    assert faithful is not None
+    assert faithful.registration is None
+    assert faithful.seed_spread is None
+    assert max(map(abs, faithful.intensity_drift)) < 0.03
+    unfaithful = engine().super_resolve(target, reference, order_of(target, reference), silent).quality
+    assert unfaithful is not None
+    assert min(unfaithful.intensity_drift) > 0.3
+    assert min(unfaithful.consistency) > max(faithful.consistency)
+    assert not unfaithful.usable
+    assert any("mean intensity" in reason for reason in unfaithful.reasons)
+
+
+def test_an_ensemble_gives_a_spread_and_changes_nothing_else(target: Volume, reference: Volume) -> None:
+    resolver = Resolver()
+    one = engine().super_resolve(target, reference, order_of(target, reference), silent)
+    three = engine(resolver, report=ReportSettings(ensemble=3)).super_resolve(
+        target, reference, order_of(target, reference), silent
+    )
+    assert np.array_equal(one.pixels, three.pixels)
+    assert one.parameters == three.parameters
+    assert three.quality is not None and three.quality.seed_spread is not None
+    assert len(three.quality.seed_spread) == 5
+    assert min(three.quality.seed_spread) > 0
+    assert len({seed for part in resolver.seeds for seed in part}) == 15
+
+
+SAMPLE = Path(__file__).parents[4] / "node" / "sample"
+
+
+class Guide(Resolver):
+    """Gives the reference back as it was put on the target's grid."""
+
+    def __call__(self, target: Any, reference: Any, seeds: Any) -> Any:
+        return reference
+
+
+@pytest.mark.parametrize("mode", ["warn", "correct", "refuse"])
+def test_a_patient_who_moved_between_the_series(mode: str) -> None:
+    target, moved = (read_volume(sorted((SAMPLE / name).glob("*.dcm"))) for name in ("T2", "T1"))
+    shift = 2.0 * np.array(target.orientation[0])
+    reference = replace(moved, positions=moved.positions + shift)
+    order = order_of(target, reference)
+    if mode == "refuse":
+        with pytest.raises(RefusedError, match="E_MISALIGNED"):
+            engine(Guide(), mode=mode).super_resolve(target, reference, order, silent)
+        return
+    result = engine(Guide(), mode=mode).super_resolve(target, reference, order, silent)
+    assert result.quality is not None and result.quality.registration is not None
+    registration = result.quality.registration
+    assert registration.shift_mm == pytest.approx((2.07, -0.34), abs=0.15)  # 2 mm, and what is in the data already
+    assert registration.corrected == (mode == "correct")
+    assert ("reference moved by" in result.parameters) == (mode == "correct")
+    (warning,) = (w for w in result.warnings if w.startswith(("W_MISALIGNED", "W_REFERENCE_MOVED")))
+    assert f"{registration.displacement_mm:.1f} mm beside the target" in warning
+    # Once, and the right way: what guides now lies where a reference that never moved would be put.
+    still = engine(Guide(), mode="correct").super_resolve(target, moved, order, silent)
+    apart = np.abs(result.pixels - still.pixels).mean() / still.pixels.mean()
+    assert apart < 0.03 if mode == "correct" else apart > 0.1
 
 
 def test_values_that_are_not_finite_never_leave(target: Volume, reference: Volume) -> None:
