@@ -21,6 +21,7 @@ class Attributes:
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
+        self._groups = {int(tag) >> 16 for tag in dataset.keys()}  # noqa: SIM118  iterating would convert each element
 
     def values(self, keyword: str) -> list[Any]:
         """The non-empty value or values of an attribute, or []."""
@@ -94,6 +95,8 @@ class Attributes:
 
     def private_number(self, creator: str, group: int, element: int) -> float | None:
         """The first value of a private element, when its block is the named creator's."""
+        if group not in self._groups:  # saves pydicom's search for a block, which is slow
+            return None
         try:
             value = self.dataset.private_block(group, creator)[element].value
             return float(value[0] if isinstance(value, MultiValue) else value)

@@ -12,7 +12,7 @@ from pydicom import dcmread
 from pydicom.uid import MRImageStorage
 
 from tests.conftest import free_port, require
-from tests.dicom import mr_series, study, write
+from tests.dicom import enhanced, mr_series, study, write
 
 from .conftest import Files, Orthanc, Site, dcmsend, echo, send, until
 
@@ -69,6 +69,22 @@ def test_a_study_with_two_targets_gets_two_derived_series(site: Site, pacs: Orth
     site.finished(t2[0].StudyInstanceUID, count=5)
     found = {(d.SeriesNumber, d.SeriesDescription) for d in pacs.instances(t2[0].StudyInstanceUID)}
     assert found == {(9002, "AI SR x4: t2"), (9003, "AI SR x4: flair")}
+
+
+def test_enhanced_mr_goes_the_same_way(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
+    """One file holds both echoes of the target, another the reference; the frames of the T2 echo are the sources."""
+    t2, t1 = study(4)
+    echoes = enhanced([*study(4, EchoTime="20")[0], *t2])
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+        setattr(echoes, keyword, t2[0][keyword].value)
+    send(site.port, *write([echoes], tmp_path / "t2"), *write([enhanced(t1)], tmp_path / "t1"))
+    site.finished(t2[0].StudyInstanceUID)
+    derived = sorted(pacs.instances(t2[0].StudyInstanceUID), key=lambda d: float(d.ImagePositionPatient[2]))
+    sources = [[(i.ReferencedSOPInstanceUID, i.ReferencedFrameNumber) for i in d.SourceImageSequence] for d in derived]
+    assert sources == [[(echoes.SOPInstanceUID, 5 + i), (t1[0].SOPInstanceUID, 1 + i)] for i in range(4)]
+    assert {(d.SOPClassUID, d.EchoTime, d.Rows, d.Columns) for d in derived} == {(MRImageStorage, 100, 96, 128)}
+    text = site.node("explain", t2[0].StudyInstanceUID)
+    assert "series 2, TE 100 ms" in text
 
 
 def test_its_own_output_coming_back_is_stored_and_not_processed(
