@@ -5,6 +5,7 @@ import shlex
 import sys
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,7 +113,8 @@ def ablate(
     command += [*(["--root", str(root)] if root else []), *(["--seeds", str(seeds)] if seeds else [])]
     try:
         ablation = read_ablation(config or ABLATIONS, root, seeds)
-        unfinished = run_ablation(ablation, output, shlex.join(command), only or (), minutes)
+        say = partial(typer.echo, err=True)
+        unfinished = run_ablation(ablation, output, shlex.join(command), only or (), minutes, say)
     except (TrainingError, DataError) as error:
         raise _failed(error) from None
     if unfinished:

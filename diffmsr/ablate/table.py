@@ -1,19 +1,21 @@
 """Results of variants as tables: how far each is from the full model, and how sure that is."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffmsr.ablate.plan import Ablation, Variant, config_of
+from diffmsr.intervals import RESAMPLES, interval
 
 TABLE_MARKDOWN = "ablations.md"
 TABLE_JSON = "ablations.json"
-RESAMPLES = 10_000
+METRICS = ("psnr", "ssim")
 
-Results = dict[str, dict[int, dict[str, Any]]]
+Result = Mapping[str, Any]
+Results = dict[str, dict[int, Result]]
 """By variant and seed."""
 
 
@@ -30,46 +32,39 @@ def write_tables(ablation: Ablation, results: Results, output: Path, command: st
         part.replace(output / name)
 
 
-def paired_interval(
-    differences: Mapping[str, float], slices: Mapping[str, int], resamples: int = RESAMPLES
-) -> tuple[float, float, float]:
-    """Mean over slices of a difference by patient, and its 95 % interval from resampling patients with replacement."""
-    patients = sorted(differences)
-    d = np.array([differences[patient] for patient in patients])
-    n = np.array([slices[patient] for patient in patients], dtype=np.float64)
-    drawn = np.random.default_rng(0).integers(len(patients), size=(resamples, len(patients)))
-    means = (d * n)[drawn].sum(axis=1) / n[drawn].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float((d * n).sum() / n.sum()), float(low), float(high)
-
-
 def _row(ablation: Ablation, variant: Variant, results: Results) -> dict[str, Any]:
     mine, full = results[variant.name], results.get(ablation.full, {})
     paper_full = next(v.paper for v in ablation.variants if v.name == ablation.full)
     row: dict[str, Any] = {"variant": variant.name, "table": variant.table}
     row |= {"seeds": sorted(mine), "parameters": next(iter(mine.values()))["parameters"]}
-    for metric in ("psnr", "ssim"):
+    for metric in METRICS:
         row[metric] = float(np.mean([result["figures"][metric] for result in mine.values()]))
     if variant.paper is not None and paper_full is not None:
         row["paper_difference"] = round(variant.paper - paper_full, 4)
     shared = sorted(mine.keys() & full.keys())
     if variant.name == ablation.full or not shared:
         return row
-    for metric in ("psnr", "ssim"):
-        by_seed = [_by_patient(mine[seed], metric) for seed in shared]
-        full_by_seed = [_by_patient(full[seed], metric) for seed in shared]
-        differences = {
-            patient: float(np.mean([a[patient] - b[patient] for a, b in zip(by_seed, full_by_seed, strict=True)]))
-            for patient in by_seed[0]
-        }
-        slices = {p["patient"]: p["n_slices"] for p in mine[shared[0]]["figures"]["patients"]}
-        mean, low, high = paired_interval(differences, slices)
-        row[f"{metric}_difference"] = {"mean": mean, "low": low, "high": high}
+    row["difference"] = _difference([mine[seed] for seed in shared], [full[seed] for seed in shared])
     return row
 
 
-def _by_patient(result: Mapping[str, Any], metric: str) -> dict[str, float]:
-    return {p["patient"]: p[metric] for p in result["figures"]["patients"] if p["quoted"]}
+def _difference(mine: Sequence[Result], full: Sequence[Result]) -> dict[str, Any]:
+    """By metric, the mean over slices of mine minus full (a result for each seed, in one order), and its interval over
+    patients; none when there is one patient."""
+    patients = [
+        [{"model": _mean(mine, i), "full": _mean(full, i)}] * patient["n_slices"]
+        for i, patient in enumerate(mine[0]["figures"]["patients"])
+        if patient["quoted"]
+    ]
+    gains = interval(patients)["gains"]["full"]
+    return {
+        metric: {**gain, "interval": gain["interval"] if len(patients) > 1 else None} for metric, gain in gains.items()
+    }
+
+
+def _mean(results: Sequence[Result], patient: int) -> dict[str, float]:
+    figures = [result["figures"]["patients"][patient] for result in results]
+    return {metric: float(np.mean([of[metric] for of in figures])) for metric in METRICS}
 
 
 def _budget(ablation: Ablation) -> str:
@@ -116,7 +111,12 @@ def _markdown(ablation: Ablation, rows: list[dict[str, Any]], results: Results, 
 def _line(row: Mapping[str, Any]) -> str:
     cells = [row["variant"], f"{row['parameters']:,}", f"{row['psnr']:.2f}", f"{row['ssim']:.4f}"]
     for metric, digits in (("psnr", 2), ("ssim", 4)):
-        d = row.get(f"{metric}_difference")
-        cells.append(f"{d['mean']:+.{digits}f} [{d['low']:+.{digits}f}, {d['high']:+.{digits}f}]" if d else "")
+        gain = row["difference"][metric] if "difference" in row else None
+        cells.append("" if gain is None else _with_interval(gain["mean"], gain["interval"], digits))
     cells.append(f"{row['paper_difference']:+.2f}" if row.get("paper_difference") else "")
     return f"| {' | '.join(cells)} |"
+
+
+def _with_interval(mean: float, bounds: Sequence[float] | None, digits: int) -> str:
+    text = f"{mean:+.{digits}f}"
+    return text if bounds is None else f"{text} [{bounds[0]:+.{digits}f}, {bounds[1]:+.{digits}f}]"

@@ -3,7 +3,7 @@
 import fcntl
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -34,12 +34,17 @@ class _ElsewhereError(Exception):
 
 
 def ablate(
-    ablation: Ablation, output: Path, command: str, only: Sequence[str] = (), minutes: float | None = None
+    ablation: Ablation,
+    output: Path,
+    command: str,
+    only: Sequence[str] = (),
+    minutes: float | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[str]:
     """Train and measure the variants (all, or those named), and write the tables into `output` after each.
 
     Started again it goes on where it was; started several times at once, each process takes variants that no other
-    holds. Returns what is not finished. Raises TrainingError, at the end, for variants that failed, and DataError.
+    holds. `say` hears what is being done. Returns what is not finished. Raises TrainingError, at the end, for variants that failed, and DataError.
     """
     unknown = set(only) - {variant.name for variant in ablation.variants}
     if unknown:
@@ -54,7 +59,7 @@ def ablate(
         before = len(todo)
         for variant, seed in list(todo):
             try:
-                _finish(ablation, variant, seed, output, deadline)
+                _finish(ablation, variant, seed, output, deadline, say)
             except _ElsewhereError:
                 continue
             except _OutOfTimeError:
@@ -79,7 +84,9 @@ def results_in(ablation: Ablation, output: Path) -> Results:
     return results
 
 
-def _finish(ablation: Ablation, variant: Variant, seed: int, output: Path, deadline: float | None) -> None:
+def _finish(
+    ablation: Ablation, variant: Variant, seed: int, output: Path, deadline: float | None, say: Callable[[str], None]
+) -> None:
     runs = runs_of(config_of(ablation, variant, seed), variant.name, _home(output, seed))
     folder, config = runs[-1]
     for each, its_config in runs:
@@ -89,10 +96,12 @@ def _finish(ablation: Ablation, variant: Variant, seed: int, output: Path, deadl
     for each, its_config in runs:
         with _held(each):
             if slices_of(each) < its_config.slices:
+                say(f"{variant.name}, seed {seed}: training in {each}")
                 left = None if deadline is None else (deadline - time.monotonic()) / 60
                 if train(its_config, each, left).slices < its_config.slices:
                     raise _OutOfTimeError
     with _held(folder):
+        say(f"{variant.name}, seed {seed}: measuring")
         run = resume(config, folder)
         figures = _measured(ablation, run, config)
         parameters = sum(parameter.numel() for parameter in run.model.parameters())
