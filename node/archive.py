@@ -106,7 +106,8 @@ class Result:
 
 
 class Archive:
-    """The folder `data_dir`: instances/STUDY/SERIES/SOP.dcm, results/KEY.npz, derived/KEY/NUMBER-SOP.dcm."""
+    """The folder `data_dir`: instances/STUDY/SERIES/SOP.dcm, results/KEY.npz, derived/KEY/NUMBER-SOP.dcm
+    and derived/KEY/report.html."""
 
     def __init__(self, data_dir: Path, reserve_gb: float = 0.0) -> None:
         self.root = data_dir
@@ -126,10 +127,11 @@ class Archive:
                 raise StorageError("not a valid UID, so not usable as a file name")
         return self._put(self.root / "instances" / study_uid / series_uid / f"{sop_uid}.dcm", content)
 
-    def put_derived(self, key: str, instances: Iterable[tuple[str, bytes]]) -> dict[str, Path]:
-        """Keep what was made of the result `key`, (SOP instance UID, Part 10 file) in the order to be sent. The files
-        sort by name as they are to be sent, and count only when the last of them is there."""
+    def put_derived(self, key: str, instances: Iterable[tuple[str, bytes]], page: str) -> dict[str, Path]:
+        """Keep what was made of the result `key`: (SOP instance UID, Part 10 file) in the order to be sent, and the
+        report's page. The files sort by name as they are to be sent, and count only when the last of them is there."""
         folder = self.derived_folder(key)
+        self._put(self.report_page(key), page.encode())
         paths = {uid: self._put(folder / f"{n:05d}-{uid}.dcm", content) for n, (uid, content) in enumerate(instances)}
         self._put(folder / "index.json", json.dumps({uid: path.name for uid, path in paths.items()}).encode())
         return paths
@@ -147,6 +149,10 @@ class Archive:
 
     def derived_folder(self, key: str) -> Path:
         return self.root / "derived" / key
+
+    def report_page(self, key: str) -> Path:
+        """Where the report on the result `key` lies, as HTML, when it was made."""
+        return self.derived_folder(key) / "report.html"
 
     def put_result(self, key: str, result: Result) -> Path:
         """Keep a super-resolved volume under `key`; returns its path."""

@@ -20,9 +20,9 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from node import __version__
-from node.archive import Archive
+from node.archive import Archive, write_durably
 from node.config import ENVIRONMENT_VARIABLE, Settings, find_config, load_settings, template
-from node.errors import ConfigError, NodeError, ServiceNotRunningError
+from node.errors import ConfigError, NodeError, NotFoundError, ServiceNotRunningError
 from node.telemetry import configure_logging
 from node.tracker import views
 from node.tracker.database import Database
@@ -390,6 +390,22 @@ def queue_show(
                 row["sop_uid"], "yes" if row["accepted"] else "no", escape(row["status"] or "not sent yet")
             )
         out.print(instances)
+
+
+@queue_app.command("report")
+def queue_report(
+    job: Annotated[int, typer.Argument(help="Id of an infer or deliver job.")],
+    config: ConfigOption = None,
+    html: Annotated[Path | None, typer.Option(help="Write the page there.")] = None,
+) -> None:
+    """Where the report on a result lies: what was measured, every warning, what it was made from."""
+    settings = load_settings(find_config(config))
+    page = Archive(settings.node.data_dir).report_page(views.result_key(_tracker(settings), job))
+    if not page.is_file():
+        raise NotFoundError(f"job {job} has no report yet; it is made with the derived series, for the first delivery")
+    if html is not None:
+        write_durably(html.absolute(), page.read_bytes())
+    out.print(escape(str(html or page)), highlight=False)
 
 
 @queue_app.command("retry")

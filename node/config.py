@@ -246,8 +246,9 @@ class ModelSettings(Section):
 
 
 class ReportSettings(Section):
-    """What is measured of a result, and what makes it not usable."""
+    """What is measured of a result, what makes it not usable, and how it is said."""
 
+    sop_class: Literal["comprehensive_3d", "comprehensive", "none"] = "comprehensive_3d"
     ensemble: Annotated[int, Field(ge=1, le=16)] = 1
     max_inconsistency: Positive = 0.1
     max_intensity_drift: Positive = 0.05

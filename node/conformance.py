@@ -22,6 +22,7 @@ from node.config import (
     DestinationSettings,
     FetchSettings,
     OutputSettings,
+    ReportSettings,
     SCPSettings,
     Settings,
     SourceSettings,
@@ -75,6 +76,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[[destinations]]", DestinationSettings),
     ("[fetch]", FetchSettings),
     ("[completion]", CompletionSettings),
+    ("[report]", ReportSettings),
     ("[output]", OutputSettings),
 )
 SOP_CLASSES: tuple[Literal["mr", "sc", "legacy_enhanced"], ...] = get_args(
@@ -175,7 +177,7 @@ def _defaults(model: type[BaseModel]) -> dict[str, Any]:
 def _samples(settings: Settings, sop_class: Literal["mr", "sc", "legacy_enhanced"]) -> tuple[list[Dataset], ...]:
     """What is made of two results that have nothing in common, so that what both say is said of every result."""
     output = settings.output.model_copy(update={"sop_class": sop_class})
-    return tuple(encode(*_result(n), output, number).instances for n, number in ((1, 9001), (2, 9102)))
+    return tuple(encode(*_result(n), output, settings.report, number).instances for n, number in ((1, 9001), (2, 9102)))
 
 
 def _result(n: int) -> tuple[Result, list[Dataset]]:

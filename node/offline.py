@@ -45,6 +45,8 @@ class Processed:
     target_series_uid: str | None = None
     reference_series_uid: str | None = None
     output: Path | None = None
+    report: Path | None = None
+    """The page."""
     instances: int = 0
 
 
@@ -137,11 +139,12 @@ def _process_pair(
     doubts = not_usable(result)
     headers = folder.headers[order.study_uid]
     number = series_number(order, orders, headers, settings.output.series_number_offset)
-    encoded = encode(result, headers, settings.output, number)
+    encoded = encode(result, headers, settings.output, settings.report, number)
     for instance in encoded.instances:
         place = output / order.study_uid / instance.SeriesInstanceUID
         archive.write_durably(place / f"{instance.SOPInstanceUID}.dcm", to_bytes(instance))
-    place = output / order.study_uid / encoded.instances[0].SeriesInstanceUID
+    place = output / order.study_uid / encoded.images[0].SeriesInstanceUID
+    archive.write_durably(place / "report.html", encoded.page.encode())
     return Processed(
         study_uid=order.study_uid,
         state="done",
@@ -150,10 +153,11 @@ def _process_pair(
         target_series_uid=order.target.series_uid,
         reference_series_uid=order.reference.series_uid,
         output=place,
-        instances=len(encoded.instances),
+        report=place / "report.html",
+        instances=len(encoded.images),
     )
 
 
 def as_json(processed: Processed) -> dict[str, Any]:
     """For `process --json`."""
-    return {**processed.__dict__, "output": str(processed.output) if processed.output else None}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in processed.__dict__.items()}

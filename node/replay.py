@@ -237,7 +237,7 @@ def _kept(
         return {}
     headers = sources.headers[order.study_uid]
     number = series_number(order, made, headers, settings.output.series_number_offset)
-    instances = encode(archive.open_result(key), headers, settings.output, number).instances
+    instances = encode(archive.open_result(key), headers, settings.output, settings.report, number).instances
     return {str(instance.SOPInstanceUID): to_bytes(instance) for instance in instances}
 
 

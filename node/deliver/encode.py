@@ -1,4 +1,4 @@
-"""The one entry: a result and the headers of its sources in, DICOM instances out.
+"""The one entry: a result and the headers of its sources in, DICOM instances and a page to read out.
 
 The same result and headers give the same bytes on any day (docs/adr/0002): dates come from the sources, nothing is
 stamped with the time of encoding, and identifiers are derived from everything that determines the content.
@@ -12,9 +12,12 @@ from pydicom.dataset import Dataset
 
 from node import __version__
 from node.archive import Result
-from node.config import OutputSettings
+from node.config import OutputSettings, ReportSettings
+from node.deliver.findings import findings
 from node.deliver.legacy_enhanced import legacy_enhanced_image
 from node.deliver.mr import mr_images
+from node.deliver.page import html_page
+from node.deliver.report import sr_report
 from node.deliver.secondary_capture import secondary_captures
 from node.deliver.series import DerivedSeries, derived_series
 from node.deliver.transfer_syntax import TRANSFER_SYNTAXES, recode
@@ -24,32 +27,48 @@ from node.deliver.transfer_syntax import TRANSFER_SYNTAXES, recode
 class Encoded:
     """What is made of a result."""
 
-    instances: list[Dataset]
-    """In the order to be sent, in the configured transfer syntax."""
+    images: list[Dataset]
+    documents: list[Dataset]
+    """What goes with the images: the report."""
+    page: str
+    """The report as HTML."""
     mends: list[str]
     """What had to be mended or left out of defective sources, with the attribute's name and nothing of its value."""
+
+    @property
+    def instances(self) -> list[Dataset]:
+        """In the order to be sent."""
+        return [*self.images, *self.documents]
 
 
 def encode(
     result: Result,
     headers: Iterable[Dataset],
-    settings: OutputSettings,
+    output: OutputSettings,
+    report: ReportSettings,
     series_number: int,
     *,
     salt: str = "",
     software_version: str = __version__,
 ) -> Encoded:
-    """Encode `result` as one derived series of its target's study.
+    """Encode `result` as one derived series of its target's study, and the report on it as another.
 
     `headers` are those of the source instances, of target and reference, in any order, with file meta information where
     there is some; pixel data is not looked at. `salt` makes other UIDs, for a rerun that is forced although nothing
     changed. Raises NotFoundError when the header of a source is missing.
     """
-    series = derived_series(result, headers, settings, series_number, salt, software_version)
+    series = derived_series(result, headers, output, series_number, salt, software_version)
     with pydicom_config.disable_value_validation():  # its log quotes malformed values, which may be patient data
-        instances = _images(series)
-    syntax = TRANSFER_SYNTAXES[settings.transfer_syntax]
-    return Encoded([recode(instance, syntax) for instance in instances], list(dict.fromkeys(series.mends)))
+        images = _images(series)
+        found = findings(series, report)
+        documents = [] if report.sop_class == "none" else [sr_report(series, images, found, report.sop_class)]
+    syntax = TRANSFER_SYNTAXES[output.transfer_syntax]
+    return Encoded(
+        images=[recode(image, syntax) for image in images],
+        documents=[recode(document, syntax) for document in documents],
+        page=html_page(series, found),
+        mends=list(dict.fromkeys(series.mends)),
+    )
 
 
 def _images(series: DerivedSeries) -> list[Dataset]:

@@ -29,6 +29,7 @@ class Sent:
     """What the peer answered for one instance. `status` is None where it was never asked."""
 
     path: Path
+    sop_class_uid: str
     sop_uid: str
     status: int | None
     words: str
@@ -97,21 +98,21 @@ def _header(path: Path) -> Dataset:
 
 def _store(association: Association, header: Dataset) -> Sent | None:
     """Send one instance; None when the association broke before the answer."""
-    path, uid = Path(header.filename), str(header.SOPInstanceUID)
+    named = Path(header.filename), str(header.SOPClassUID), str(header.SOPInstanceUID)
     kept = header.file_meta.TransferSyntaxUID
     taken = [c.transfer_syntax[0] for c in association.accepted_contexts if c.abstract_syntax == header.SOPClassUID]
     if not taken:
-        return Sent(path, uid, None, f"the peer takes no {header.SOPClassUID.name}", Verdict.REFUSED)
+        return Sent(*named, None, f"the peer takes no {header.SOPClassUID.name}", Verdict.REFUSED)
     try:
         if kept in taken or not kept.is_compressed:
-            answer = association.send_c_store(path)
+            answer = association.send_c_store(named[0])
         else:
             # pynetdicom makes it implicit where that is all the peer takes.
-            answer = association.send_c_store(recode(pydicom.dcmread(path), ExplicitVRLittleEndian))
+            answer = association.send_c_store(recode(pydicom.dcmread(named[0]), ExplicitVRLittleEndian))
     except ValueError:
-        return Sent(path, uid, None, f"the peer takes no {header.SOPClassUID.name} in {kept.name}", Verdict.REFUSED)
+        return Sent(*named, None, f"the peer takes no {header.SOPClassUID.name} in {kept.name}", Verdict.REFUSED)
     except RuntimeError:  # ended between two instances
         return None
     if "Status" not in answer:
         return None
-    return Sent(path, uid, answer.Status, words(C_STORE, answer.Status), meaning(C_STORE, answer.Status).verdict)
+    return Sent(*named, answer.Status, words(C_STORE, answer.Status), meaning(C_STORE, answer.Status).verdict)

@@ -4,10 +4,15 @@ from pathlib import Path
 
 import structlog
 from pydicom import Dataset
-from pydicom.uid import generate_uid
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    generate_uid,
+)
 
 from node.archive import Archive, read_header
-from node.config import DestinationSettings, OutputSettings, Settings
+from node.config import DestinationSettings, Settings
 from node.deliver import commitment
 from node.deliver.encode import encode
 from node.deliver.identifiers import series_number
@@ -31,6 +36,10 @@ PATIENCE_WITH_REFUSALS = 3
 """A PACS in trouble may refuse what it takes a minute later, so a refusal is believed when it has been repeated."""
 
 
+DOCUMENTS = frozenset({Comprehensive3DSRStorage, ComprehensiveSRStorage, GrayscaleSoftcopyPresentationStateStorage})
+"""What goes with the images. A PACS that does not store such things gets the images alone."""
+
+
 def deliverer(queue: Queue, archive: Archive, settings: Settings) -> Work:
     """The deliver stage as a function of a lease."""
 
@@ -39,7 +48,7 @@ def deliverer(queue: Queue, archive: Archive, settings: Settings) -> Work:
         destination = settings.destination(claim.payload["destination"])
         if not deliveries.entered(queue, claim):
             order = PairOrder.model_validate(claim.payload["order"])
-            files = derive(queue.database, archive, claim.payload["result"], order, settings.output)
+            files = derive(queue.database, archive, claim.payload["result"], order, settings)
             deliveries.enter(queue, claim, files)
         delay_s = backoff_s(claim.attempts, destination.initial_delay_s, destination.max_delay_s)
         try:
@@ -63,6 +72,10 @@ def _send(
     waiting = [Path(row.path) for row in rows if not row.accepted]
     refused: list[Sent] = []
     for done, sent in enumerate(send(waiting, destination, ae_title), start=len(rows) - len(waiting) + 1):
+        if sent.status is None and sent.sop_class_uid in DOCUMENTS:
+            log.warning("deliver.document_left_out", destination=destination.name, reason=sent.words)
+            deliveries.leave_out(queue, lease.claim, sent.sop_uid)
+            continue
         deliveries.note(queue, lease.claim, sent.sop_uid, sent.accepted, sent.words, (done, len(rows)))
         if not sent.accepted:
             refused.append(sent)
@@ -128,9 +141,7 @@ def _found(queue: Queue, claim: Claim, peer: Peer, instances: list[Dataset], del
     return Done(sentence, {"instances": len(instances), "sentence": sentence})
 
 
-def derive(
-    database: Database, archive: Archive, key: str, order: PairOrder, settings: OutputSettings
-) -> dict[str, Path]:
+def derive(database: Database, archive: Archive, key: str, order: PairOrder, settings: Settings) -> dict[str, Path]:
     """Encode the result `key` into the archive, once for all destinations; SOP instance UID to file, in the order to
     be sent."""
     if made := archive.derived(key):
@@ -141,9 +152,10 @@ def derive(
         order,
         views.orders(database, order.study_uid),
         (read_header(Path(path)) for path in views.one_instance_a_series(database, order.study_uid)),
-        settings.series_number_offset,
+        settings.output.series_number_offset,
     )
-    encoded = encode(archive.open_result(key), [read_header(Path(path)) for path in sources], settings, number)
+    headers = [read_header(Path(path)) for path in sources]
+    encoded = encode(archive.open_result(key), headers, settings.output, settings.report, number)
     for mend in encoded.mends:
         log.warning("derived.mended", study=order.study_uid, what=mend)
-    return archive.put_derived(key, ((i.SOPInstanceUID, to_bytes(i)) for i in encoded.instances))
+    return archive.put_derived(key, ((i.SOPInstanceUID, to_bytes(i)) for i in encoded.instances), encoded.page)

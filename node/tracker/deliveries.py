@@ -43,6 +43,14 @@ def note(
         row.accepted, row.status, row.updated_at = accepted, status, now
 
 
+def leave_out(queue: Queue, claim: Claim, sop_uid: str) -> None:
+    """Take an instance off a delivery, because the peer does not store its kind; LeaseLostError when it is no longer
+    this worker's."""
+    with queue.database.write() as session:
+        leased(session, claim)
+        session.delete(session.get_one(Delivery, (claim.job_id, sop_uid)))
+
+
 def leased(session: Session, claim: Claim) -> Job:
     """The claimed job; LeaseLostError when it is no longer its worker's."""
     job = session.get(Job, claim.job_id, with_for_update=True)

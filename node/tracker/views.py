@@ -116,6 +116,18 @@ def aftermath(database: Database, archive: Archive, study_uid: str) -> list[dict
     return rows
 
 
+def result_key(database: Database, job_id: int) -> str:
+    """The key in the archive of the result that an infer job makes or a deliver job sends; NotFoundError when there is
+    no such job, or it is one that has no result."""
+    with database.read() as session:
+        found = session.get(Job, job_id)
+        if found is None:
+            raise NotFoundError(f"there is no job {job_id}; see: diffmsr-node queue list")
+        if found.kind is Kind.MATCH:
+            raise NotFoundError(f"job {job_id} matches a study; reports are of its infer and deliver jobs")
+        return found.key if found.kind is Kind.INFER else str(found.payload["result"])
+
+
 def counts(database: Database) -> dict[str, dict[str, int]]:
     """How many jobs there are, by kind and state."""
     table: dict[str, dict[str, int]] = {kind.value: {} for kind in Kind}

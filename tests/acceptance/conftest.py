@@ -59,10 +59,10 @@ class Orthanc:
         self.process.terminate()
         self.process.wait(30)
 
-    def instances(self, study_uid: str) -> list[Dataset]:
-        """What it has of a study."""
+    def instances(self, study_uid: str, modality: str = "MR") -> list[Dataset]:
+        """What it has of a study: images, or with SR reports."""
         found = [dcmread(BytesIO(self.get(f"/instances/{i}/file"))) for i in json.loads(self.get("/instances"))]
-        return [d for d in found if study_uid == d.StudyInstanceUID]
+        return [d for d in found if (d.StudyInstanceUID, d.Modality) == (study_uid, modality)]
 
     def post(self, path: str, content: bytes) -> bytes:
         request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", content)

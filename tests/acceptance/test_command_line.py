@@ -194,9 +194,11 @@ def test_process_gives_the_same_bytes_every_time(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         (result,) = json.loads(done.stdout)["results"]
         assert (result["state"], result["instances"]) == ("done", 8)
-        outputs.append({p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.dcm")})
+        assert Path(result["report"]).parent == Path(result["output"])
+        assert "Super-resolution report" in Path(result["report"]).read_text()
+        outputs.append({p.name: p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()})
     assert outputs[0] == outputs[1]
-    assert len(outputs[0]) == 8
+    assert sorted(Path(name).suffix for name in outputs[0]) == [".dcm"] * 9 + [".html"], "8 images, report and page"
 
 
 def test_process_does_what_it_can_and_says_so(tmp_path: Path) -> None:

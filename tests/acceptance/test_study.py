@@ -32,6 +32,12 @@ def check_delivered(site: Site, pacs: Orthanc, files: Files) -> None:
         assert (d.Rows, d.Columns) == (96, 128)
         assert d.SeriesDescription == "AI SR x4: t2"
         assert d.pixel_array.max() > 0
+    (report,) = pacs.instances(files.study_uid, "SR")
+    assert report.SeriesNumber == derived[0].SeriesNumber + 10000
+    assert report.CompletionFlag == "COMPLETE"
+    (job,) = site.jobs(files.study_uid, kind="deliver")[:1]
+    site.node("queue", "report", str(job["id"]), "--html", str(site.folder / "report.html"))
+    assert str(derived[0].SeriesInstanceUID) in (site.folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize("order", ["T1 first", "T2 first", "interleaved over two associations"])
@@ -59,16 +65,19 @@ def test_the_same_study_twice_is_worked_on_once(site: Site, pacs: Orthanc, files
     check_delivered(site, pacs, files)
 
 
-def test_a_study_with_two_targets_gets_two_derived_series(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
+def test_two_target_stacks_of_one_series_give_two_derived_series(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
     t2, t1 = study()
     flair = {"ScanningSequence": ["SE", "IR"], "RepetitionTime": "9000", "EchoTime": "120", "InversionTime": "2500"}
-    same = {"study_uid": t2[0].StudyInstanceUID, "frame_uid": t2[0].FrameOfReferenceUID, "series_number": 3}
+    same = {"study_uid": t2[0].StudyInstanceUID, "frame_uid": t2[0].FrameOfReferenceUID, "series_number": 2}
+    same |= {"series_uid": t2[0].SeriesInstanceUID}
     second = mr_series(4, **same, **flair, SeriesDescription="flair")
     for name, series in (("t2", t2), ("t1", t1), ("flair", second)):
         send(site.port, *write(series, tmp_path / name))
     site.finished(t2[0].StudyInstanceUID, count=5)
     found = {(d.SeriesNumber, d.SeriesDescription) for d in pacs.instances(t2[0].StudyInstanceUID)}
-    assert found == {(9002, "AI SR x4: t2"), (9003, "AI SR x4: flair")}
+    assert found == {(9002, "AI SR x4: t2"), (10002, "AI SR x4: flair")}
+    reports = {d.SeriesNumber for d in pacs.instances(t2[0].StudyInstanceUID, "SR")}
+    assert reports == {19002, 20002}
 
 
 def test_enhanced_mr_goes_the_same_way(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
@@ -221,10 +230,10 @@ def test_a_delivery_is_done_when_the_pacs_has_committed_it(tmp_path: Path, files
         send(site.port, *files.t1, *files.t2)
         (job,) = [j for j in site.finished(files.study_uid) if j["kind"] == "deliver"]
         history = json.loads(site.node("queue", "show", str(job["id"]), "--json"))["job"]
-        assert history["events"][-1]["why"] == "pacs has accepted and committed all 4 instances"
+        assert history["events"][-1]["why"] == "pacs has accepted and committed all 5 instances"
         assert {i["status"] for i in history["instances"]} == {"committed"}
         assert "commitment.reported" in site.log()
-        assert "committed=4" in site.log() or '"committed": 4' in site.log()
+        assert "committed=5" in site.log() or '"committed": 5' in site.log()
         assert len(pacs.instances(files.study_uid)) == 4
     finally:
         assert site.stop() == 0
@@ -330,7 +339,7 @@ def test_killed_while_delivering(tmp_path: Path, files: Files) -> None:
         shown = json.loads(site.node("queue", "show", str(job["id"]), "--json"))["job"]
         assert all(i["accepted"] for i in shown["instances"])
         uids = [str(dcmread(p).SOPInstanceUID) for p in kept.iterdir()]
-        assert len(uids) == len(set(uids)) == len(files.t2)
+        assert len(uids) == len(set(uids)) == len(files.t2) + 1, "the images and their report"
         assert site.stop() == 0
     finally:
         slow_pacs.kill()

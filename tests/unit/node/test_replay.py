@@ -15,7 +15,7 @@ from node.archive import Archive
 from node.config import ModelSettings, OutputSettings, Settings
 from node.errors import NotFoundError
 from node.offline import process_folder, read_folder
-from node.replay import Replay, lines, replay_folder, replay_study
+from node.replay import Replay, Series, lines, replay_folder, replay_study
 from node.tracker.database import Database
 from tests.dicom import study, write
 
@@ -57,11 +57,16 @@ def replayed(sources: Path, kept: Path, tmp_path: Path) -> Callable[[Settings], 
     return replayed
 
 
+def images(replay: Replay) -> Series:
+    (series,) = (s for s in replay.series if s.identical + s.different == 3)
+    return series
+
+
 def test_the_same_sources_weights_and_settings_give_the_same_bytes(replayed: Callable[[Settings], Replay]) -> None:
     replay = replayed(Settings())
     assert replay.identical
-    (series,) = replay.series
-    assert (series.identical, series.different, series.only_kept, series.only_now) == (3, 0, 0, 0)
+    counts = [(s.identical, s.different, s.only_kept, s.only_now) for s in replay.series]
+    assert sorted(counts) == [(1, 0, 0, 0), (3, 0, 0, 0)], "the report and the images"
     assert next(iter(lines(replay))).endswith(": the same")
 
 
@@ -71,12 +76,14 @@ def test_other_weights_are_named_and_the_pixels_compared(
     weights = other_weights(tmp_path / "weights")
     replay = replayed(Settings(model=ModelSettings(path=weights)))
     assert not replay.identical
-    (series,) = replay.series
+    series = images(replay)
     assert (series.identical, series.different) == (0, 3)
     assert series.series_uid != series.kept_series_uid
     assert series.pixels is not None and series.pixels.psnr_db is not None
     old, new = (
-        sorted((dcmread(p) for p in folder.rglob("*.dcm")), key=lambda d: int(d.InstanceNumber))
+        sorted(
+            (d for d in map(dcmread, folder.rglob("*.dcm")) if d.Modality == "MR"), key=lambda d: int(d.InstanceNumber)
+        )
         for folder in (kept, tmp_path / "now")
     )
     differences = [abs(a.pixel_array.astype(int) - b.pixel_array.astype(int)) for a, b in zip(old, new, strict=True)]
@@ -92,7 +99,7 @@ def test_other_weights_are_named_and_the_pixels_compared(
 
 def test_another_setting_that_leaves_pixels_alone(replayed: Callable[[Settings], Replay]) -> None:
     replay = replayed(Settings(output=OutputSettings(series_description_prefix="SR:")))
-    (series,) = replay.series
+    series = images(replay)
     assert series.different == 3
     assert series.pixels is not None and (series.pixels.largest, series.pixels.psnr_db) == (0, None)
     said = {attribute.name: attribute.now for attribute in series.attributes}
@@ -105,7 +112,7 @@ def test_what_is_missing_on_one_side_is_a_difference(sources: Path, kept: Path, 
     (replay,) = replay_folder(read_folder(sources), tmp_path / "kept", Settings(), tmp_path / "now", lambda *_: None)
     assert not replay.identical
     assert sum(s.only_now for s in replay.series) == 1
-    assert sum(s.identical for s in replay.series) == 2
+    assert sum(s.identical for s in replay.series) == 3
 
 
 def test_without_anything_kept(sources: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import LegacyConvertedEnhancedMRImageStorage, MRImageStorage, SecondaryCaptureImageStorage
 
-from node.config import OutputSettings
+from node.config import OutputSettings, ReportSettings
 from node.deliver.encode import encode
 from node.deliver.transfer_syntax import TRANSFER_SYNTAXES, to_bytes
 
@@ -30,7 +30,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 def written(study: Any, folder: Path, kind: Any, syntax: Any = "explicit") -> list[Path]:
     settings = OutputSettings(sop_class=kind, transfer_syntax=syntax)
-    instances = encode(study.result, [*study.target, *study.reference], settings, 9005).instances
+    instances = encode(study.result, [*study.target, *study.reference], settings, ReportSettings(), 9005).images
     paths = [folder / f"{n}.dcm" for n in range(len(instances))]
     for path, instance in zip(paths, instances, strict=True):
         path.write_bytes(to_bytes(instance))
@@ -118,18 +118,18 @@ def test_defective_sources_give_conformant_instances_but_for_identification(
 def test_the_same_bytes_on_another_day(kind: Any, study: Any) -> None:
     settings = OutputSettings(sop_class=kind)
     headers = [*study.target, *study.reference]
-    first = [to_bytes(i) for i in encode(study.result, headers, settings, 9005).instances]
+    first = [to_bytes(i) for i in encode(study.result, headers, settings, ReportSettings(), 9005).images]
     with mock.patch("highdicom.base.datetime") as clock, mock.patch("highdicom.sc.sop.datetime") as capture_clock:
         for each in (clock, capture_clock):
             each.datetime.now.return_value = datetime.datetime(2031, 5, 6, 7, 8, 9)
             each.date, each.time = datetime.date, datetime.time
-        second = [to_bytes(i) for i in encode(study.result, headers[::-1], settings, 9005).instances]
+        second = [to_bytes(i) for i in encode(study.result, headers[::-1], settings, ReportSettings(), 9005).images]
     assert first == second
 
 
 def test_no_two_kinds_share_a_uid(study: Any) -> None:
     headers = [*study.target, *study.reference]
-    made = [encode(study.result, headers, OutputSettings(sop_class=k), 9005).instances for k in KINDS]  # type: ignore[arg-type]
+    made = [encode(study.result, headers, OutputSettings(sop_class=k), ReportSettings(), 9005).images for k in KINDS]  # type: ignore[arg-type]
     uids = [uid for instances in made for i in instances for uid in {i.SOPInstanceUID}]
     assert len(set(uids)) == len(uids)
     assert len({i.SeriesInstanceUID for instances in made for i in instances}) == len(KINDS)

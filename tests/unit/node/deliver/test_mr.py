@@ -13,7 +13,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
-from node.config import OutputSettings
+from node.config import OutputSettings, ReportSettings
 from node.deliver.encode import Encoded
 from node.deliver.encode import encode as node_encode
 from node.deliver.identifiers import derived_uid
@@ -26,12 +26,12 @@ from .defects import spoil
 
 
 def encode(study: Any, settings: OutputSettings | None = None, number: int = 9005, **options: Any) -> list[Dataset]:
-    return encoded(study, settings, number, **options).instances
+    return encoded(study, settings, number, **options).images
 
 
 def encoded(study: Any, settings: OutputSettings | None = None, number: int = 9005, **options: Any) -> Encoded:
     headers = [*study.target, *study.reference]
-    return node_encode(study.result, headers, settings or OutputSettings(), number, **options)
+    return node_encode(study.result, headers, settings or OutputSettings(), ReportSettings(), number, **options)
 
 
 def read_back(instances: list[Dataset]) -> list[Dataset]:
@@ -125,7 +125,7 @@ def test_defective_sources_are_mended_except_identification(
     for header in study.target:
         spoil(header)
     made = encoded(study)
-    derived, mends = made.instances, made.mends
+    derived, mends = made.images, made.mends
     for path, ds in zip(write(derived, tmp_path), read_back(derived), strict=True):
         assert ds.PatientSex == "0000"
         assert ds.StudyDescription == "S" * 65
@@ -166,7 +166,7 @@ def test_unparsable_attributes_never_stop_a_delivery(study: Any) -> None:
         damaged.append(pydicom.dcmread(BytesIO(raw)))
     study = replace(study, target=damaged)
     made = encoded(study)
-    derived, mends = made.instances, made.mends
+    derived, mends = made.images, made.mends
     assert derived[0]["RepetitionTime"].is_empty
     assert any(mend.startswith("RepetitionTime") for mend in mends)
     assert not any("4,00" in mend for mend in mends)

@@ -19,7 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageS
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
-from node.config import DestinationSettings, OutputSettings, TLSSettings
+from node.config import DestinationSettings, OutputSettings, ReportSettings, TLSSettings
 from node.deliver.encode import encode
 from node.deliver.scu import echo, send
 from node.deliver.transfer_syntax import TRANSFER_SYNTAXES, to_bytes
@@ -32,7 +32,7 @@ Serve = Callable[..., DestinationSettings]
 
 def encode_to(folder: Path, study: Any, settings: OutputSettings) -> list[Path]:
     paths = []
-    for instance in encode(study.result, [*study.target, *study.reference], settings, 9005).instances:
+    for instance in encode(study.result, [*study.target, *study.reference], settings, ReportSettings(), 9005).images:
         paths.append(folder / f"{instance.SOPInstanceUID}.dcm")
         paths[-1].write_bytes(to_bytes(instance))
     return paths

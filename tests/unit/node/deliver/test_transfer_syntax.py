@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from node.config import OutputSettings
+from node.config import OutputSettings, ReportSettings
 from node.deliver.encode import encode
 from node.deliver.transfer_syntax import TRANSFER_SYNTAXES, recode, to_bytes
 
@@ -21,7 +21,10 @@ def test_every_transfer_syntax_is_lossless_conformant_and_the_same_each_time(
 ) -> None:
     headers = [*study.target, *study.reference]
     first, second = (
-        [to_bytes(i) for i in encode(study.result, headers, OutputSettings(transfer_syntax=name), 9005).instances]
+        [
+            to_bytes(i)
+            for i in encode(study.result, headers, OutputSettings(transfer_syntax=name), ReportSettings(), 9005).images
+        ]
         for _ in range(2)
     )
     assert first == second
@@ -40,7 +43,7 @@ def test_every_transfer_syntax_is_lossless_conformant_and_the_same_each_time(
 def test_recoding_for_a_peer_changes_nothing_but_the_encoding(name: Any, peer: Any, study: Any) -> None:
     headers = [*study.target, *study.reference]
     settings = OutputSettings(transfer_syntax=name)
-    content = to_bytes(encode(study.result, headers, settings, 9005).instances[0])
+    content = to_bytes(encode(study.result, headers, settings, ReportSettings(), 9005).images[0])
     kept = pydicom.dcmread(BytesIO(content))
     sent = pydicom.dcmread(BytesIO(to_bytes(recode(kept, peer))))
     assert sent.file_meta.TransferSyntaxUID == peer
