@@ -1,5 +1,6 @@
 """Storage Commitment Push Model (PS3.4 annex J): what its data sets say, whoever sends them."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -78,7 +79,8 @@ def take_report(event: Event, record: Callable[[Report], bool]) -> tuple[EventSt
     if not known:
         logger.warning("commitment.unknown_transaction")
         return EventStatus.INVALID_ARGUMENT, None
-    logger.info("commitment.reported", committed=len(contents.committed), failed=len(contents.failed))
+    level = logging.WARNING if contents.failed else logging.INFO
+    logger.log(level, "commitment.reported", committed=len(contents.committed), failed=len(contents.failed))
     return EventStatus.SUCCESS, None
 
 

@@ -4,10 +4,12 @@ association it asked on, or on one to the scanner. The report that is owed is a 
 As its SCU too, for a destination that opens an association to us to report what the deliver stage asked of it."""
 
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import structlog
 from pynetdicom import build_role
@@ -40,7 +42,7 @@ from node.tracker.tables import Instance as StoredInstance
 log = structlog.get_logger()
 
 GRACE_S = 1.0
-"""A peer that has released the association by then wants the report on another one."""
+"""A peer that has released the association by then, or goes on sending, gets the report on another one."""
 ATTEMPTS, INITIAL_S, MAXIMUM_S = 100, 5, 900
 """To report to a source: for about a day."""
 
@@ -53,10 +55,17 @@ class Commitments:
         self._sources = sources
         self._ae_title = ae_title
         self._asked_on: WeakValueDictionary[str, Association] = WeakValueDictionary()
+        self._heard_at: WeakKeyDictionary[Association, float] = WeakKeyDictionary()
 
     def requested(self, event: Event) -> tuple[ActionStatus, None]:
         """N-ACTION from a scanner: keep what it asks as a job, so that the answer promises a report."""
         return self._take_request(event), None
+
+    def heard(self, event: Event) -> None:
+        """Any message: an association that still brings instances is no place for a report, because pynetdicom would
+        take the next C-STORE for a broken answer."""
+        if event.assoc in self._heard_at:
+            self._heard_at[event.assoc] = time.monotonic()
 
     def reported(self, event: Event) -> tuple[EventStatus, None]:
         """N-EVENT-REPORT from a destination that was asked by the deliver stage."""
@@ -95,6 +104,7 @@ class Commitments:
         if state in FINISHED:
             return ActionStatus.DUPLICATE_TRANSACTION
         self._asked_on[key] = event.assoc
+        self._heard_at[event.assoc] = time.monotonic()
         logger.info("commitment.requested", transaction=transaction_uid, instances=len(instances))
         return ActionStatus.SUCCESS
 
@@ -103,20 +113,21 @@ class Commitments:
         order = CommitmentOrder.model_validate(lease.claim.payload)
         verdict = self._judge(order)
         kept = f"{len(verdict.committed)} of {len(order.instances)} instances committed"
-        asked_on = self._asked_on.get(lease.claim.key)
-        if asked_on is not None and asked_on.is_established:
-            hand_back_stolen_answers(asked_on)
-            try:
-                if _send(asked_on, verdict) == 0x0000:
-                    return Done(f"{kept}, reported to {order.ae_title} on the association it asked on")
-            except RuntimeError:  # it ended just now
-                pass
         peers = [Peer.source(source, self._ae_title) for source in self._sources if source.ae_title == order.ae_title]
         peer = next((peer for peer in peers if peer is not None), None)
+        asked_on = self._asked_on.get(lease.claim.key)
+        if asked_on is not None and asked_on.is_established:
+            if time.monotonic() - self._heard_at[asked_on] >= GRACE_S:
+                hand_back_stolen_answers(asked_on)
+                with suppress(RuntimeError):  # it ended just now
+                    if _send(asked_on, verdict) == 0x0000:
+                        return Done(f"{kept}, reported to {order.ae_title} on the association it asked on")
+            elif peer is None:
+                return Retry(f"{kept}; {order.ae_title} is still sending on the association it asked on", GRACE_S)
         if peer is None:
             return Failed(
-                f"{kept}, but {order.ae_title} cannot be told: it has left, and no [[sources]] entry with that "
-                "ae_title has host and port; add them, then: diffmsr-node queue retry"
+                f"{kept}, but {order.ae_title} cannot be told: it has left or did not take the report, and no "
+                "[[sources]] entry with that ae_title has host and port; add them, then: diffmsr-node queue retry"
             )
         try:
             # We open the association, but stay the SCP of the service.

@@ -71,6 +71,7 @@ class Receiver:
             (evt.EVT_ABORTED, self._aborted),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, take_instance, [self._store]),
+            (evt.EVT_DIMSE_RECV, self._commitments.heard),
             (evt.EVT_N_ACTION, self._commitments.requested),
             (evt.EVT_N_EVENT_REPORT, self._commitments.reported),
         ]

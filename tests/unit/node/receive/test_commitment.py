@@ -53,6 +53,7 @@ class Scanner:
         """(status of the N-ACTION, the association, still open)."""
         ae = AE("MR1")
         ae.add_requested_context(PushModel)
+        ae.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
         association = ae.associate("127.0.0.1", self.node_port, evt_handlers=self._handlers)
         request = Dataset()
         request.TransactionUID = transaction or generate_uid()
@@ -65,7 +66,7 @@ class Scanner:
         answer, _ = association.send_n_action(request, class_uid=PushModel, **arguments)
         return answer.Status, association
 
-    def listen(self, **roles: Any) -> Any:
+    def listen(self) -> Any:
         ae = AE("MR1")
         ae.add_supported_context(PushModel, scu_role=False, scp_role=True)
         return ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=self._handlers)
@@ -145,6 +146,29 @@ def test_reported_on_another_association(scanner: Scanner, attempt: Any, restart
     finally:
         server.shutdown()
     assert scanner.event_type == 1
+
+
+def test_an_association_that_goes_on_sending_is_not_disturbed(
+    scanner: Scanner, attempt: Attempt, queue: Queue, monkeypatch: pytest.MonkeyPatch, sources: list[SourceSettings]
+) -> None:
+    first, second = mr_series(2)
+    scanner.send([first])
+    status, association = scanner.ask(*named([first]))
+    assert status == 0x0000
+    monkeypatch.setattr(commitment, "GRACE_S", 60)
+    address = sources[0]
+    sources[0] = address.model_copy(update={"port": None})
+    assert attempt() is State.RETRY_WAIT, "nowhere to go until it falls silent"
+    sources[0] = address
+    server = scanner.listen()
+    try:
+        queue.retry(views.jobs(queue.database, kind=Kind.COMMIT)[0]["id"], "admin")
+        assert attempt() is State.DONE
+    finally:
+        server.shutdown()
+    assert scanner.event_type == 1
+    assert association.send_c_store(second).Status == 0x0000
+    association.release()
 
 
 def test_what_is_not_kept_is_said(scanner: Scanner, attempt: Attempt, queue: Queue) -> None:
