@@ -262,7 +262,16 @@ def parse(file: BinaryIO, *, stop_before_pixels: bool) -> Dataset:
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian and _is_bomb(file.read()):
         raise ValueError("the data set becomes far larger than it is when it is inflated")
     file.seek(0)
-    return dcmread(file, stop_before_pixels=stop_before_pixels)
+    instance = dcmread(file, stop_before_pixels=stop_before_pixels)
+    if stop_before_pixels and meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        instance.ends_before_pixels = not file.read(1)
+    return instance
+
+
+def has_pixels(header: Dataset) -> bool:
+    """Whether pixels follow a header that `read_header` gave; of others, and of deflated files, that is not known, and
+    they count as having some."""
+    return not getattr(header, "ends_before_pixels", False)
 
 
 def _is_bomb(deflated: bytes) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from node import MANUFACTURER
+from node.archive import has_pixels
 from node.frames import compressed_with_loss, frame_number, images_of
 from node.match.headers import Attributes, Header
 from node.match.predicates import printable
@@ -55,6 +56,7 @@ class Kind:
     image_type: tuple[str, ...]
     complex_component: str | None
     gradient_directions: str | None
+    has_pixels: bool
     calculation: str | None
     """VolumeBasedCalculationTechnique (0008,9207), such as MPR."""
     samples_per_pixel: int | None
@@ -254,10 +256,10 @@ class _Image:
 def _images(header: Header, rules: Sequence[SiteRule]) -> Iterator[_Image]:
     for image in images_of(header):
         attributes = Attributes(image)
-        yield _image(frame_number(image), attributes, rules_of(attributes, rules))
+        yield _image(frame_number(image), attributes, has_pixels(header), rules_of(attributes, rules))
 
 
-def _image(frame: int | None, a: Attributes, rules: frozenset[str]) -> _Image:
+def _image(frame: int | None, a: Attributes, pixels: bool, rules: frozenset[str]) -> _Image:
     rows, columns = _count(a, "Rows"), _count(a, "Columns")
     orientation, position, spacing = _orientation(a), a.vector("ImagePositionPatient", 3), a.vector("PixelSpacing", 2)
     if spacing and min(spacing) <= 0:
@@ -275,7 +277,7 @@ def _image(frame: int | None, a: Attributes, rules: frozenset[str]) -> _Image:
     shared = _Shared(
         study_uid=a.uid("StudyInstanceUID"),
         series_uid=a.uid("SeriesInstanceUID"),
-        kind=_kind(frame, a, missing),
+        kind=_kind(frame, a, pixels, missing),
         rows=rows,
         columns=columns,
         frame_of_reference_uid=a.uid("FrameOfReferenceUID"),
@@ -306,7 +308,7 @@ def _image(frame: int | None, a: Attributes, rules: frozenset[str]) -> _Image:
     )
 
 
-def _kind(frame: int | None, a: Attributes, missing: tuple[str, ...]) -> Kind:
+def _kind(frame: int | None, a: Attributes, pixels: bool, missing: tuple[str, ...]) -> Kind:
     # GE says in a private element what ImageType does not: 0 magnitude, 1 phase, 2 real, 3 imaginary.
     ge_component = a.private_number("GEMS_PARM_01", 0x0043, 0x2F)
     component = {1: "PHASE", 2: "REAL", 3: "IMAGINARY"}.get(int(ge_component or 0))
@@ -318,6 +320,7 @@ def _kind(frame: int | None, a: Attributes, missing: tuple[str, ...]) -> Kind:
         image_type=a.code("ImageType"),
         complex_component=_first(a.code("ComplexImageComponent")) or component,
         gradient_directions=_first(a.code("DiffusionDirectionality")),
+        has_pixels=pixels,
         calculation=_first(a.code("VolumeBasedCalculationTechnique")),
         samples_per_pixel=a.integer("SamplesPerPixel"),
         bits_allocated=a.integer("BitsAllocated"),

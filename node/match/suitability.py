@@ -189,6 +189,13 @@ def _readable(stack: Stack, series: Sequence[Stack], limits: StackLimits) -> lis
             threshold=1,
         ),
         expect(
+            "pixels",
+            kind.has_pixels,
+            "The images have pixels.",
+            "E_NO_PIXELS",
+            "There are headers without pixels. Send the series again from the scanner.",
+        ),
+        expect(
             "attributes",
             not missing,
             "Every attribute that is needed is there.",

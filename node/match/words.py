@@ -37,6 +37,7 @@ ADVICE = {
     "E_MATRIX_ABSURD": "Send the series again from the scanner.",
     "E_MISSING_SLICES": "Send the whole series again.",
     "E_MOSAIC": "Switch mosaic off in the protocol.",
+    "E_NO_PIXELS": "Send the series again from the scanner.",
     "E_NOT_MAGNITUDE": "Send the magnitude images.",
     "E_NOT_TRAINED_FOR": "Name weights in [model] path that were trained for this pair of contrasts.",
     "E_SERIES_DAMAGED": "Send the series again from the scanner.",

@@ -147,7 +147,6 @@ PIXELS = [
     Case("16 bits", s.same_values(s.each(_sixteen_bits))),
     Case("padding", s.same_values(s.each(_padded))),
     Case("negative values", s.t2(RescaleSlope=1, RescaleIntercept=-2000), read="E_PIXELS_NEGATIVE"),
-    Case("no pixels", s.t2(PixelData=None), read="E_PIXELS_NONE"),
     Case("pixels cut short", s.t2(PixelData=b"\0" * 100), read="E_PIXELS_UNREADABLE"),
     Case("a slope that is no number", s.t2(RescaleSlope="inf", RescaleIntercept=0), read="E_PIXELS_UNREADABLE"),
 ]
@@ -176,6 +175,7 @@ REFUSED = [
     refused_t2("another modality", "E_NOT_MR", s.t2(Modality="CT")),
     refused_t2("secondary capture", "E_NOT_MR", s.t2(SOPClassUID=SecondaryCaptureImageStorage)),
     refused_t2("MR that is multi-frame, but not Enhanced", "E_MULTIFRAME", s.t2(NumberOfFrames=3)),
+    refused_t2("no pixels", "E_NO_PIXELS", s.t2(PixelData=None)),
     refused_t2("no position", "E_ATTRIBUTES_MISSING", s.t2(ImagePositionPatient=None)),
     refused_t2("no spacing", "E_ATTRIBUTES_MISSING", s.t2(PixelSpacing=None)),
     refused_t2("one slice without position", "E_SERIES_DAMAGED", s.changed(s.one(1, ImagePositionPatient=None)),
