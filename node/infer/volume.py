@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
-from node.archive import read_instance
+from node.archive import is_uid, read_instance
 from node.errors import DamagedFileError, NodeError, RefusedError
 from node.frames import frame_number, images_of
 from node.pixels import stored_frames
@@ -316,4 +316,6 @@ def _vector(v: NDArray[np.float64]) -> Vector:
 
 
 def _name(header: Dataset) -> str:
-    return f"instance {header.get('SOPInstanceUID', 'without UID')}"
+    """For messages: a damaged header may have anything, patient data too, where the UID should be."""
+    uid = str(header.get("SOPInstanceUID"))
+    return f"instance {uid if is_uid(uid) else 'without a proper UID'}"

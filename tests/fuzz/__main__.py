@@ -36,7 +36,7 @@ def main() -> int:
     arguments.add_argument("--examples", type=int, default=10_000)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--memory-mb", type=int, default=512, help="by how much an example may raise the peak")
-    arguments.add_argument("--process-every", type=int, default=50, help="one example in so many is super-resolved")
+    arguments.add_argument("--process-every", type=int, default=200, help="one example in so many is super-resolved")
     arguments.add_argument("--shared-data", type=Path, default=os.environ.get("DIFFMSR_SHARED_DATA"))
     arguments.add_argument("--keep", type=Path, default=Path("fuzz-failures"), help="where failing examples go")
     given_ = arguments.parse_args()

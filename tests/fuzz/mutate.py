@@ -87,13 +87,17 @@ def written(instance: Instance, bomb: int = 0) -> bytes:
     at its end."""
     if instance.transfer_syntax_uid != DeflatedExplicitVRLittleEndian:
         return instance.data_set()
-    packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
-    return packer.compress(instance.data_set() + (_zeros(bomb) if bomb else b"")) + packer.flush()
+    packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    if not bomb:
+        return packer.compress(instance.data_set()) + packer.flush()
+    head = Element(0x7FE1_1001, b"OB", b"", bomb).encoded()
+    return packer.compress(instance.data_set() + head) + packer.flush(zlib.Z_FULL_FLUSH) + _deflated_zeros(bomb)
 
 
 @cache
-def _zeros(count: int) -> bytes:
-    return Element(0x7FE1_1001, b"OB", bytes(count)).encoded()
+def _deflated_zeros(count: int) -> bytes:
+    packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return packer.compress(bytes(count)) + packer.flush()
 
 
 # ---------------------------------------------------------------------- elements

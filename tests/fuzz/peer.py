@@ -4,7 +4,7 @@ section 9.3), since a proper one refuses to send what is malformed."""
 import socket
 from collections.abc import Sequence
 
-PATIENCE_S = 30
+PATIENCE_S = 120
 
 
 def _item(kind: int, body: bytes) -> bytes:

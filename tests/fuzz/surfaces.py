@@ -22,6 +22,7 @@ from node.match.assess import assess_study
 from node.match.words import lines
 from node.model import model_facts
 from node.offline import process_folder, read_folder
+from node.receive.commitment import Commitments
 from node.receive.scp import Receiver
 from node.receive.store import Status, Store
 from node.tracker import views
@@ -54,8 +55,10 @@ class Receive:
         self._archive = Archive(folder / "data")
         self._database = Database(f"sqlite:///{folder / 'data' / 'tracker.sqlite3'}")
         self._database.upgrade()
-        store = Store(self._archive, Queue(self._database), series_quiet_s=3600)
-        self._receiver = Receiver(SCPSettings(host="127.0.0.1", port=free_port()), [], store)
+        queue = Queue(self._database)
+        store = Store(self._archive, queue, series_quiet_s=3600)
+        commitments = Commitments(queue, [], "DIFFMSR")
+        self._receiver = Receiver(SCPSettings(host="127.0.0.1", port=free_port()), [], store, commitments)
         self._peer: Peer | None = None
         self._sent = 0
         self.answers: Counter[str] = Counter()
@@ -129,6 +132,7 @@ class Study:
         self._paths[0].parent.mkdir()
         for path, instance in zip(self._paths, self.instances, strict=True):
             path.write_bytes(part10(instance, instance.data_set()))
+        self._headers = {index: read_header(path) for index, path in enumerate(self._paths)}
 
     def _write(self, damaged: Sequence[tuple[int, Damaged]]) -> dict[int, bytes]:
         whole = {}
@@ -145,10 +149,10 @@ class Study:
     def try_to_match(self, damaged: Sequence[tuple[int, Damaged]]) -> str:
         whole = self._write(damaged)
         try:
-            headers = []
-            for path in self._paths:
+            headers = [header for index, header in self._headers.items() if index not in whole]
+            for index in whole:
                 try:
-                    headers.append(read_header(path))
+                    headers.append(read_header(self._paths[index]))
                 except NodeError as error:
                     presentable(str(error))
             verdict = assess_study(headers, MatchSettings(), self._facts)

@@ -12,7 +12,7 @@ from node.config import MatchSettings
 from node.errors import RefusedError
 from node.infer.volume import read_volume
 from node.match.assess import assess_study
-from tests.fuzz.corpus import Element, part10, stack
+from tests.fuzz.corpus import SECRET, Element, part10, stack
 from tests.fuzz.mutate import with_element
 from tests.unit.node.match.builder import MODEL
 
@@ -48,3 +48,15 @@ def test_a_header_that_pydicom_stumbles_over_late(element: Element, tmp_path: Pa
         read_volume([path])
     assert refused.value.code == "E_PIXELS_UNREADABLE"
     assess_study([read_header(path)], MatchSettings(), MODEL)
+
+
+def test_a_message_has_no_more_of_a_uid_than_a_uid(tmp_path: Path) -> None:
+    """A length that is untrue makes the rest of the header, patient and all, the value of an element."""
+    (sop_uid,) = (e for e in stack()[0].elements if e.tag == SOP_INSTANCE_UID)
+    instance = with_element(stack()[0], Element(SOP_INSTANCE_UID, b"UI", sop_uid.value, length=0x7FFF))
+    path = tmp_path / "damaged.dcm"
+    path.write_bytes(part10(instance, instance.data_set()))
+    assert SECRET in str(read_header(path).SOPInstanceUID)
+    with pytest.raises(RefusedError) as refused:
+        read_volume([path])
+    assert SECRET not in str(refused.value)
