@@ -192,6 +192,35 @@ def _table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@app.command()
+def bench(
+    preset: Annotated[str, typer.Option(help="What to time; parameters and FLOPs are counted of all.")] = "paper",
+    size: Annotated[int, typer.Option(min=16, help="Side of the low-resolution slice.")] = 64,
+    batch: Annotated[list[int], typer.Option(min=1, help="Slices at once; may be given several times.")] = [1, 4, 16],  # noqa: B006 -- typer copies it
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything takes its turn.")] = 5,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of a CPU; as many as it has.")] = None,
+    device: Annotated[str, typer.Option()] = "cpu",
+    precision: Annotated[str, typer.Option(help="Of the fast path: float32 or bfloat16.")] = "float32",
+    as_json: Annotated[bool, typer.Option("--json", help="All figures.")] = False,
+) -> None:
+    """Count parameters and FLOPs; time inference and training, plain and fast in turns."""
+    import torch
+
+    from diffmsr.bench import measure, text
+    from diffmsr.inference import PRECISIONS
+    from diffmsr.presets import PRESETS, Preset
+
+    chosen = PRESETS.get(preset)
+    if not isinstance(chosen, Preset) or precision not in PRECISIONS:
+        known = ", ".join(name for name, each in PRESETS.items() if isinstance(each, Preset))
+        raise _failed(ValueError(f"preset must be one of {known}, precision one of {', '.join(PRECISIONS)}"))
+    if threads:
+        torch.set_num_threads(threads)
+    figures = measure(chosen, size, batch, rounds, device, PRECISIONS[precision])
+    figures = {"command": shlex.join(["diffmsr", *sys.argv[1:]]), **figures}
+    typer.echo(json.dumps(figures, indent=2) if as_json else text(figures))
+
+
 def _failed(error: Exception) -> typer.Exit:
     typer.echo(f"diffmsr: {error}", err=True)
     return typer.Exit(1)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from diffmsr import kspace
-from diffmsr.fast import FastDiffMSR
+from diffmsr.fast import fast_network
 from diffmsr.images import as_two_channels, from_two_channels
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, default_weights_folder, read_manifest
 from diffmsr.model import DiffMSR, Network, build
@@ -43,12 +43,13 @@ class SuperResolver:
         fast: bool = True,
         data_consistency: bool = False,
     ) -> None:
-        """`fast` chooses `FastDiffMSR`, which gives the same images but for rounding; the plain network otherwise."""
+        """`fast` chooses the folded network of `fast.py`, which gives the same images but for rounding; the plain network otherwise."""
         self.manifest = manifest
         model = model.to(device).eval()
-        self._model = FastDiffMSR(model, dtype) if fast and isinstance(model, DiffMSR) else model
+        self._model = fast_network(model, dtype) if fast and isinstance(model, DiffMSR) else model
         self._autocast = dtype is not torch.float32 and self._model is model
         self._data_consistency = data_consistency
+        self._z_size = model.preset.z_size
         self._device = device
         self._dtype = dtype
 
@@ -100,7 +101,7 @@ class SuperResolver:
 
     def _noise(self, seed: int) -> Tensor:
         """Z_T of one slice. Drawn on the CPU, so that every device gets the same."""
-        return torch.randn(self._model.preset.z_size, generator=torch.Generator().manual_seed(seed % 2**63))
+        return torch.randn(self._z_size, generator=torch.Generator().manual_seed(seed % 2**63))
 
     def _check(self, target: Images, reference: Images, seeds: Sequence[int]) -> None:
         scale = self.manifest.scale
