@@ -206,6 +206,9 @@ def _batch(
 ) -> Iterator[Example]:
     truths = [as_tensor(pieces[i].images[target]) for i in numbers]
     seeds = [pieces[i].index for i in numbers]
+    for truth, seed in zip(truths, seeds, strict=True):
+        if not truth.any():
+            raise DataError(f"{pieces[0].subject}, slice {seed}: {target} is empty")
     acquired = []
     for truth, seed in zip(truths, seeds, strict=True):
         rng = np.random.default_rng(seed)
@@ -214,7 +217,10 @@ def _batch(
     guide = [guides(i) for i in numbers]
     if {image.shape for image in guide} != {tuple(truths[0].shape)}:
         raise DataError(f"{pieces[0].subject}: the reference is not of the target's shape")
-    made = {name: np.abs(method(low[kinds[name]], np.stack(guide), seeds)) for name, method in methods.items()}
+    try:
+        made = {name: np.abs(method(low[kinds[name]], np.stack(guide), seeds)) for name, method in methods.items()}
+    except ValueError as error:  # a size that a network cannot take
+        raise DataError(f"{pieces[0].subject}: {error}") from None
     for k, i in enumerate(numbers):
         images = {name: batch[k] for name, batch in made.items()}
         yield Example(pieces[i].dataset, pieces[i].subject, seeds[k], truths[k].abs().numpy(), guide[k], images, {})

@@ -13,7 +13,6 @@ Beside `kspace`, `reconstruction_esc` or `reconstruction_rss` (n, rows, columns)
 field of view; the rest is what reading out oversampled. Slices of one number are a pair.
 """
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -25,7 +24,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from diffmsr.data.slices import Cache, DataError, Pixels, Slice, StoredImages, finite, fitted
+from diffmsr.data.slices import Cache, DataError, Pixels, Slice, StoredImages, finite, fitted, read_table
 
 VIEWS = ("reconstruction_esc", "reconstruction_rss")
 
@@ -50,12 +49,8 @@ def _named(root: Path) -> Iterator[tuple[Path, str, str, str]]:
 
 
 def _manifest(root: Path) -> Iterator[tuple[Path, str, str, str]]:
-    try:
-        with (root / "manifest.csv").open(newline="") as file:
-            for row in csv.DictReader(file):
-                yield root / row["file"], row["subject"], row["contrast"], row.get("site", "")
-    except KeyError as error:
-        raise DataError(f"{root}/manifest.csv: no column {error}") from None
+    for row in read_table(root / "manifest.csv", ("file", "subject", "contrast")):
+        yield root / row["file"], row["subject"], row["contrast"], row.get("site") or ""
 
 
 def _subject(subject: str, site: str, files: Mapping[str, Path], cache: Cache) -> Iterator[Slice]:
@@ -93,7 +88,7 @@ def _image(path: Path, index: int) -> Pixels:
         top, left = ((whole - part) // 2 for whole, part in zip(image.shape, view, strict=True))
         image = image[top : top + view[0], left : left + view[1]]
     kind = np.complex64 if np.iscomplexobj(image) else np.float32
-    return fitted(finite(image.astype(kind), path))
+    return fitted(finite(image.astype(kind), path), path)
 
 
 def _centred_ifft(kspace: Pixels) -> Pixels:

@@ -90,8 +90,8 @@ def _on_grid(path: Path, grid_path: Path) -> Pixels:
     else:
         pixels = _resampled(source, _load(grid_path))
     if not pixels.any():
-        raise DataError(f"{path}: shows nothing where {grid_path.name} lies")
-    return fitted(np.clip(pixels, 0, None).astype(np.float32))
+        raise DataError(f"{path}: shows nothing" + ("" if path == grid_path else f" where {grid_path.name} lies"))
+    return fitted(np.clip(pixels, 0, None).astype(np.float32), path)
 
 
 def _resampled(source: sitk.Image, grid: sitk.Image) -> Pixels:

@@ -1,25 +1,23 @@
 """The LGG folder: `manifest.csv` (file, subject, site, slice, has_t1post) and one lossless WebP a slice, whose channels
 are T1, T2-FLAIR and T1 post-contrast."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from diffmsr.data.slices import Cache, DataError, Pixels, Slice, StoredImages, fitted
+from diffmsr.data.slices import Cache, DataError, Pixels, Slice, StoredImages, fitted, read_table
 
 CONTRASTS = ("T1", "T2-FLAIR", "T1-POST")
+COLUMNS = ("file", "subject", "site", "slice", "has_t1post")
 
 
 def read_lgg(root: Path) -> list[Slice]:
     """The slices of the manifest. Raises DataError when it, or the header of an image, is not as above."""
     cache = Cache()
+    rows = read_table(root / "manifest.csv", COLUMNS)
     try:
-        with (root / "manifest.csv").open(newline="") as file:
-            return [_slice(root, row, cache) for row in csv.DictReader(file)]
-    except KeyError as error:
-        raise DataError(f"{root}/manifest.csv: no column {error}") from None
+        return [_slice(root, row, cache) for row in rows]
     except (OSError, ValueError) as error:
         raise DataError(f"{root}: not a readable LGG folder: {error}") from None
 
@@ -42,6 +40,6 @@ def _pixels(path: Path) -> Pixels:
     """The channels (3, h, w)."""
     try:
         with Image.open(path) as image:
-            return fitted(np.moveaxis(np.asarray(image), -1, 0))
+            return fitted(np.moveaxis(np.asarray(image), -1, 0), path)
     except OSError as error:
         raise DataError(f"{path}: not a readable image: {error}") from None

@@ -1,9 +1,11 @@
 """What every reader gives: slices whose images are read when they are asked for."""
 
+import csv
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,10 +94,27 @@ class Cache:
         return array
 
 
-def fitted(pixels: Pixels) -> Pixels:
-    """Images (..., h, w) without the up to three last rows and columns that keep the sides from dividing by 4."""
+def fitted(pixels: Pixels, what: object) -> Pixels:
+    """Images (..., h, w) without the up to three last rows and columns that keep the sides from dividing by 4.
+    Raises DataError, naming `what`, when nothing is left."""
     h, w = (size // SCALE * SCALE for size in pixels.shape[-2:])
+    if not h or not w:
+        raise DataError(f"{what}: images of {pixels.shape[-2]} x {pixels.shape[-1]} pixels are too small")
     return np.ascontiguousarray(pixels[..., :h, :w])
+
+
+def read_table(path: Path, columns: Collection[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file that has these columns, by name. Raises DataError."""
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable table: {error}") from None
+    for number, row in enumerate(rows, start=2):
+        missing = [column for column in columns if not row.get(column)]
+        if missing:
+            raise DataError(f"{path}, line {number}: no {', '.join(missing)}")
+    return rows
 
 
 def finite(pixels: Pixels, what: object) -> Pixels:

@@ -157,3 +157,14 @@ def test_a_subject_zero_filled_by_the_scanner_is_not_quoted(lgg: Path) -> None:
     figures = evaluate("lgg", lgg, Recorder())
     assert [row["quoted"] for row in figures["patients"]] == [True, False]
     assert figures["n_slices"] == 3 and figures["all_patients"]["n_slices"] == 5
+
+
+def test_images_too_small_for_the_network_are_one_line(lgg: Path) -> None:
+    for path in lgg.glob("*.webp"):
+        Image.fromarray(np.full((32, 32, 3), 99, np.uint8)).save(path, lossless=True)
+    result = CliRunner().invoke(app, ["evaluate", "--dataset", "lgg", "--root", str(lgg)])
+    assert result.exit_code == 1 and result.stderr.startswith("diffmsr: a: an image of 8 x 8 pixels is smaller than")
+    for path in lgg.glob("*.webp"):
+        Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(path, lossless=True)
+    result = CliRunner().invoke(app, ["evaluate", "--dataset", "lgg", "--root", str(lgg)])
+    assert result.exit_code == 1 and result.stderr == "diffmsr: a, slice 4: T2-FLAIR is empty\n"

@@ -45,6 +45,10 @@ def test_lgg_bad_data_gives_one_line(lgg: Path, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match=r"manifest\.csv"):
         read_slices("lgg", tmp_path / "nowhere")
+    (lgg / "manifest.csv").write_bytes(b"\xff\xfe,")
+    for dataset in ("lgg", "fastmri"):
+        with pytest.raises(DataError, match=r"manifest\.csv: not a readable table"):
+            read_slices(dataset, lgg)
 
 
 @pytest.fixture
@@ -87,7 +91,7 @@ def test_open_ms_bad_data_gives_one_line(open_ms: Path, tmp_path: Path) -> None:
 def test_lgg_missing_columns_and_nothing(lgg: Path) -> None:
     manifest = (lgg / "manifest.csv").read_text()
     (lgg / "manifest.csv").write_text(manifest.replace("subject", "patient"))
-    with pytest.raises(DataError, match=r"manifest\.csv: no column 'subject'"):
+    with pytest.raises(DataError, match=r"manifest\.csv, line 2: no subject"):
         read_slices("lgg", lgg)
     (lgg / "manifest.csv").write_text(manifest.splitlines()[0] + "\n")
     with pytest.raises(DataError, match="holds no slice"):
@@ -151,6 +155,10 @@ def test_folder_bad_data_gives_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"T2\.nii\.gz: not a readable volume") as caught:
         read_slices("folder", folder)
     assert "\n" not in str(caught.value)
+    (folder / "here" / "p1" / "T2.nii.gz").unlink()
+    write_nifti(folder / "here" / "p1" / "T2.nii.gz", np.ones((3, 42, 4)))
+    with pytest.raises(DataError, match=r"T2\.nii\.gz: images of 42 x 3 pixels are too small"):
+        read_slices("folder", folder)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no SUBJECT/CONTRAST"):
         read_slices("folder", tmp_path / "empty")
