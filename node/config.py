@@ -263,6 +263,7 @@ class OutputSettings(Section):
     series_description_prefix: Annotated[str, Field(max_length=32)] = "AI SR x4: "
     series_number_offset: Annotated[int, Field(ge=0)] = 9000
     synthetic_data: bool = True
+    presentation_state: bool = False
 
 
 class StorageSettings(Section):

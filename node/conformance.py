@@ -29,7 +29,7 @@ from node.config import (
 )  # fmt: skip
 from node.deliver import attributes
 from node.deliver.commitment import SAME_ASSOCIATION_S
-from node.deliver.encode import encode
+from node.deliver.encode import Encoded, encode
 from node.deliver.scu import ECHO_CONTEXTS, storage_contexts
 from node.deliver.transfer_syntax import TRANSFER_SYNTAXES
 from node.dimse import commitment, status
@@ -86,7 +86,9 @@ SOP_CLASSES: tuple[Literal["mr", "sc", "legacy_enhanced"], ...] = get_args(
 
 def statement(settings: Settings) -> dict[str, Any]:
     """Everything the statement says, as plain data. `settings` are those of a site, or the defaults."""
-    samples = {kind: _samples(settings, kind) for kind in SOP_CLASSES}
+    made = {kind: _samples(settings, kind) for kind in SOP_CLASSES}
+    samples = {f'[output] sop_class = "{kind}"': tuple(one.images for one in pair) for kind, pair in made.items()}
+    samples["with the images"] = tuple(one.documents for one in made[SOP_CLASSES[0]])
     sent = [instance for pair in samples.values() for instance in pair[0]]
     return {
         "schema": SCHEMA,
@@ -134,7 +136,7 @@ def statement(settings: Settings) -> dict[str, Any]:
         "required_of_received": [k for k in IDENTIFYING_TAGS if k.endswith("UID")],
         "copied": {module: list(keywords) for module, keywords in COPIED},
         "derived": [
-            {"sop_class": kind, "objects": _objects(*pair)} for kind, pair in samples.items()
+            {"made": when, "objects": _objects(*pair)} for when, pair in samples.items()
         ],
         "transfer_syntaxes_of_derived": {name: _uid(uid) for name, uid in TRANSFER_SYNTAXES.items()},
         "configuration": {section: _defaults(model) for section, model in SECTIONS},
@@ -174,10 +176,10 @@ def _defaults(model: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-def _samples(settings: Settings, sop_class: Literal["mr", "sc", "legacy_enhanced"]) -> tuple[list[Dataset], ...]:
+def _samples(settings: Settings, sop_class: Literal["mr", "sc", "legacy_enhanced"]) -> tuple[Encoded, ...]:
     """What is made of two results that have nothing in common, so that what both say is said of every result."""
-    output = settings.output.model_copy(update={"sop_class": sop_class})
-    return tuple(encode(*_result(n), output, settings.report, number).instances for n, number in ((1, 9001), (2, 9102)))
+    output = settings.output.model_copy(update={"sop_class": sop_class, "presentation_state": True})
+    return tuple(encode(*_result(n), output, settings.report, number) for n, number in ((1, 9001), (2, 9102)))
 
 
 def _result(n: int) -> tuple[Result, list[Dataset]]:
@@ -384,7 +386,8 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield "## 7 Annexes"
     yield "### 7.1 Derived objects"
     yield from _paragraph(
-        "`[output] sop_class` chooses the kind. All carry the patient and study of their target, so that the PACS files "
+        "`[output] sop_class` chooses the kind of the images; a report goes with them (`[report] sop_class`), and a mark "
+        "over them (`[output] presentation_state`). All carry the patient and study of their target, so that the PACS files "
         "them there, and are marked as derived, by artificial intelligence, for research. UIDs depend on the content "
         "alone: the same sources, weights and settings give the same bytes.",
         "Kept as " + ", ".join(
@@ -396,7 +399,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield from _table(("Module", "Attributes"), ((m, _names(k)) for m, k in facts["copied"].items()))
     for kind in facts["derived"]:
         for written in kind["objects"]:
-            yield f'#### `sop_class = "{kind["sop_class"]}"`: {written["name"]}, {written["uid"]}'
+            yield f"#### {kind['made']}: {written['name']}, {written['uid']}"
             yield from _paragraph("Written by the node; a value where it is the same in every object.")
             rows = ((r["tag"], r["name"], r["vr"], r["value"]) for r in written["written"])
             yield from _table(("Tag", "Attribute", "VR", "Value"), rows)

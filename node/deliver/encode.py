@@ -17,6 +17,7 @@ from node.deliver.findings import findings
 from node.deliver.legacy_enhanced import legacy_enhanced_image
 from node.deliver.mr import mr_images
 from node.deliver.page import html_page
+from node.deliver.presentation_state import presentation_state
 from node.deliver.report import sr_report
 from node.deliver.secondary_capture import secondary_captures
 from node.deliver.series import DerivedSeries, derived_series
@@ -29,7 +30,7 @@ class Encoded:
 
     images: list[Dataset]
     documents: list[Dataset]
-    """What goes with the images: the report."""
+    """What goes with the images: the mark over them, the report."""
     page: str
     """The report as HTML."""
     mends: list[str]
@@ -61,7 +62,9 @@ def encode(
     with pydicom_config.disable_value_validation():  # its log quotes malformed values, which may be patient data
         images = _images(series)
         found = findings(series, report)
-        documents = [] if report.sop_class == "none" else [sr_report(series, images, found, report.sop_class)]
+        documents = [presentation_state(series, images)] if output.presentation_state else []
+        if report.sop_class != "none":
+            documents.append(sr_report(series, images, found, report.sop_class))
     syntax = TRANSFER_SYNTAXES[output.transfer_syntax]
     return Encoded(
         images=[recode(image, syntax) for image in images],

@@ -3,25 +3,20 @@
 import highdicom.legacy
 from pydicom.dataset import Dataset
 
-from node.deliver.attributes import CLINICAL_TRIAL, CONTRAST, PATIENT, STUDY
+from node.deliver.attributes import CLINICAL_TRIAL, CONTRAST
 from node.deliver.identifiers import derived_uid
-from node.deliver.mending import copy_identification
+from node.deliver.mending import copy_identification, unidentified
 from node.deliver.mr import mr_images
 from node.deliver.series import DerivedSeries
 
 
 def legacy_enhanced_image(series: DerivedSeries) -> Dataset:
     """The MR instances as frames of one instance, ordered along the slice normal."""
-    frames = mr_images(series)
+    frames = [unidentified(image) for image in mr_images(series)]
     first = frames[0]
     for frame in frames:
-        # The conversion checks identification, which is copied as it stands, and refuses what does not conform.
-        for keyword in (*PATIENT, *CLINICAL_TRIAL, *STUDY):
-            if keyword != "StudyInstanceUID":
-                frame.pop(keyword, None)
         if not frame.get("Laterality"):
             frame.pop("Laterality", None)  # empty is the same as missing, but the conversion writes it on
-        frame.PatientID = frame.PatientName = frame.PatientBirthDate = frame.PatientSex = None
     image = highdicom.legacy.LegacyConvertedEnhancedMRImage(
         frames,
         series_instance_uid=series.uid,

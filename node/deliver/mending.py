@@ -38,6 +38,18 @@ def copy_identification(derived: Dataset, header: Dataset, mends: list[str]) -> 
             mends.append(f"{keyword} copied as it stands, although it does not conform")
 
 
+def unidentified(image: Dataset) -> Dataset:
+    """A copy of a derived image with identification left empty, to hand to highdicom: it checks what is copied as it
+    stands, and refuses what does not conform."""
+    stripped = Dataset()
+    stripped.update({e.tag: e for e in image if e.keyword not in (*PATIENT, *CLINICAL_TRIAL, *STUDY)})
+    stripped.StudyInstanceUID = image.StudyInstanceUID
+    stripped.file_meta = image.file_meta
+    for keyword in TYPE_2.intersection((*PATIENT, *STUDY)):
+        setattr(stripped, keyword, None)
+    return stripped
+
+
 def copy_mended(derived: Dataset, header: Dataset, keywords: Iterable[str], mends: list[str]) -> None:
     """Copy attributes so that they conform, with what the standard requires where the source has nothing usable."""
     for keyword in keywords:

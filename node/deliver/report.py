@@ -36,7 +36,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from node import MANUFACTURER
 from node.deliver.findings import RESEARCH_ONLY, Findings, Measure
 from node.deliver.identifiers import MODEL_NAME, REPORT, derived_uid
-from node.deliver.mending import copy_identification
+from node.deliver.mending import copy_identification, unidentified
 from node.deliver.pixels import decimals
 from node.deliver.series import DerivedSeries
 
@@ -60,9 +60,9 @@ def sr_report(
     """The report on `images`, as a series of its own in their study. The same findings give the same bytes."""
     content = hashlib.sha256(json.dumps(asdict(findings), default=lambda e: e.name).encode()).hexdigest()
     uid = derived_uid(series.uid, "report", sop_class, content)
-    date, time = _moment(series.header)
+    date, time = series.moment
     document: Dataset = {"comprehensive_3d": Comprehensive3DSR, "comprehensive": ComprehensiveSR}[sop_class](
-        evidence=[_evidence(image) for image in images],
+        evidence=[unidentified(image) for image in images],
         content=_measurement_report(series, images, findings, uid)[0],
         series_instance_uid=uid,
         series_number=series.number + REPORT,
@@ -89,27 +89,6 @@ def sr_report(
     if series.settings.synthetic_data:
         document.SyntheticData = "YES"
     return document
-
-
-def _moment(header: Dataset) -> tuple[str, str]:
-    """ContentDate and ContentTime of the source, which the report must have with a value."""
-    for kind in ("Content", "Acquisition", "Series", "Study"):
-        date, time = (str(header.get(f"{kind}{what}") or "") for what in ("Date", "Time"))
-        if len(date) == 8 and date.isdigit():
-            return date, time if len(time) >= 6 and time[:6].isdigit() else "000000"
-    return "19000101", "000000"
-
-
-def _evidence(image: Dataset) -> Dataset:
-    """What a reference needs of an image. Identification is not in it: highdicom would refuse what does not conform."""
-    item = Dataset()
-    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "SpecificCharacterSet"):
-        if keyword in image:
-            item.add(image[keyword])
-    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
-        setattr(item, keyword, None)
-    item.StudyDate = item.StudyTime = None
-    return item
 
 
 def _measurement_report(

@@ -48,6 +48,15 @@ class DerivedSeries:
         return "".join(c for c in text if c.isprintable() and c != "\\")
 
     @property
+    def moment(self) -> tuple[str, str]:
+        """Date and time of the content, for an object that must have them with a value: the target's, never today's."""
+        for kind in ("Content", "Acquisition", "Series", "Study"):
+            date, time = (str(self.header.get(f"{kind}{what}") or "") for what in ("Date", "Time"))
+            if len(date) == 8 and date.isdigit():
+                return date, time if len(time) >= 6 and time[:6].isdigit() else "000000"
+        return "19000101", "000000"
+
+    @property
     def equipment(self) -> list[ContributingEquipment]:
         """The node and the model, as ContributingEquipmentSequence has them (PS3.3 C.12.1.1.5)."""
         result, processing = self.result, codes.DCM.ProcessingEquipment

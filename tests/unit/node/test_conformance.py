@@ -82,7 +82,8 @@ def test_of_several_syntaxes_the_first_of_its_list_is_taken(facts: dict[str, Any
 
 
 def test_the_marks_of_derived_objects_are_stated(facts: dict[str, Any]) -> None:
-    (mr,) = [one["objects"][0] for one in facts["derived"] if one["sop_class"] == "mr"]
+    mr = facts["derived"][0]["objects"][0]
+    assert mr["name"] == "MR Image Storage"
     values = {row["name"]: row["value"] for row in mr["written"]}
     assert values["Image Type"] == "DERIVED\\SECONDARY\\OTHER\\AI\\SUPERRES"
     assert values["Content Qualification"] == "RESEARCH"
