@@ -107,6 +107,8 @@ def resume(config: Config, folder: Path) -> Run:
         if progress.get("preset", config.preset) != config.preset:
             raise ValueError(f"it is one of preset {progress['preset']}")
         run.slices, run.minutes = int(progress["slices"]), float(progress["minutes"])
+        if progress["stage"] == "2" and config.stage_at(run.slices)[0] == 1:
+            raise ValueError(f"it is in stage two after {run.slices} slices, where this configuration is in stage one")
         if progress["stage"] == "2" and run.stage == 1:
             enter_stage_two(run, config)
         run.model.load_state_dict(_under("model.", tensors))
@@ -120,7 +122,9 @@ def resume(config: Config, folder: Path) -> Run:
         }
         run.optimizer.load_state_dict({"state": state, "param_groups": run.optimizer.state_dict()["param_groups"]})
     except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"{path} is not a checkpoint of preset {config.preset}: {_line(error)}") from None
+        raise TrainingError(
+            f"{path} is not a checkpoint of this run, of preset {config.preset}: {_line(error)}"
+        ) from None
     return run
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import (
     ConfigDict,
     Field,
@@ -84,6 +85,8 @@ class Config:
     compile: bool = False
     """torch.compile of the PLWformer: minutes at the start, faster steps after; needs a C++ compiler."""
     device: str = "cpu"
+    workers: PositiveInt = 1
+    """Threads that draw samples, in each process; one draws some 500 slices a second."""
     tensorboard: bool = False
     """Write the log for TensorBoard too, into the run's folder `tensorboard`."""
     log_every: PositiveInt = 2000
@@ -134,6 +137,12 @@ def check(config: Config) -> None:
     """Raise TrainingError when the parts of a configuration do not fit each other."""
     if not config.data or set(config.data) - set(READERS) or set(config.share) != set(config.data):
         raise TrainingError(f"data and share must name the same data sets, of {', '.join(READERS)}")
+    try:
+        device = torch.device(config.device)
+    except RuntimeError as error:
+        raise TrainingError(f"device = {config.device!r}: {str(error).splitlines()[0]}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(f"device = {config.device!r}: there is no CUDA here; cpu always works")
     if set(config.split) - set(config.data):
         raise TrainingError("split names a data set that data does not")
     if config.stage_two and not config.architecture.z_size:

@@ -39,14 +39,14 @@ def train(config: Config, folder: Path, minutes: float | None = None) -> Run:
         raise DataError(f"no training slices in {', '.join(name for name, pool in pools.items() if not pool)}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with following(config, folder, first) as follower, _stop_asked() as asked:
+            run = _begin(config, folder, follower)
+            follower.record(slices=run.slices, processes=processes, config=asdict(config))
+            _go_on(run, config, pools, unseen, folder, minutes, follower, asked)
+            if first:
+                save(run, folder)
     except OSError as error:
         raise TrainingError(f"cannot write into {folder}: {error.strerror}") from None
-    with following(config, folder, first) as follower, _stop_asked() as asked:
-        run = _begin(config, folder, follower)
-        follower.record(slices=run.slices, processes=processes, config=asdict(config))
-        _go_on(run, config, pools, unseen, folder, minutes, follower, asked)
-        if first:
-            save(run, folder)
     return run
 
 

@@ -1,7 +1,8 @@
 """What a run sees, as a function of its seed and of the slices seen so far."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ Batch = list[Tensor]
 
 
 def draw_batch(config: Config, pools: Pools, seen: int, stage: Stage) -> Batch:
-    """The batch that follows after `seen` slices."""
+    """The batch that follows after `seen` slices, in the CPU's memory."""
     names = sorted(config.share)
     share = np.array([config.share[name] for name in names])
     samples = []
@@ -27,7 +28,8 @@ def draw_batch(config: Config, pools: Pools, seen: int, stage: Stage) -> Batch:
         pool = pools[names[int(rng.choice(len(names), p=share / share.sum()))]]
         piece = pool[int(rng.integers(len(pool)))]
         samples.append(training_sample(piece, stage.patch, rng, config.augmentation, config.input_kind))
-    return [as_two_channels(torch.stack(part)).to(config.device) for part in zip(*samples, strict=True)]
+    batch = [as_two_channels(torch.stack(part)) for part in zip(*samples, strict=True)]
+    return [part.pin_memory() for part in batch] if torch.device(config.device).type == "cuda" else batch
 
 
 def draw_noise(config: Config, seen: int, shape: Sequence[int]) -> Tensor:
@@ -47,18 +49,25 @@ def positions(config: Config, seen: int, stage: Stage, rank: int, processes: int
 
 
 def steps(config: Config, pools: Pools, seen: int, rank: int, processes: int) -> Iterator[list[Batch]]:
-    """This process's batches of each step, from `seen` slices to the run's end; drawn in a thread a step ahead."""
+    """This process's batches of each step, on its device, from `seen` slices to the run's end; drawn ahead in threads."""
 
     def draw(at: Sequence[int], stage: Stage) -> list[Batch]:
         return [draw_batch(config, pools, position, stage) for position in at]
 
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        waiting = None
-        while seen < config.slices:
-            _, stage, _ = config.stage_at(seen)
-            drawn, waiting = waiting, pool.submit(draw, positions(config, seen, stage, rank, processes), stage)
-            seen += processes * config.accumulate * stage.batch
-            if drawn:
-                yield drawn.result()
-        if waiting:
-            yield waiting.result()
+    # Sent to the device here: which GPU is a process's own, its threads do not know.
+    def send(drawn: Future[list[Batch]]) -> list[Batch]:
+        return [[part.to(config.device, non_blocking=True) for part in batch] for batch in drawn.result()]
+
+    waiting: deque[Future[list[Batch]]] = deque()
+    with ThreadPoolExecutor(config.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            while seen < config.slices:
+                _, stage, _ = config.stage_at(seen)
+                waiting.append(pool.submit(draw, positions(config, seen, stage, rank, processes), stage))
+                seen += processes * config.accumulate * stage.batch
+                if len(waiting) > config.workers:
+                    yield send(waiting.popleft())
+            while waiting:
+                yield send(waiting.popleft())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

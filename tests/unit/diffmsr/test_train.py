@@ -169,7 +169,7 @@ def test_exported_weights_load(config: Config, tmp_path: Path) -> None:
     assert out.shape == (1, 64, 64)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "pickle", "other network", "other preset"])
+@pytest.mark.parametrize("damage", ["truncated", "pickle", "other network", "other preset", "other stages"])
 def test_a_bad_checkpoint_is_refused(config: Config, tmp_path: Path, damage: str) -> None:
     run = train(config, tmp_path / "run")
     path = tmp_path / "run" / CHECKPOINT
@@ -177,11 +177,13 @@ def test_a_bad_checkpoint_is_refused(config: Config, tmp_path: Path, damage: str
         path.write_bytes(path.read_bytes()[:-100])
     elif damage == "pickle":
         torch.save(run.model.state_dict(), path)
+    elif damage == "other stages":
+        config = replace(config, stage_one=replace(config.stage_one, slices=100))
     elif damage == "other preset":
         save(start(replace(config, preset="tiny")), tmp_path / "run")
     else:
         save_file({"x": torch.zeros(1)}, path, metadata={"stage": "1", "slices": "0", "minutes": "0"})
-    with pytest.raises(TrainingError, match="is not a checkpoint of preset mini") as caught:
+    with pytest.raises(TrainingError, match="is not a checkpoint of this run, of preset mini") as caught:
         resume(config, tmp_path / "run")
     assert "\n" not in str(caught.value)
 
@@ -363,11 +365,18 @@ learning_rate = 1e-3
         ("nonsense", "Expected '='"),
         (GOOD.replace("[stage_two]", "[stage_too]"), "stage_too"),
         (GOOD.replace("data", "unknown_key = 1\ndata", 1), "unknown_key"),
+        (GOOD.replace("data", 'device = "cuda"\ndata', 1), "there is no CUDA here"),
+        (GOOD.replace("data", 'device = "abacus"\ndata', 1), "device = 'abacus'"),
+        (GOOD.replace("slices = 8", "patch = 66\nslices = 8", 1), "patch = 66: must divide by 4"),
+        (GOOD.replace("1e-3", '"fast"', 1), "stage_one.learning_rate"),
         (GOOD.replace("data", 'preset = "giant"\ndata', 1), "unknown preset 'giant'"),
         (GOOD.replace("share = { lgg", "share = { open_ms"), "must name the same data sets"),
     ],
 )
-def test_a_wrong_configuration_is_refused(tmp_path: Path, text: str, says: str) -> None:
+def test_a_wrong_configuration_is_refused(
+    tmp_path: Path, text: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     path = tmp_path / "train.toml"
     path.write_text(GOOD)
     assert read_config(path).slices == 16
