@@ -122,9 +122,7 @@ def resume(config: Config, folder: Path) -> Run:
         }
         run.optimizer.load_state_dict({"state": state, "param_groups": run.optimizer.state_dict()["param_groups"]})
     except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise TrainingError(
-            f"{path} is not a checkpoint of this run, of preset {config.preset}: {_line(error)}"
-        ) from None
+        raise TrainingError(f"{path} is not a checkpoint of preset {config.preset}: {_line(error)}") from None
     return run
 
 
