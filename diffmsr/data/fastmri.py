@@ -72,8 +72,7 @@ def _subject(subject: str, site: str, files: Mapping[str, Path], cache: Cache) -
 def _shape(path: Path) -> tuple[int, int, int]:
     """Slices, rows and columns of a file's images."""
     with _opened(path) as (stored, _, view):
-        rows, columns = view or stored.shape[-2:]
-        return int(stored.shape[0]), int(rows), int(columns)
+        return int(stored.shape[0]), *view
 
 
 def _image(path: Path, index: int) -> Pixels:
@@ -84,9 +83,8 @@ def _image(path: Path, index: int) -> Pixels:
         image = _centred_ifft(image)
     if image.ndim == 3:
         image = np.sqrt((np.abs(image) ** 2).sum(axis=0))
-    if view is not None:
-        top, left = ((whole - part) // 2 for whole, part in zip(image.shape, view, strict=True))
-        image = image[top : top + view[0], left : left + view[1]]
+    top, left = ((whole - part) // 2 for whole, part in zip(image.shape, view, strict=True))
+    image = image[top : top + view[0], left : left + view[1]]
     kind = np.complex64 if np.iscomplexobj(image) else np.float32
     return fitted(finite(image.astype(kind), path), path)
 
@@ -100,8 +98,8 @@ def _centred_ifft(kspace: Pixels) -> Pixels:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, bool, tuple[int, int] | None]]:
-    """What a file holds, whether it is k-space, and the rows and columns of the field of view if it says so."""
+def _opened(path: Path) -> Iterator[tuple[Any, bool, tuple[int, int]]]:
+    """What a file holds, whether it is k-space, and the rows and columns of the field of view."""
     try:
         arrays: Any = scipy.io.loadmat(path) if path.suffix == ".mat" else h5py.File(path)
     except NotImplementedError:
@@ -114,5 +112,6 @@ def _opened(path: Path) -> Iterator[tuple[Any, bool, tuple[int, int] | None]]:
             raise DataError(f"{path}: holds neither `kspace` nor `image`")
         if len(arrays[name].shape) not in ((3, 4) if name == "kspace" else (3,)):
             raise DataError(f"{path}: {name} is {arrays[name].shape}, not (slices, rows, columns)")
-        view = next((arrays[other].shape[-2:] for other in VIEWS if name == "kspace" and other in arrays), None)
-        yield arrays[name], name == "kspace", view
+        stored = arrays[name].shape[-2:]
+        view = next((arrays[other].shape[-2:] for other in VIEWS if name == "kspace" and other in arrays), stored)
+        yield arrays[name], name == "kspace", (min(view[0], stored[0]), min(view[1], stored[1]))

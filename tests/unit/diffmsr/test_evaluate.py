@@ -70,6 +70,14 @@ def test_zero_filling_gains_nothing_over_itself(lgg: Path) -> None:
     assert json.loads(json.dumps(figures)) == figures
 
 
+def test_a_cnn_stands_beside_it(lgg: Path) -> None:
+    figures = evaluate("lgg", lgg, Recorder(), cnn=lambda low, guide, seeds: guide)
+    assert figures["cnn"]["psnr"] < figures["psnr"] - 2
+    gain = figures["intervals"]["gains"]["cnn"]["psnr"]
+    assert gain["mean"] == pytest.approx(figures["psnr"] - figures["cnn"]["psnr"], abs=2e-4)
+    assert gain["interval"][0] <= gain["mean"] <= gain["interval"][1]
+
+
 def test_batches_change_nothing(lgg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     method = Recorder()
     together = evaluate("lgg", lgg, method)
