@@ -206,19 +206,6 @@ def test_a_reference_that_was_not_pushed_is_fetched(tmp_path: Path, files: Files
         pacs.stop()
 
 
-def test_a_study_whose_reference_never_comes_is_refused(tmp_path: Path, files: Files) -> None:
-    wait = "completion = { study_max_wait_s = 3, series_quiet_s = 2 }"
-    site = Site(tmp_path, free_port(), **{"completion.series_quiet_s = 2": wait})
-    site.start()
-    try:
-        send(site.port, *files.t2)
-        until(lambda: [j["state"] for j in site.jobs()] == ["refused"], "the study waits no longer")
-        (job,) = site.jobs()
-        assert job["error"].startswith("E_NO_REFERENCE: ")
-    finally:
-        assert site.stop() == 0
-
-
 def test_a_delivery_is_done_when_the_pacs_has_committed_it(tmp_path: Path, files: Files) -> None:
     """Orthanc reports on an association of its own."""
     port = free_port()
