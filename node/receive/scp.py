@@ -124,8 +124,14 @@ class Receiver:
             return
         taken = {context.abstract_syntax for context in event.assoc.accepted_contexts}
         asked = {context.abstract_syntax for context in event.assoc.rejected_contexts}
-        refused = sorted(UID(uid).name for uid in asked - taken if uid)
-        log.info("association.accepted", source=peer.ae_title, host=peer.address, not_accepted=refused)
+        others = sorted(UID(uid).name for uid in asked - taken if uid)
+        logger = log.bind(source=peer.ae_title, host=peer.address)
+        if taken:
+            logger.info("association.accepted", other_sop_classes=len(others))
+            logger.debug("association.other_sop_classes", names=others)
+        else:
+            check = "send MR from there; what is accepted: diffmsr-node conformance"
+            logger.warning("association.without_use", names=others[:5], check=check)
 
     def _known_host(self, ae_title: str, address: str | None) -> bool:
         hosts = [s.host for s in self._sources if s.ae_title == ae_title.strip()]

@@ -1,29 +1,34 @@
 """Fetching from a PACS that answers queries as a PACS may: with more than was asked for, partly, wrongly, or not."""
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as Find
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as Get
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove as Move
 
-from node.config import FetchSettings, Settings
+from node.config import FetchSettings, SCPSettings, Settings
+from node.receive.commitment import Commitments
 from node.receive.fetch import fetcher
+from node.receive.scp import Receiver
 from node.receive.store import Store
 from node.tracker import views
 from node.tracker.consume import Lease
 from node.tracker.outcomes import NewJob
 from node.tracker.queue import Queue
 from node.tracker.states import Kind, State
-from tests.conftest import free_port
-from tests.dicom import mr_series
+from tests.conftest import free_port, require
+from tests.dicom import T1, mr_series, write
 
 STUDY = "1.2.3"
 
@@ -246,3 +251,35 @@ def test_a_pacs_that_cannot_be_asked(
     assert state is State.RETRY_WAIT
     assert says in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("method", ["get", "move"])
+def test_dcmqrscp_of_dcmtk(study: Study, queue: Queue, store: Store, tmp_path: Path, method: str) -> None:
+    port, ours = free_port(), free_port()
+    (tmp_path / "db").mkdir()
+    (tmp_path / "dcmqrscp.cfg").write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 4\n"
+        f"HostTable BEGIN\nnode = (DIFFMSR, 127.0.0.1, {ours})\nHostTable END\n"
+        "VendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\nPACS {tmp_path / 'db'} RW (10, 100mb) ANY\nAETable END\n"
+    )
+    instances = mr_series(4, study_uid=STUDY, **T1)
+    files = write(instances, tmp_path / "t1")
+    receiver = Receiver(SCPSettings(host="127.0.0.1", port=ours), [], store, Commitments(queue, [], "DIFFMSR"))
+    receiver.start()
+    pacs = subprocess.Popen([require("dcmqrscp"), "-c", tmp_path / "dcmqrscp.cfg"])
+    try:
+        fill = [require("dcmsend"), "-aec", "PACS", "127.0.0.1", str(port), *files]
+        deadline = time.monotonic() + 20
+        while subprocess.run(fill, check=False, capture_output=True).returncode:
+            assert time.monotonic() < deadline, "dcmqrscp takes the series"
+            time.sleep(0.1)
+        said = study.attempt(port, method=method, timeout_s=10)
+    finally:
+        pacs.terminate()
+        pacs.wait(10)
+        receiver.stop(1)
+    assert said == (State.DONE, "fetched 4 instances of 1 series")
+    paths = views.instance_paths(queue.database, STUDY)
+    for ds in instances:
+        assert np.array_equal(dcmread(paths[ds.SOPInstanceUID]).pixel_array, ds.pixel_array)

@@ -283,12 +283,12 @@ def test_a_rejection_says_why_and_what_to_check(
 
 def test_sop_classes_that_are_not_taken_are_named(receiver: Receiver) -> None:
     ae = AE("MR1")
-    ae.add_requested_context(MRImageStorage)
     ae.add_requested_context("1.2.840.10008.5.1.4.1.1.2")
     with capture_logs() as logs:
-        ae.associate("127.0.0.1", receiver.port).release()
-    (line,) = [line for line in logs if line["event"] == "association.accepted"]
-    assert line["not_accepted"] == ["CT Image Storage"]
+        ae.associate("127.0.0.1", receiver.port)
+    (line,) = [line for line in logs if line["event"] == "association.without_use"]
+    assert line["names"] == ["CT Image Storage"]
+    assert "diffmsr-node conformance" in line["check"]
 
 
 def test_a_port_that_is_taken_is_one_clear_error(receiver: Receiver, store: Store, commitments: Commitments) -> None:
