@@ -261,7 +261,9 @@ def explain(
     if as_json:
         _print_json({"schema": views.SCHEMA, "studies": verdicts})
         return
-    for verdict in verdicts:
+    for number, verdict in enumerate(verdicts):
+        if number:
+            out.print()
         since = [_became(job) for job in verdict.get("jobs", [])]
         for line in lines(verdict, afterwards=since, passed=not short, width=_width()):
             out.print(escape(line), highlight=False)

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from node.telemetry import configure_logging
 from tests.fuzz.corpus import SECRET, corpus, part10
 from tests.fuzz.mutate import PIXELS, Damaged, damaged
-from tests.fuzz.surfaces import Receive, Study, warm_up
+from tests.fuzz.surfaces import NAMED, Receive, Study, warm_up
 
 HEADROOM = 6 << 30
 """Bytes of addresses beyond what is in use: enough for the 4 GiB that an element may claim, which a read reserves without
@@ -100,7 +100,7 @@ class Run:
             max_size=3,
         )
         surfaces: dict[str, tuple[Callable[[Any], str], st.SearchStrategy[Any]]] = {
-            "receive": (lambda x: receive.try_to_store(x[0], as_it_says=x[1]), st.tuples(wrong, st.booleans())),
+            "receive": (lambda x: receive.try_to_store(*x), st.tuples(wrong, st.sampled_from(NAMED))),
             "match": (study.try_to_match, some),
             "volume": (study.try_to_read, st.one_of(wrong, damaged(instances, PIXELS))),
             "process": (study.try_to_process, some),

@@ -79,8 +79,18 @@ def part10(instance: Instance, data_set: bytes) -> bytes:
 
 def stack() -> list[Instance]:
     """A small study that is super-resolved when nothing is wrong with it: four T2 slices, four T1 slices."""
-    t2, t1 = study()
-    return [_instance(f"study {n}", ds) for n, ds in enumerate([*t2, *t1])]
+    return [_instance(f"study {n}", ds) for n, ds in enumerate(_study())]
+
+
+def _study(slices: int = 4) -> list[Dataset]:
+    """With the same UIDs every time, so that a seed names the same examples."""
+    t2, t1 = study(slices)
+    for series, number in ((t2, 1), (t1, 2)):
+        for n, ds in enumerate(series):
+            ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2.826.0.1.3680043.10.7", f"1.2.826.0.1.3680043.10.7.{number}"
+            ds.FrameOfReferenceUID = "1.2.826.0.1.3680043.10.8"
+            ds.SOPInstanceUID = f"{ds.SeriesInstanceUID}.{1_000_000 + n}"
+    return [*t2, *t1]
 
 
 def corpus(shared_data: Path | None) -> list[Instance]:
@@ -92,7 +102,7 @@ def corpus(shared_data: Path | None) -> list[Instance]:
         compressed.compress(syntax, generate_instance_uid=False)
         found.append(_instance(UID(syntax).name, compressed))
     deflated = replace(found[0], name="deflated", transfer_syntax_uid=str(DeflatedExplicitVRLittleEndian))
-    frames = enhanced(study(3)[0])
+    frames = enhanced(_study(3)[:3])
     return [*found, deflated, _instance("enhanced", frames), *_vendors(shared_data)]
 
 

@@ -5,6 +5,7 @@ that it must not: an exception that is not of the error tree, a file in the wron
 """
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ from tests.fuzz.mutate import SYNTAXES, Damaged, written
 from tests.fuzz.peer import Peer
 
 SOP_CLASSES = [str(MRImageStorage), str(EnhancedMRImageStorage)]
+
+NAMED = ("fresh", "as it says", "known")
 
 A_SENTENCE = 20_000
 """Characters; a message longer than this repeats the data it complains of."""
@@ -75,22 +78,22 @@ class Receive:
         self._receiver.stop(5)
         self._database.dispose()
 
-    def try_to_store(self, damaged: Damaged, *, as_it_says: bool) -> str:
-        """Send it; `as_it_says`: the request names the SOP instance UID of the data set, however malformed that is."""
-        instance = damaged.instance
+    def try_to_store(self, damaged: Damaged, named: str) -> str:
+        """Send it under one of NAMED: a UID of its own, the UID that the data set says, however malformed that is, or the
+        UID of the whole instance, which is known by now, so that the receiver has to compare the two."""
+        instance, data_set = damaged.instance, damaged.data_set
+        sop_uid = instance.sop_uid.encode()
         self._sent += 1
-        deflated = instance.transfer_syntax_uid == DeflatedExplicitVRLittleEndian  # whose UIDs cannot be replaced
-        fresh = instance.sop_uid if deflated else f"{instance.sop_uid[:-7]}{self._sent:07d}"
-        data_set = damaged.data_set.replace(instance.sop_uid.encode(), fresh.encode())
-        named = (
-            next((e.value for e in instance.elements if e.tag == 0x0008_0018), b"") if as_it_says else fresh.encode()
-        )
-        if named == instance.sop_uid.encode():
-            named = fresh.encode()
+        if named != "known" and instance.transfer_syntax_uid != DeflatedExplicitVRLittleEndian:
+            fresh = f"{instance.sop_uid[:-7]}{self._sent:07d}".encode()
+            data_set, sop_uid = data_set.replace(sop_uid, fresh), fresh
+        if named == "as it says":
+            said = next((e.value for e in instance.elements if e.tag == 0x0008_0018), b"")
+            sop_uid = sop_uid if said.rstrip(b"\0") == instance.sop_uid.encode() else said
         if self._peer is None:
             self._peer = Peer(self._receiver.port, [(c, s) for c in SOP_CLASSES for s in SYNTAXES])
         syntax = instance.transfer_syntax_uid
-        status = self._peer.store(instance.sop_class_uid, syntax, named, data_set)
+        status = self._peer.store(instance.sop_class_uid, syntax, sop_uid, data_set)
         if status is None:
             self._peer.close()
             self._peer = None
@@ -98,7 +101,7 @@ class Receive:
             return "aborted"
         self.answers[Status(status).name] += 1
         if status == Status.SUCCESS:
-            self._kept(named.decode().strip("\0 "))
+            self._kept(sop_uid.decode().strip("\0 "))
         return Status(status).name.lower().replace("_", " ")
 
     def _kept(self, sop_uid: str) -> None:
@@ -190,10 +193,12 @@ class Study:
         for one in done:
             presentable(one.sentence)
             assert one.state in ("done", "refused", "failed")
-            for path in sorted(one.output.glob("*.dcm")) if one.output else []:
-                assert dcmread(path).pixel_array.max() > 0
-                path.unlink()
-        assert not [p for p in self._folder.rglob("*") if p.is_file() and p not in self._paths and p.name != "one.dcm"]
+        made = [path for path in out.rglob("*") if path.is_file()]
+        assert bool(made) == any(one.state == "done" for one in done), "something half done"
+        for path in made:
+            if path.suffix == ".dcm":
+                presentable(str(dcmread(path).get("DerivationDescription")))
+        shutil.rmtree(out, ignore_errors=True)
         return ", ".join(sorted({f"{one.state} {one.code or ''}".strip() for one in done}))
 
 
@@ -201,7 +206,8 @@ def warm_up(receive: Receive, study: Study, instances: Sequence[Instance]) -> No
     """Whole instances first: everything is imported, and what a study takes in memory is known."""
     for instance in instances:
         whole = Damaged(instance, (), written(instance))
-        assert receive.try_to_store(whole, as_it_says=True) == "success", instance.name
+        for named in NAMED:
+            assert receive.try_to_store(whole, named) == "success", instance.name
         study.try_to_read(whole)
     assert study.try_to_match([]).startswith("paired")
     assert study.try_to_process([]) == "done"
