@@ -1,36 +1,40 @@
 """Training samples: patches of slices, varied."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from diffmsr import kspace
 from diffmsr.data.degradation import acquire, as_tensor, with_phase
 from diffmsr.data.slices import SCALE, DataError, Slice, usual_pair
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 @dataclass(frozen=True)
 class Augmentation:
     """How training samples vary. A share is the probability that a sample is changed so."""
 
-    deployed_roles: float = 0.65
+    deployed_roles: Share = 0.65
     """Share of samples with the usual roles: T2, or T2-FLAIR where there is none, by T1; else any two contrasts."""
-    gamma: float = 0.3
+    gamma: Share = 0.3
     """Share whose reference is raised to a power between exp(-0.5) and exp(0.5)."""
-    inversion: float = 0.05
+    inversion: Share = 0.05
     """Share whose reference is inverted."""
-    noise: float = 0.004
+    noise: NonNegativeFloat = 0.004
     """Largest standard deviation of the noise in the low-resolution image, as a share of the truth's maximum."""
-    misplacement: float = 0.3
+    misplacement: Share = 0.3
     """Share whose reference lies a little beside the target: registration is never perfect."""
-    shift: float = 2.0
+    shift: NonNegativeFloat = 2.0
     """Largest misplacement along each axis, in high-resolution pixels."""
-    rotation: float = 1.0
+    rotation: NonNegativeFloat = 1.0
     """Largest rotation of a misplaced reference about the middle of the patch, in degrees."""
-    dropout: float = 0.03
+    dropout: Share = 0.03
     """Share whose reference is zero: a reference that shows nothing must do no harm."""
 
 

@@ -370,6 +370,9 @@ learning_rate = 1e-3
         (GOOD.replace("slices = 8", "patch = 66\nslices = 8", 1), "patch = 66: must divide by 4"),
         (GOOD.replace("1e-3", '"fast"', 1), "stage_one.learning_rate"),
         (GOOD.replace("data", 'preset = "giant"\ndata', 1), "unknown preset 'giant'"),
+        (GOOD + "[augmentation]\ndropout = 1.5\n", "augmentation.dropout: Input should be less than or equal to 1"),
+        (GOOD + "[augmentation]\ndropot = 0.5\n", "augmentation.dropot: Unexpected"),
+        (GOOD.replace("data", 'split = { open_ms = "x.toml" }\ndata', 1), "split names a data set that data does not"),
         (GOOD.replace("share = { lgg", "share = { open_ms"), "must name the same data sets"),
     ],
 )
