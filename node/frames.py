@@ -98,14 +98,14 @@ def frame_number(header: Dataset) -> int | None:
 
 def compressed_with_loss(header: Dataset) -> bool:
     """Whether the pixels were ever compressed with loss, by what the header says or by how it is encoded now."""
-    syntax = _value(getattr(header, "file_meta", Dataset()), "TransferSyntaxUID")
-    return str(_value(header, "LossyImageCompression")) == "01" or syntax in LOSSY_SYNTAXES
+    syntax = _word(getattr(header, "file_meta", Dataset()), "TransferSyntaxUID")
+    return _word(header, "LossyImageCompression") == "01" or syntax in LOSSY_SYNTAXES
 
 
 def images_of(header: Dataset) -> Iterator[Dataset]:
     """The header of each image in an instance: of each frame of an Enhanced MR instance with functional groups, else
     the one given."""
-    enhanced = str(_value(header, "SOPClassUID")) in ENHANCED_SOP_CLASSES
+    enhanced = _word(header, "SOPClassUID") in ENHANCED_SOP_CLASSES
     frames = _items(header, "PerFrameFunctionalGroupsSequence") if enhanced else []
     if not frames:
         yield header
@@ -151,10 +151,10 @@ def _say_it_classically(frame: FrameHeader) -> None:
         if value is not None:
             _set(frame, keyword, value if keyword == "ImageType" else _first(value))
     for keyword, terms in _SPELLED_OUT.items():
-        said = [term for term, enhanced, values in terms if _value(frame, enhanced) in values]
+        said = [term for term, enhanced, values in terms if _word(frame, enhanced) in values]
         if said and _value(frame, keyword) is None:
             _set(frame, keyword, list(dict.fromkeys(said)))
-    moment = _DATE_TIME.match(str(_value(frame, "AcquisitionDateTime") or ""))
+    moment = _DATE_TIME.match(_word(frame, "AcquisitionDateTime"))
     if moment:
         _set(frame, "AcquisitionDate", moment[1])
         _set(frame, "AcquisitionTime", moment[2])
@@ -164,14 +164,17 @@ def _say_it_classically(frame: FrameHeader) -> None:
 
 def _set_acquisition_matrix(frame: FrameHeader) -> None:
     """AcquisitionMatrix (0018,1310), which is frequency rows, frequency columns, phase rows, phase columns, from the
-    encoding steps. InPlanePhaseEncodingDirection says along what phase encoding runs: ROW is over the columns."""
-    direction = _value(frame, "InPlanePhaseEncodingDirection")
-    frequency = _value(frame, "MRAcquisitionFrequencyEncodingSteps")
-    phase = _value(frame, "MRAcquisitionPhaseEncodingStepsInPlane")
+    encoding steps. InPlanePhaseEncodingDirection says along what phase encoding runs: ROW is over the columns. With
+    partial Fourier in that direction the steps are fewer than the resolution would have, and do not tell it."""
+    direction = _word(frame, "InPlanePhaseEncodingDirection")
+    frequency = _word(frame, "MRAcquisitionFrequencyEncodingSteps")
+    phase = _word(frame, "MRAcquisitionPhaseEncodingStepsInPlane")
     if direction == "COLUMN":
         _set(frame, "InPlanePhaseEncodingDirection", "COL")
-    if frequency and phase and direction in {"ROW", "COLUMN"}:
-        matrix = [frequency, 0, 0, phase] if direction == "ROW" else [0, frequency, phase, 0]
+    partial = _word(frame, "PartialFourier") == "YES" and _word(frame, "PartialFourierDirection") != "SLICE_SELECT"
+    if frequency.isdecimal() and phase.isdecimal() and direction in {"ROW", "COLUMN"} and not partial:
+        f, p = int(frequency), int(phase)
+        matrix = [f, 0, 0, p] if direction == "ROW" else [0, f, p, 0]
         _set(frame, "AcquisitionMatrix", matrix)
 
 
@@ -180,19 +183,25 @@ def _set_contrast_agent(frame: FrameHeader) -> None:
     agents = _items(frame, "ContrastBolusAgentSequence")
     if not agents:
         return
-    if _value(frame, "ContrastBolusAgentAdministered") == "NO":
+    if _word(frame, "ContrastBolusAgentAdministered") == "NO":
         del frame.ContrastBolusAgentSequence
     elif _value(frame, "ContrastBolusAgent") is None:
-        _set(frame, "ContrastBolusAgent", _value(agents[0], "CodeMeaning") or "YES")
+        _set(frame, "ContrastBolusAgent", _word(agents[0], "CodeMeaning") or "YES")
 
 
 def _value(dataset: Dataset, keyword: str) -> Any:
     """The value of an attribute; None when it is missing, empty or cannot be parsed."""
     try:
         value = dataset.get(keyword)
+        return None if value in (None, "", b"") or (isinstance(value, MultiValue) and not value) else value
     except Exception:  # pydicom converts on access, and a garbled element can raise nearly anything
         return None
-    return None if value in ("", b"") or (isinstance(value, MultiValue) and not value) else value
+
+
+def _word(dataset: Dataset, keyword: str) -> str:
+    """The first value of an attribute as text; "" where there is none."""
+    value = _value(dataset, keyword)
+    return "" if value is None else str(_first(value))
 
 
 def _items(dataset: Dataset, keyword: str) -> list[Dataset]:

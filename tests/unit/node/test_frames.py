@@ -78,6 +78,15 @@ def test_the_moment_of_a_frame_wins_over_that_of_its_instance() -> None:
     assert (frame.AcquisitionDate, frame.AcquisitionTime) == ("20260102", "112233.5")
 
 
+@pytest.mark.parametrize(("direction", "known"), [("PHASE", False), ("SLICE_SELECT", True)])
+def test_partial_fourier_hides_the_acquired_matrix(direction: str, known: bool) -> None:
+    ds = enhanced(classic(1))
+    modifier = ds.PerFrameFunctionalGroupsSequence[0].MRModifierSequence[0]
+    modifier.PartialFourier, modifier.PartialFourierDirection = "YES", direction
+    (frame,) = images_of(ds)
+    assert ("AcquisitionMatrix" in frame) == known
+
+
 @pytest.mark.parametrize(("given", "agent"), [("YES", "Gadolinium"), ("NO", None)])
 def test_frames_before_the_injection_have_no_contrast_agent(given: str, agent: str | None) -> None:
     ds, code, usage = enhanced(classic(1)), Dataset(), Dataset()

@@ -101,7 +101,10 @@ def test_acquired_matrix_of_enhanced(direction: str) -> None:
     assert stack.acquired_matrix == ((64, 48) if direction == "ROW" else (48, 64))
 
 
-KEYWORDS = sorted({element.keyword for element in t2()[0]} | {"EchoNumbers", "NumberOfFrames", "AcquisitionContrast"})
+KEYWORDS = sorted(
+    {element.keyword for element in (*t2()[0], *enhanced(t2()))}
+    | {"EchoNumbers", "NumberOfFrames", "AcquisitionContrast", "ContrastBolusAgentSequence", "EffectiveEchoTime"}
+)
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # damaged values are the point here
 
 RUBBISH: list[Any] = [b"", b"\xff\xfe\x00", b"abc", b"1\\2\\3\\x", b"nan\\inf", b"-1", b"1e400", b"\\\\\\", b"9" * 70]
@@ -110,8 +113,10 @@ RUBBISH: list[Any] = [b"", b"\xff\xfe\x00", b"abc", b"1\\2\\3\\x", b"nan\\inf", 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_damaged_headers_never_raise(data: st.DataObject) -> None:
-    headers = [*t2(slices=3), *t1(slices=3)]
-    for header in headers:
+    multiframe = enhanced(t2(7, slices=3))
+    group = multiframe.PerFrameFunctionalGroupsSequence[1]
+    headers = [*t2(slices=3), *t1(slices=3), multiframe]
+    for header in (*headers, group, group.MREchoSequence[0], group.PlanePositionSequence[0]):
         for keyword in data.draw(st.lists(st.sampled_from(KEYWORDS), max_size=4, unique=True)):
             tag, how = Tag(keyword), data.draw(st.sampled_from(["absent", "empty", "raw", "other VR"]))
             if how == "absent":
