@@ -226,6 +226,11 @@ REFUSED = [
         {"name": "a", "when": [{"tag": "StationName", "is": "MR1"}], "then": {"contrast": "T2"}},
         {"name": "b", "when": [{"tag": "SeriesNumber", "is": 2}], "then": {"contrast": "STIR"}},
     ]),
+    Case("a result larger than may be written", s.changed(t1=lambda images: []), "E_MATRIX_TOO_LARGE", {"E_MATRIX_TOO_LARGE"},
+         settings={"stack": {"max_matrix": 150}}),
+    Case("nothing usable, for two reasons", s.changed(s.each(lambda ds, _: setattr(ds, "Modality", "CT")),
+                                                      s.each(lambda ds, _: setattr(ds, "BurnedInAnnotation", "YES"))),
+         "E_NOTHING_USABLE", {"E_NOT_MR", "E_BURNED_IN"}),
     Case("a UID that is a path", s.t2(SeriesInstanceUID="../../etc/passwd"), "E_NO_TARGET", {"E_ATTRIBUTES_MISSING"}),
 ]  # fmt: skip
 

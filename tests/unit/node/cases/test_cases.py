@@ -1,5 +1,6 @@
 """Every case through the public path: files, headers, match, volume."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import node.match
 from node.config import MatchSettings
 from node.errors import RefusedError
 from node.infer.volume import Volume, read_volume
@@ -16,6 +18,8 @@ from node.tracker.orders import StackOrder
 from tests.unit.node.cases.studies import Made
 from tests.unit.node.cases.table import CASES, Case
 from tests.unit.node.match.builder import MODEL
+
+MATCH = Path(node.match.__file__).parent
 
 
 @pytest.mark.filterwarnings("ignore")  # damaged and real files: pydicom has much to say
@@ -69,6 +73,8 @@ def _compare(pixels: NDArray[np.float32], expected: NDArray[np.float64], toleran
         assert np.array_equal(pixels, expected)
 
 
-def test_the_table_is_long_and_its_names_are_unique() -> None:
-    assert len(CASES) >= 60
+def test_every_code_of_the_matching_has_a_case() -> None:
+    written = {code for path in MATCH.glob("*.py") for code in re.findall(r'"([EW]_[A-Z_]+)"', path.read_text())}
+    of_a_folder = written - {"E_NO_IMAGES", "E_OTHER_STUDY"}  # it has one study at least, and one at a time
+    assert of_a_folder == {code for case in CASES for code in (case.code, *case.says) if code}
     assert len({case.name for case in CASES}) == len(CASES)
