@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from pydicom import Dataset
@@ -104,7 +105,7 @@ class Delivery:
         self.database.upgrade()
         self.queue = Queue(self.database, clock=lambda: self.now)
         peer = DestinationSettings(
-            name="pacs", ae_title="PACS", host="127.0.0.1", port=pacs.port, timeout_s=3, commitment=True, **destination
+            name="pacs", ae_title="PACS", host="127.0.0.1", port=pacs.port, timeout_s=20, commitment=True, **destination
         )
         self.work = deliverer(self.queue, Archive(folder / "data"), Settings(destinations=[peer]))
         instances = mr_series(3)
@@ -112,11 +113,13 @@ class Delivery:
         self.files = dict(zip(self.uids, write(instances, folder / "derived"), strict=True))
         self.queue.ask(NewJob(Kind.DELIVER, "deliver:1", "1.2", {"destination": "pacs"}, 5), "test")
 
-    def attempt(self) -> State:
+    def attempt(self, patience_s: float = commitment.SAME_ASSOCIATION_S) -> State:
+        """`patience_s` is for a report on the same association."""
         claim = self.queue.claim(Kind.DELIVER, "host/deliver/1")
         assert claim is not None, "not due"
         deliveries.enter(self.queue, claim, self.files)
-        with Lease(self.queue, claim, threading.Event()) as lease:
+        patience = patch.object(commitment, "SAME_ASSOCIATION_S", patience_s)
+        with Lease(self.queue, claim, threading.Event()) as lease, patience:
             return self.queue.settle(claim, self.work(lease))
 
     def due(self) -> bool:
@@ -145,12 +148,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Delivery]]:
     yield make
     for one in opened:
         one.database.dispose() if isinstance(one, Delivery) else one.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only tests of silence wait this long."""
-    monkeypatch.setattr(commitment, "SAME_ASSOCIATION_S", 0.5)
 
 
 Start = Callable[..., Delivery]
@@ -182,7 +179,7 @@ def test_what_was_not_committed_is_sent_again_later_and_asked_with_a_new_transac
 def test_silence_is_waited_for_without_a_worker_then_asked_anew(start: Start) -> None:
     pacs = PACS(report=lambda uids: None)
     delivery = start(pacs, commitment_timeout_s=600)
-    assert delivery.attempt() is State.COMMITTING
+    assert delivery.attempt(patience_s=0.2) is State.COMMITTING
     assert delivery.queue.rescue(dead=lambda worker: True) == 0, "nobody holds it"
     delivery.forward(599)
     assert delivery.queue.claim(Kind.DELIVER, "w") is None
@@ -197,15 +194,15 @@ def test_silence_for_ever_fails_in_the_end(start: Start) -> None:
     pacs = PACS(report=lambda uids: None)
     delivery = start(pacs, commitment_timeout_s=600)
     for _ in range(5):
-        assert delivery.attempt() is State.COMMITTING
+        assert delivery.attempt(patience_s=0.2) is State.COMMITTING
         delivery.forward(600)
-    assert delivery.attempt() is State.FAILED
+    assert delivery.attempt(patience_s=0.2) is State.FAILED
 
 
 def test_a_report_to_another_process_makes_the_delivery_due(start: Start) -> None:
     pacs = PACS(report=lambda uids: None)
     delivery = start(pacs)
-    assert delivery.attempt() is State.COMMITTING
+    assert delivery.attempt(patience_s=0.2) is State.COMMITTING
     assert not commitments.reported(delivery.queue, "1.2.3", set(delivery.uids), {}), "not a transaction of ours"
     assert not delivery.due()
     assert commitments.reported(delivery.queue, pacs.transactions[0], set(delivery.uids), {})
@@ -216,7 +213,7 @@ def test_a_report_to_another_process_makes_the_delivery_due(start: Start) -> Non
 def test_a_failure_reported_to_another_process_is_retried_after_a_while(start: Start) -> None:
     pacs = PACS(report=lambda uids: None)
     delivery = start(pacs)
-    delivery.attempt()
+    delivery.attempt(patience_s=0.2)
     first, *others = delivery.uids
     commitments.reported(delivery.queue, pacs.transactions[0], set(others), {first: "0x0110 (processing failure)"})
     assert delivery.attempt() is State.RETRY_WAIT
@@ -230,7 +227,7 @@ def test_a_failure_reported_to_another_process_is_retried_after_a_while(start: S
 def test_a_report_that_forgets_instances_is_not_taken_for_a_commitment(start: Start) -> None:
     pacs = PACS(report=lambda uids: None)
     delivery = start(pacs)
-    delivery.attempt()
+    delivery.attempt(patience_s=0.2)
     commitments.reported(delivery.queue, pacs.transactions[0], {delivery.uids[0]}, {})
     assert delivery.attempt() is State.RETRY_WAIT
     assert "did not commit 2 of 3" in delivery.error
@@ -268,7 +265,7 @@ def test_a_find_instead_of_a_commitment(start: Start) -> None:
 def test_a_find_after_silence(start: Start) -> None:
     pacs = PACS(report=lambda uids: None, finds=True)
     delivery = start(pacs, commitment_fallback="find", commitment_timeout_s=60)
-    assert delivery.attempt() is State.COMMITTING
+    assert delivery.attempt(patience_s=0.2) is State.COMMITTING
     delivery.forward(60)
     assert delivery.attempt() is State.DONE
     assert "did not report on their storage commitment in time" in delivery.error

@@ -96,7 +96,7 @@ class Study:
 
     def attempt(self, port: int, /, **settings: Any) -> tuple[State, str]:
         """What an attempt led to, and what it says."""
-        fetch = FetchSettings(**({"ae_title": "PACS", "host": "127.0.0.1", "port": port, "timeout_s": 1.5} | settings))
+        fetch = FetchSettings(**({"ae_title": "PACS", "host": "127.0.0.1", "port": port, "timeout_s": 20} | settings))
         work = fetcher(self.queue, self.store, fetch, Settings())
         self.queue.ask(NewJob(Kind.FETCH, f"fetch:{time.monotonic_ns()}", STUDY, {}, fetch.max_attempts), "test")
         claim = self.queue.claim(Kind.FETCH, "host/receive/1")
@@ -219,7 +219,7 @@ def _abort(event: Any) -> None:
 
 
 def _sleep(event: Any) -> None:
-    time.sleep(2.5)
+    time.sleep(3)
 
 
 @pytest.mark.parametrize("misbehave", [_abort, _sleep], ids=["aborts", "is silent"])
@@ -227,7 +227,7 @@ def test_a_pacs_that_goes_away(study: Study, serve: Serve, misbehave: Callable[[
     pacs = PACS(misbehave=misbehave)
     pacs.add(1)
     port = serve(pacs)
-    state, says = study.attempt(port)
+    state, says = study.attempt(port, timeout_s=1.5)
     assert state is State.RETRY_WAIT
     for part in ("the PACS of [fetch]", f"PACS at 127.0.0.1:{port}", "calling as DIFFMSR", "no answer to the C-GET"):
         assert part in says
@@ -274,7 +274,7 @@ def test_dcmqrscp_of_dcmtk(study: Study, queue: Queue, store: Store, tmp_path: P
         while subprocess.run(fill, check=False, capture_output=True).returncode:
             assert time.monotonic() < deadline, "dcmqrscp takes the series"
             time.sleep(0.1)
-        said = study.attempt(port, method=method, timeout_s=10)
+        said = study.attempt(port, method=method)
     finally:
         pacs.terminate()
         pacs.wait(10)
