@@ -46,7 +46,7 @@ class Precision(StrEnum):
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="TOML configuration, such as diffmsr/weights/tiny/train.toml.")],
+    config: Annotated[Path, typer.Argument(help="TOML configuration, such as config/train.toml.")],
     output: Annotated[Path, typer.Option(help="Folder of checkpoint and log; a checkpoint there is continued.")],
     minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; run again to continue.")] = None,
     export: Annotated[Path | None, typer.Option(help="When done, write model.safetensors and a manifest here.")] = None,

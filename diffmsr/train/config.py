@@ -45,7 +45,7 @@ class Stage:
 
 @dataclass(frozen=True, config=STRICT)
 class Config:
-    """A training run, read from TOML; every key of the file must be one of these."""
+    """A training run, read from TOML; `config/train.toml` has every key."""
 
     data: Mapping[str, str]
     """Folder of each data set, by reader."""

@@ -85,9 +85,14 @@ def manifest_of(run: Run, config: Config, pairs: Iterable[TrainedPair], sha256: 
         trained_pairs=tuple(sorted(pairs, key=astuple)),
         training_data="; ".join(_note(name, config) for name in sorted(config.data)),
         licence="CC BY" if set(config.data) == {"open_ms"} else "research use only",
-        training={"stage": run.stage, "slices": run.slices, "minutes": round(run.minutes, 1)},
+        training={"stage": run.stage, "slices": run.slices, "minutes": round(run.minutes, 1)} | _origin(config),
         metrics={},
     )
+
+
+def _origin(config: Config) -> dict[str, str]:
+    """Whose slices and minutes come before these."""
+    return {"started_from": config.init.name} if config.init else {}
 
 
 def _note(name: str, config: Config) -> str:

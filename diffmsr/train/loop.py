@@ -41,6 +41,7 @@ def train(config: Config, folder: Path, minutes: float | None = None) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
         with following(config, folder, first) as follower, _stop_asked() as asked:
             run = _begin(config, folder, follower)
+            follower.advanced(run.slices, run.stage)
             follower.record(slices=run.slices, processes=processes, config=asdict(config))
             _go_on(run, config, pools, unseen, folder, minutes, follower, asked)
             if first:

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+import time
+import tomllib
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -298,10 +300,17 @@ def test_the_baseline_trains_in_one_stage(config: Config, tmp_path: Path) -> Non
 
 
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(config: Config, tmp_path: Path) -> None:
-    long = replace(config, stage_one=replace(config.stage_one, slices=2000))
-    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    long = replace(config, stage_one=replace(config.stage_one, slices=200_000))
+
+    def ask() -> None:
+        log = tmp_path / LOG
+        while not log.exists() or '"img"' not in log.read_text():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=ask, daemon=True).start()
     stopped = train(long, tmp_path)
-    assert 0 < stopped.slices < 2000
+    assert 0 < stopped.slices < 200_000
     assert train(long, tmp_path, minutes=0).slices == resume(long, tmp_path).slices == stopped.slices
 
 
@@ -386,6 +395,18 @@ def test_a_wrong_configuration_is_refused(
     path.write_text(text)
     with pytest.raises(TrainingError, match=says):
         read_config(path)
+
+
+def test_the_configuration_that_comes_along_has_every_key_at_its_default() -> None:
+    path = Path(__file__).parents[3] / "config" / "train.toml"
+    config = read_config(path)
+    assert config.stage_two is not None
+    stages = {"stage_one": Stage(config.stage_one.slices), "stage_two": Stage(config.stage_two.slices)}
+    assert config == Config(data=config.data, share=config.share, **stages)
+    written = tomllib.loads(path.read_text())
+    assert written.keys() | {"init"} == {field.name for field in fields(Config)}
+    for table, of in (("stage_one", Stage), ("stage_two", Stage), ("augmentation", Augmentation)):
+        assert written[table].keys() == {field.name for field in fields(of)}
 
 
 def test_command_line_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
