@@ -26,13 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydicom import Dataset, dcmread
-from pydicom.uid import MRImageStorage
+from pydicom.uid import Comprehensive3DSRStorage, MRImageStorage
 from pynetdicom import AE, evt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from diffmsr import baselines, metrics
+from node.archive import Archive
 from node.config import ENVIRONMENT_VARIABLE, DestinationSettings
 from node.deliver.scu import echo, send
 from node.errors import NodeError, PeerError
@@ -63,7 +64,7 @@ class PACS(Protocol):
 
 
 def run_demo(output: Path, console: Console) -> None:
-    """Run it; prints figures and writes OUTPUT/before-after.png and OUTPUT/derived/. NodeError when a step fails."""
+    """Run it; prints figures and writes OUTPUT/before-after.png, report.html and derived/. NodeError when a step fails."""
     output.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="diffmsr-demo-") as scratch,
@@ -74,24 +75,27 @@ def run_demo(output: Path, console: Console) -> None:
         with _bars() as bars:
             _send_study(node, bars)
             _watch(node, bars)
-        derived = pacs.received()
+        received = pacs.received()
         timeline = _timeline(node.database)
-    comparison = compare(derived)
-    if not derived or comparison.truth.shape[0] != len(derived):
-        raise NodeError(f"the PACS has {len(derived)} derived instances, {comparison.truth.shape[0]} were expected")
-    _keep(derived, output / "derived")
+        report = _report(node)
+    images = [data_set for data_set in received if data_set.SOPClassUID == MRImageStorage]
+    comparison = compare(images)
+    _keep(received, output / "derived")
+    page = output / "report.html"
+    page.write_bytes(report)
     console.print(timeline)
     console.print(comparison.table())
     picture = output / "before-after.png"
     comparison.picture().save(picture)
-    console.print(f"{len(derived)} derived instances came back to {pacs.name}; kept in {output / 'derived'}")
-    console.print(f"before and after: {picture}")
+    console.print(f"{len(images)} slices and a report came back to {pacs.name}; kept in {output / 'derived'}")
+    console.print(f"before and after: {picture}; the report to read: {page}")
     console.print("Research use only: not validated for diagnosis.")
 
 
 @dataclass(frozen=True)
 class Node:
     port: int
+    data_dir: Path
     database: Database
     process: "subprocess.Popen[bytes]"
 
@@ -122,8 +126,8 @@ def _node(folder: Path, pacs: PACS) -> Iterator[Node]:
     with log.open("wb") as stderr:
         process = subprocess.Popen([sys.executable, "-m", "node.cli", "start"], env=environment, stderr=stderr)
         try:
-            database = Database(f"sqlite:///{folder / 'data' / 'tracker.sqlite3'}")
-            node = Node(port, database, process)
+            data_dir = folder / "data"
+            node = Node(port, data_dir, Database(f"sqlite:///{data_dir / 'tracker.sqlite3'}"), process)
             _wait_for_echo(
                 DestinationSettings(name="node", ae_title="DIFFMSR", host="127.0.0.1", port=port), node.check
             )
@@ -160,10 +164,11 @@ def _watch(node: Node, bars: Progress) -> None:
             done, total = job["progress"]
             if job["state"] == State.DONE:
                 done = total = max(total, 1)
-            bars.update(tasks[Kind(job["kind"])], completed=done, total=total or 1)
+            if job["kind"] in tasks:
+                bars.update(tasks[job["kind"]], completed=done, total=total or 1)
             if job["state"] in {State.REFUSED, State.FAILED, State.CANCELLED}:
                 raise NodeError(f"the {job['kind']} job ended {job['state']}: {job['error']}")
-        if {job["kind"] for job in jobs} == set(Kind) and all(job["state"] == State.DONE for job in jobs):
+        if steps.keys() <= {job["kind"] for job in jobs} and all(job["state"] == State.DONE for job in jobs):
             return
         time.sleep(0.2)
     raise NodeError(f"nothing was delivered within {PATIENCE_S} s")
@@ -184,6 +189,12 @@ def _timeline(database: Database) -> Table:
                 waited += seconds
         table.add_row(row["kind"], row["state"], f"{waited:.1f}", f"{worked:.1f}", events[-1]["why"])
     return table
+
+
+def _report(node: Node) -> bytes:
+    """The page on the result."""
+    delivery = next(job for job in views.jobs(node.database) if job["kind"] == Kind.DELIVER)
+    return Archive(node.data_dir).report_page(views.result_key(node.database, delivery["id"])).read_bytes()
 
 
 def _keep(derived: list[Dataset], folder: Path) -> None:
@@ -349,7 +360,8 @@ def _storage_scp(folder: Path) -> Iterator[StorageSCP]:
         return 0x0000
 
     ae = AE("PACS")
-    ae.add_supported_context(MRImageStorage)
+    for sop_class in (MRImageStorage, Comprehensive3DSRStorage):
+        ae.add_supported_context(sop_class)
     handlers: list[Any] = [(evt.EVT_C_STORE, keep)]
     server = ae.start_server(("127.0.0.1", pacs.port), block=False, evt_handlers=handlers)
     try:
