@@ -4,7 +4,7 @@ Sources, tracker and archive are only read; what is made anew goes to a folder o
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -154,18 +154,17 @@ def compare(kept: Mapping[str, bytes], now: Mapping[str, bytes]) -> Iterator[Ser
 
     Instances of one UID belong together, and of the others those at the same place in results of the same target.
     """
-    pairs = [(kept[uid], now[uid]) for uid in now if uid in kept]
+    pairs: list[tuple[bytes | None, bytes | None]] = [(kept[uid], now[uid]) for uid in now if uid in kept]
     left = defaultdict[tuple[str, ...], list[bytes]](list)
-    for uid in kept.keys() - now.keys():
-        left[_place(_parsed(kept[uid]))].append(kept[uid])
-    ones: list[tuple[bytes | None, bytes | None]] = [*pairs]
-    for uid in now.keys() - kept.keys():
-        match = left[_place(_parsed(now[uid]))]
-        ones.append((match.pop() if match else None, now[uid]))
-    ones += [(content, None) for contents in left.values() for content in contents]
+    for ds, content in _by_number(content for uid, content in kept.items() if uid not in now):
+        left[_place(ds)].append(content)
+    for ds, content in _by_number(content for uid, content in now.items() if uid not in kept):
+        match = left[_place(ds)]
+        pairs.append((match.pop(0) if match else None, content))
+    pairs += [(content, None) for contents in left.values() for content in contents]
 
     by_series = defaultdict[tuple[str | None, str | None], list[tuple[Dataset | None, Dataset | None, bool]]](list)
-    for before, after in ones:
+    for before, after in pairs:
         old, new = (None if content is None else _parsed(content) for content in (before, after))
         old_uid, new_uid = (None if ds is None else str(ds.SeriesInstanceUID) for ds in (old, new))
         by_series[old_uid, new_uid].append((old, new, before == after))
@@ -248,6 +247,11 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 def _parsed(content: bytes) -> Dataset:
     return parse(BytesIO(content), stop_before_pixels=False)
+
+
+def _by_number(contents: Iterable[bytes]) -> list[tuple[Dataset, bytes]]:
+    """Parsed, in the order of their series: so reports, which name no target, meet those of the same one."""
+    return sorted(((_parsed(c), c) for c in contents), key=lambda pair: int(pair[0].get("SeriesNumber") or 0))
 
 
 def _place(ds: Dataset) -> tuple[str, ...]:
