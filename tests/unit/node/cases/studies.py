@@ -16,9 +16,8 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, generate_uid
 
-from node import MANUFACTURER
 from node.archive import Result
-from node.config import OutputSettings
+from node.config import OutputSettings, ReportSettings
 from node.deliver.encode import encode
 from tests.conftest import require
 from tests.dicom import enhanced, study, write
@@ -197,21 +196,11 @@ def own_output(**settings: Any) -> Build:
             reference_uids=[[image.SOPInstanceUID] for image in pair.t1],
             model_name="m", model_version="1", weights_sha256="0" * 64, scale=4, parameters={}, warnings=[],
         )  # fmt: skip
-        encoded = encode(result, [*pair.t2, *pair.t1], OutputSettings(**settings), 9002)
+        encoded = encode(result, [*pair.t2, *pair.t1], OutputSettings(**settings), ReportSettings(), 9002)
         write(encoded.instances, folder / "derived")
         return made
 
     return build
-
-
-def own_report(folder: Path) -> Made:
-    """A pair, and a report of the node that came back with it."""
-    pair = Pair.plain()
-    report = dcmread(get_testdata_file("test-SR.dcm"))  # type: ignore[arg-type]
-    report.StudyInstanceUID, report.Manufacturer = pair.t2[0].StudyInstanceUID, MANUFACTURER
-    pair.write(folder)
-    write([report], folder / "report")
-    return pair.made()
 
 
 def packaged(*names: str) -> Build:

@@ -239,7 +239,7 @@ LOOP = [
     Case("own result back as secondary capture", s.own_output(sop_class="sc"), says={"E_OWN_OUTPUT"}),
     Case("own result back as Legacy Converted", s.own_output(sop_class="legacy_enhanced"), says={"E_OWN_OUTPUT"}),
     Case("own result back without its marks", s.own_output(synthetic_data=False), says={"E_OWN_OUTPUT"}),
-    Case("own report back", s.own_report, says={"E_OWN_OUTPUT"}),
+    Case("own result back with a presentation state", s.own_output(presentation_state=True), says={"E_OWN_OUTPUT"}),
     refused_t2("another's AI, by SyntheticData", "E_AI_OUTPUT", s.t2(SyntheticData="YES")),
     refused_t2("another's AI, by type", "E_AI_OUTPUT", s.t2(ImageType=["DERIVED", "SECONDARY", "AI"]), "W_DERIVED"),
     refused_t2("another's super-resolution", "E_AI_OUTPUT", s.t2(ImageType=["DERIVED", "SECONDARY", "M", "SUPERRES"]), "W_DERIVED"),

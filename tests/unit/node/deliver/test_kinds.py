@@ -17,6 +17,7 @@ from pydicom.uid import LegacyConvertedEnhancedMRImageStorage, MRImageStorage, S
 from node.config import OutputSettings, ReportSettings
 from node.deliver.encode import encode
 from node.deliver.transfer_syntax import TRANSFER_SYNTAXES, to_bytes
+from tests.dicom import enhanced
 
 from .defects import spoil
 
@@ -166,3 +167,20 @@ def test_what_the_sources_have_lost_is_said(kind: str, flag: str, study: Any, tm
         assert {ds.get("LossyImageCompressionMethod") for ds in derived} - {None} == {"ISO_15444_1"}
     else:
         assert "YES" in {ds.get("BurnedInAnnotation") for ds in derived}
+
+
+@every_kind
+def test_frames_as_sources_give_conformant_series(
+    kind: str, study: Any, tmp_path: Path, conformance_errors: Callable[[Path], list[str]]
+) -> None:
+    target, reference = enhanced(study.target), enhanced(study.reference)
+    frames = study.with_result(
+        source_uids=[target.SOPInstanceUID] * 3, source_frames=[1, 2, 3],
+        reference_uids=[[reference.SOPInstanceUID] * 2] * 3, reference_frames=[[1, 2], [2, 3], [3, 4]],
+    )  # fmt: skip
+    (tmp_path / "frames").mkdir()
+    derived = written(replace(frames, target=[target], reference=[reference]), tmp_path / "frames", kind)
+    for path in derived:
+        assert conformance_errors(path) == []
+    same = volume(derived).get_geometry()
+    assert np.allclose(same.affine, volume(written(study, tmp_path, kind)).affine)
