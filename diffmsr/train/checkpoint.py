@@ -50,9 +50,13 @@ def start(config: Config) -> Run:
 
 
 def enter_stage_two(run: Run, config: Config) -> None:
-    """The averaged encoder becomes the fixed teacher; the average starts again from the live weights."""
+    """What stage two does not train is fixed as averaged: the encoder, which teaches, and unless the stage is joint the
+    PLWformer. The average starts again from the live weights."""
     assert has_prior(run.model) and has_prior(run.average)
-    run.model.encoder.load_state_dict(run.average.encoder.state_dict())
+    if config.joint:
+        run.model.encoder.load_state_dict(run.average.encoder.state_dict())
+    else:
+        run.model.load_state_dict(run.average.state_dict())
     run.average = _average_of(run.model)
     run.optimizer = _optimizer(run.model, 2, config.joint)
     run.stage = 2

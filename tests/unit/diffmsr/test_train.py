@@ -280,10 +280,10 @@ def test_a_run_starts_from_other_weights_where_they_fit(
 
 
 def test_stage_two_that_is_not_joint_trains_the_diffusion_alone(config: Config, tmp_path: Path) -> None:
-    one = train(replace(config, stage_two=None), tmp_path).model.state_dict()
-    two = train(replace(config, joint=False), tmp_path).model.state_dict()
-    moved = {name.split(".")[0] for name in one if not torch.equal(one[name], two[name])}
-    assert moved == {"diffusion", "encoder"}  # the encoder is now the averaged one
+    one = train(replace(config, stage_two=None), tmp_path).average.state_dict()
+    two = train(replace(config, joint=False), tmp_path)
+    for weights in (two.model.state_dict(), two.average.state_dict()):
+        assert {name.split(".")[0] for name in one if not torch.equal(one[name], weights[name])} == {"diffusion"}
     last = json.loads((tmp_path / LOG).read_text().splitlines()[-2])
     assert "diff" in last and "img" not in last
 
@@ -409,9 +409,14 @@ def test_the_configuration_that_comes_along_has_every_key_at_its_default() -> No
         assert written[table].keys() == {field.name for field in fields(of)}
 
 
-def test_command_line_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
+def test_command_line_says_what_is_wrong_in_one_line(noise_lgg: Path, tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(TEAM.format(data=noise_lgg, batch=1, accumulate=1))
+    (tmp_path / CHECKPOINT).write_bytes(b"half a checkpoint")
+    result = CliRunner().invoke(app, ["train", str(path), "--output", str(tmp_path)])
+    assert result.exit_code == 1 and "is not a checkpoint" in result.stderr and result.stderr.count("\n") == 1
     result = CliRunner().invoke(app, ["evaluate", "--dataset", "lgg", "--root", str(tmp_path)])
     assert result.exit_code == 1
-    assert "not a readable LGG folder" in result.stderr and result.stderr.count("\n") == 1
+    assert "manifest.csv" in result.stderr and result.stderr.count("\n") == 1
     result = CliRunner().invoke(app, ["train", str(tmp_path / "no.toml"), "--output", str(tmp_path)])
     assert result.exit_code == 1 and "no.toml" in result.stderr
