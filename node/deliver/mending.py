@@ -42,7 +42,8 @@ def unidentified(image: Dataset) -> Dataset:
     """A copy of a derived image with identification left empty, to hand to highdicom: it checks what is copied as it
     stands, and refuses what does not conform."""
     stripped = Dataset()
-    stripped.update({e.tag: e for e in image if e.keyword not in (*PATIENT, *CLINICAL_TRIAL, *STUDY)})
+    left_out = {"SpecificCharacterSet", *PATIENT, *CLINICAL_TRIAL, *STUDY}
+    stripped.update({e.tag: e for e in image if e.keyword not in left_out})
     stripped.StudyInstanceUID = image.StudyInstanceUID
     stripped.file_meta = image.file_meta
     for keyword in TYPE_2.intersection((*PATIENT, *STUDY)):

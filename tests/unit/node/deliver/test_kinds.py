@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -184,3 +185,30 @@ def test_frames_as_sources_give_conformant_series(
         assert conformance_errors(path) == []
     same = volume(derived).get_geometry()
     assert np.allclose(same.affine, volume(written(study, tmp_path, kind)).affine)
+
+
+WRONG = {
+    "not in the character set it claims": (b"ISO_IR 192", "Müller^Jörg".encode("latin-1")),
+    "an unknown character set": (b"ISO_IR 999", "Müller^Jörg".encode("latin-1")),
+    "characters no name may have": (b"ISO_IR 100", b"Muller\x07^\\J\xf6g"),
+}
+
+
+@every_kind
+@pytest.mark.parametrize("wrong", WRONG)
+def test_identification_reads_as_in_the_source(kind: Any, wrong: str, study: Any) -> None:
+    """The PACS files by what it reads, right or wrong."""
+    character_set, name = WRONG[wrong]
+    headers = []
+    for header in (*study.target, *study.reference):
+        header.PatientName, header.SpecificCharacterSet = "N" * len(name), "ISO_IR 100"
+        content = to_bytes(header).replace(b"N" * len(name), name).replace(b"ISO_IR 100", character_set)
+        headers.append(pydicom.dcmread(BytesIO(content)))
+    output = OutputSettings(sop_class=kind, transfer_syntax="implicit", presentation_state=True)
+    for instance in encode(study.result, headers, output, ReportSettings(), 9005).instances:
+        written = pydicom.dcmread(BytesIO(to_bytes(instance)))
+        assert written.SpecificCharacterSet == character_set.decode()
+        assert written["PatientName"].value == headers[0]["PatientName"].value
+        assert "\ufffd" in str(written.PatientName) or name in to_bytes(instance), (
+            "byte for byte where that can be read"
+        )

@@ -124,6 +124,32 @@ def test_what_is_kept_compressed_goes_out_as_the_peer_takes_it(
     assert len(list(folder.iterdir())) == len(paths)
 
 
+@pytest.fixture
+def objects(study: Any, tmp_path: Path) -> list[Path]:
+    """Every kind of object the node makes: images of each SOP class, their marks and reports."""
+    paths = []
+    for kind in ("mr", "sc", "legacy_enhanced"):
+        output = OutputSettings(sop_class=kind, presentation_state=True)  # type: ignore[arg-type]
+        made = encode(study.result, [*study.target, *study.reference], output, ReportSettings(), 9005)
+        for instance in made.instances:
+            paths.append(tmp_path / f"{instance.SOPInstanceUID}.dcm")
+            paths[-1].write_bytes(to_bytes(instance))
+    return paths
+
+
+def test_orthanc_returns_every_kind_of_object(orthanc: tuple[DestinationSettings, str], objects: list[Path]) -> None:
+    destination, address = orthanc
+    assert {sent.words for sent in send(objects, destination, "DIFFMSR")} == {"0x0000 (success)"}
+    assert kept_by(address) == {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, objects)}
+
+
+def test_storescp_returns_every_kind_of_object(storescp: Start, objects: list[Path]) -> None:
+    destination, folder = storescp()
+    assert {sent.words for sent in send(objects, destination, "DIFFMSR")} == {"0x0000 (success)"}
+    received = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, folder.iterdir())}
+    assert received == {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, objects)}
+
+
 @pytest.mark.parametrize("name", COMPRESSED)
 def test_orthanc_keeps_the_compressed_pixels(
     orthanc: tuple[DestinationSettings, str], study: Any, tmp_path: Path, name: Any
