@@ -1,17 +1,22 @@
-"""A real study turned in space, with the T1 as a volume at an angle of its own: the result lies on the truth."""
+"""Where a result lies and what it was made from, on the study that the node ships."""
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import torch
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from scipy.ndimage import binary_erosion, gaussian_filter
 
+from diffmsr import kspace
+from diffmsr.baselines import zero_filled
+from diffmsr.metrics import psnr
 from node.infer.volume import Volume, read_volume
 from tests.dicom import write
 
@@ -80,6 +85,12 @@ def as_cubes(volume: Volume, like: Dataset) -> list[Dataset]:
     return instances
 
 
+def read_truths() -> dict[str, NDArray[np.float64]]:
+    """The withheld truth of each T2 slice, by its SOP instance UID."""
+    with np.load(SAMPLE / "truth.npz", allow_pickle=False) as file:
+        return dict(zip(file["source_uids"].tolist(), file["pixels"].astype(float), strict=True))
+
+
 def shift_of(image: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     """(along a row, along a column) in pixels from the truth to the image, by least squares over the head (Lucas and
     Kanade, 1981); the ringing of magnitudes in air would bias it. Both are smoothed alike, beyond what tells them
@@ -92,9 +103,18 @@ def shift_of(image: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(solution[:2])
 
 
+def process(study: Path, output: Path) -> list[Dataset]:
+    """The derived images that the command line makes of a folder."""
+    done = run_node("process", str(study), "--output", str(output), "--json")
+    assert done.returncode == 0, done.stderr + done.stdout
+    files = [dcmread(path) for path in sorted(output.rglob("*.dcm"))]
+    images = [ds for ds in files if "PixelData" in ds]
+    assert [r["instances"] for r in json.loads(done.stdout)["results"]] == [len(images)]
+    return images
+
+
 def test_the_estimator_knows_a_tenth_of_a_pixel() -> None:
-    with np.load(SAMPLE / "truth.npz", allow_pickle=False) as file:
-        truth = file["pixels"][3].astype(float)
+    truth = list(read_truths().values())[3]
     k = np.fft.fft2(truth)
     rows, columns = (np.fft.fftfreq(n) for n in truth.shape)
     moved = np.fft.ifft2(k * np.exp(-2j * np.pi * (0.10 * columns - 0.07 * rows[:, None]))).real
@@ -108,18 +128,12 @@ def test_the_result_lies_on_the_truth_to_a_tenth_of_its_pixels(tmp_path: Path) -
     write(t2, tmp_path / "study" / "t2")
     write(as_cubes(flat, t1[0]), tmp_path / "study" / "t1")
 
-    done = run_node("process", str(tmp_path / "study"), "--output", str(tmp_path / "out"), "--json")
+    results = process(tmp_path / "study", tmp_path / "out")
 
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert [r["instances"] for r in json.loads(done.stdout)["results"]] == [len(t2)]
-    with np.load(SAMPLE / "truth.npz", allow_pickle=False) as file:
-        truths = dict(zip(file["source_uids"].tolist(), file["pixels"].astype(float), strict=True))
+    truths = read_truths()
     sources = {ds.SOPInstanceUID: ds for ds in t2}
     shifts = []
-    for path in (tmp_path / "out").rglob("*.dcm"):
-        derived = dcmread(path)
-        if "PixelData" not in derived:
-            continue
+    for derived in results:
         uid = derived.SourceImageSequence[0].ReferencedSOPInstanceUID
         source = sources.pop(uid)
         for keyword in ("ImagePositionPatient", "ImageOrientationPatient"):
@@ -128,3 +142,33 @@ def test_the_result_lies_on_the_truth_to_a_tenth_of_its_pixels(tmp_path: Path) -
         shifts.append(shift_of(derived.pixel_array.astype(float), truths[uid]))
     assert not sources
     assert np.abs(shifts).max() < 0.1
+
+
+def test_what_the_scanner_interpolated_is_taken_back_to_what_it_measured(tmp_path: Path) -> None:
+    """The T2 enlarged by zero-filling, three times along columns and twice along rows: the result has the matrix of one
+    that was not enlarged, lies on the truth and is nearer to it than the zero-filled."""
+    shutil.copytree(SAMPLE / "T1", tmp_path / "study" / "T1")
+    t2 = [dcmread(p) for p in sorted((SAMPLE / "T2").glob("*.dcm"))[2:5]]
+    measured = {ds.SOPInstanceUID: ds.pixel_array.astype(np.float32) for ds in t2}
+    for ds in t2:
+        rows, columns = ds.Rows, ds.Columns
+        # Scanners write 0, frequency, phase, 0. Phase is encoded along a row: so the frequency is over the rows.
+        ds.AcquisitionMatrix, ds.InPlanePhaseEncodingDirection = [0, rows, columns, 0], "ROW"
+        larger = kspace.zero_fill(torch.from_numpy(measured[ds.SOPInstanceUID]), 3 * rows, 2 * columns).abs().numpy()
+        ds.PixelData = np.rint(larger).astype("<u2").tobytes()
+        ds.Rows, ds.Columns = larger.shape
+        ds.PixelSpacing = [f"{ds.PixelSpacing[0] / 3:.10f}", f"{ds.PixelSpacing[1] / 2:.10f}"]
+    write(t2, tmp_path / "study" / "T2")
+
+    results = process(tmp_path / "study", tmp_path / "out")
+
+    truths = read_truths()
+    assert len(results) == 3
+    for derived in results:
+        uid = derived.SourceImageSequence[0].ReferencedSOPInstanceUID
+        truth, found = truths[uid], derived.pixel_array.astype(float)
+        assert found.shape == truth.shape
+        assert "k-space cropped to" in str(derived), "the result says so"
+        assert np.abs(shift_of(found, truth)).max() < 0.1
+        enlarged = zero_filled(measured[uid][None], 4)[0]
+        assert psnr(found, truth, truth.max()) > psnr(enlarged, truth, truth.max()) + 1
