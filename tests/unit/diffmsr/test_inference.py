@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from diffmsr.inference import SuperResolver, WeightsError
-from diffmsr.kspace import crop_to
+from diffmsr.kspace import crop_to, inconsistency
 from diffmsr.manifest import ManifestError, default_weights_folder, read_manifest
 
 
@@ -49,6 +49,12 @@ def test_a_batch_is_its_slices_and_the_seed_is_the_slices_own(resolver: SuperRes
     together = resolver(target, reference, [5, 6, 7])
     alone = np.concatenate([resolver(target[i : i + 1], reference[i : i + 1], [5 + i]) for i in range(3)])
     assert np.allclose(together, alone, atol=1e-5)
+
+
+def test_data_consistency_is_a_switch(resolver: SuperResolver) -> None:
+    target, reference = slices(2, 16, 16)
+    given_back = SuperResolver.load(data_consistency=True)(target, reference, [1, 2])
+    assert (inconsistency(given_back, target) < 0.3 * inconsistency(resolver(target, reference, [1, 2]), target)).all()
 
 
 def test_the_same_seeds_give_the_same_bytes(resolver: SuperResolver) -> None:

@@ -68,3 +68,18 @@ def test_baselines_lie_on_the_grid_of_the_truth() -> None:
     inside = np.s_[:, 8:-8, 8:-8]
     assert np.abs(zero_filled(low, 4) - truth).max() < 1e-4
     assert np.abs(aligned_bicubic(low, 4) - truth)[inside].max() < 0.02
+
+
+@settings(max_examples=20, deadline=None)
+@given(h=st.integers(1, 9), w=st.integers(1, 9), seed=st.integers(0, 2**31))
+def test_data_consistency_gives_back_what_was_measured_and_nothing_else(h: int, w: int, seed: int) -> None:
+    """Of odd sizes, whose frequencies all have their mirror image: the rest of k-space stays as it was."""
+    rows, columns, low_rows, low_columns = 8 * h + 1, 8 * w + 1, 2 * h + 1, 2 * w + 1
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(2, rows, columns, generator=generator)
+    low = torch.rand(2, low_rows, low_columns, generator=generator)
+    consistent = kspace.data_consistent(image, low)
+    assert kspace.inconsistency(consistent.numpy(), low.numpy()) == pytest.approx([0, 0], abs=1e-5)
+    nothing = torch.zeros(2, low_rows, low_columns)
+    before, after = (kspace.with_centre(kspace.fft2c(x), nothing) for x in (image, consistent))
+    assert torch.allclose(before, after, atol=1e-3)
