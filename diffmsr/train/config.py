@@ -49,7 +49,7 @@ class Config:
 
     data: Mapping[str, str]
     """Folder of each data set, by reader."""
-    share: Mapping[str, float]
+    share: Mapping[str, NonNegativeFloat]
     """How often a sample comes from each of them."""
     stage_one: Stage
     stage_two: Stage | None = None
@@ -137,6 +137,10 @@ def check(config: Config) -> None:
     """Raise TrainingError when the parts of a configuration do not fit each other."""
     if not config.data or set(config.data) - set(READERS) or set(config.share) != set(config.data):
         raise TrainingError(f"data and share must name the same data sets, of {', '.join(READERS)}")
+    if not any(config.share.values()):
+        raise TrainingError("share must leave at least one data set to train on")
+    if not config.stage_one.slices and config.init is None:
+        raise TrainingError("stage_one.slices = 0: without stage one, init must name weights that have been through it")
     try:
         device = torch.device(config.device)
     except RuntimeError as error:

@@ -377,6 +377,8 @@ learning_rate = 1e-3
         (GOOD.replace("data", 'device = "cuda"\ndata', 1), "there is no CUDA here"),
         (GOOD.replace("data", 'device = "abacus"\ndata', 1), "device = 'abacus'"),
         (GOOD.replace("slices = 8", "patch = 66\nslices = 8", 1), "patch = 66: must divide by 4"),
+        (GOOD.replace("lgg = 1.0", "lgg = 0.0"), "at least one data set"),
+        (GOOD.replace("slices = 8", "slices = 0", 1), "init must name weights"),
         (GOOD.replace("1e-3", '"fast"', 1), "stage_one.learning_rate"),
         (GOOD.replace("data", 'preset = "giant"\ndata', 1), "unknown preset 'giant'"),
         (GOOD + "[augmentation]\ndropout = 1.5\n", "augmentation.dropout: Input should be less than or equal to 1"),
