@@ -270,3 +270,16 @@ def test_philips_scale_of_frames(tmp_path: Path) -> None:
         group.private_block(0x2005, "Philips MR Imaging DD 005", create=True).add_new(0x0F, "SQ", [copied])
     (path,) = write_files([ds], tmp_path / "scaled")
     assert np.allclose(read_volume([path]).pixels, plain / np.arange(1, 4)[:, None, None], rtol=1e-5)
+
+
+def test_a_stack_that_would_fill_memory_is_refused_before_it_does(tmp_path: Path) -> None:
+    paths = write_files(mr_series(33, PixelData=b"\0" * 64, Rows=4096, Columns=4096), tmp_path)
+    with pytest.raises(RefusedError, match="33 slices of 4096 x 4096 pixels are more than fit here"):
+        read_volume(paths)
+
+
+def test_an_empty_rescale_means_none(write: Write, pixels: NDArray[np.uint16]) -> None:
+    def empty(ds: Dataset, _: int) -> None:
+        ds.RescaleSlope, ds.RescaleIntercept = None, None
+
+    assert np.array_equal(read_volume(write(pixels, empty)).pixels, pixels)
