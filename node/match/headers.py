@@ -34,12 +34,14 @@ class Attributes:
 
     def values_at(self, tag: BaseTag, creator: str | None = None) -> list[str]:
         """The non-empty values of the attribute with that tag, as texts; with a creator, of the element with that
-        offset in the creator's private block. A sequence counts as one value."""
+        offset in the creator's private block. Of a sequence, the number of its items."""
         try:
             place = self.dataset if creator is None else self.dataset.private_block(tag.group, creator)
             value = place[tag if creator is None else tag.element & 0xFF].value
         except Exception:  # as in values(); no such element or block
             return []
+        if isinstance(value, Sequence):
+            return [str(len(value))] if value else []
         if isinstance(value, bytes):  # a private element of a VR that nobody knows
             value = value.decode("latin-1")
         values = list(value) if isinstance(value, MultiValue) else [value]

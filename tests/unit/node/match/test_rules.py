@@ -40,6 +40,8 @@ HOLDS: list[dict[str, Any]] = [
     {"tag": "StationName", "exists": True},
     {"tag": "InstitutionName", "exists": False},
     {"tag": "ReferencedImageSequence", "exists": False},
+    {"tag": "RequestAttributesSequence", "exists": False},  # there, but empty
+    {"tag": "DerivationCodeSequence", "exists": True},
     {"tag": "EchoTime", "is": 100},
     {"tag": "EchoTime", "greater": 99, "less": 101},
     {"tag": "ImageType", "is": "ND"},
@@ -64,7 +66,8 @@ HOLDS_NOT: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("condition", [*HOLDS, *HOLDS_NOT], ids=str)
 def test_a_condition(condition: dict[str, Any]) -> None:
-    verdict = assess(private(t2(StationName="MR1"), "a trial"), {"when": [condition], "then": VETO})
+    headers = t2(StationName="MR1", RequestAttributesSequence=[], DerivationCodeSequence=[Dataset()])
+    verdict = assess(private(headers, "a trial"), {"when": [condition], "then": VETO})
     fired = [p for p in verdict.stacks[0].predicates if p.code == "E_SITE_RULE"]
     assert bool(fired) == (condition in HOLDS)
     if fired:
