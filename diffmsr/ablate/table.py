@@ -1,6 +1,7 @@
 """Results of variants as tables: how far each is from the full model, and how sure that is."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,15 @@ def write_tables(ablation: Ablation, results: Results, output: Path, command: st
     """Write both tables, each whole or not at all."""
     rows = [_row(ablation, variant, results) for variant in ablation.variants if variant.name in results]
     content = {"command": command, "budget": _budget(ablation), "rows": rows}
-    for name, text in (
-        (TABLE_JSON, json.dumps(content, indent=2) + "\n"),
-        (TABLE_MARKDOWN, _markdown(ablation, rows, results, command)),
-    ):
-        part = output / (name + ".part")
-        part.write_text(text)
-        part.replace(output / name)
+    replace_text(output / TABLE_JSON, json.dumps(content, indent=2) + "\n")
+    replace_text(output / TABLE_MARKDOWN, _markdown(ablation, rows, results, command))
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all, though other processes may write it too."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(text)
+    part.replace(path)
 
 
 def _row(ablation: Ablation, variant: Variant, results: Results) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from diffmsr.ablate.plan import Ablation, Variant, as_json, config_of, runs_of
-from diffmsr.ablate.table import Results, write_tables
+from diffmsr.ablate.table import Results, replace_text, write_tables
 from diffmsr.evaluate import evaluate
 from diffmsr.inference import SuperResolver
 from diffmsr.manifest import TrainedPair
@@ -141,9 +141,7 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(values, indent=2, default=str) + "\n")
-    part.replace(path)
+    replace_text(path, json.dumps(values, indent=2, default=str) + "\n")
 
 
 def _home(output: Path, seed: int) -> Path:
