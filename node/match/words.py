@@ -18,7 +18,8 @@ DECISIONS = {
 ADVICE = {
     # of the study
     "E_NO_REFERENCE": "Acquire or send a reference of the same examination that covers the slices of the target, "
-    "without moving the patient in between. If it only comes late, lengthen [completion] study_max_wait_s.",
+    "without moving the patient in between. If a PACS holds it, configure [fetch]. If it only comes late, lengthen "
+    "[completion] study_max_wait_s.",
     "E_NO_TARGET": "Send the low-resolution series that is to be super-resolved. If the study has none, nothing needs "
     "to be done.",
     "E_NO_IMAGES": "Send the images of the study, not only its reports or presentation states.",

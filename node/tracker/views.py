@@ -123,8 +123,8 @@ def result_key(database: Database, job_id: int) -> str:
         found = session.get(Job, job_id)
         if found is None:
             raise NotFoundError(f"there is no job {job_id}; see: diffmsr-node queue list")
-        if found.kind is Kind.MATCH:
-            raise NotFoundError(f"job {job_id} matches a study; reports are of its infer and deliver jobs")
+        if found.kind not in (Kind.INFER, Kind.DELIVER):
+            raise NotFoundError(f"job {job_id} is a {found.kind} job; reports are of infer and deliver jobs")
         return found.key if found.kind is Kind.INFER else str(found.payload["result"])
 
 
