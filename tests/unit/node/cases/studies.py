@@ -168,6 +168,14 @@ def multiframe(
     return build
 
 
+def one_frame_each(folder: Path) -> Made:
+    """The plain pair as Enhanced MR with an instance for each slice, as some scanners write it."""
+    pair = Pair.plain()
+    for name, images in (("t2", pair.t2), ("t1", pair.t1)):
+        write([enhanced([image]) for image in images], folder / name)
+    return pair.made()
+
+
 def legacy_converted(folder: Path) -> Made:
     from highdicom.legacy import LegacyConvertedEnhancedMRImage
 

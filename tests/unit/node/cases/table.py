@@ -157,9 +157,18 @@ ENHANCED = [
     Case("Enhanced, RLE", s.multiframe(syntax=RLELossless)),
     Case("Enhanced, JPEG-LS", s.multiframe(syntax=JPEGLSLossless)),
     Case("Enhanced, JPEG 2000", s.multiframe(syntax=JPEG2000Lossless)),
+    Case("Enhanced, one instance a slice", s.one_frame_each),
     Case("Legacy Converted Enhanced", s.legacy_converted),
     Case("Enhanced dual echo", s.multiframe(s.again(EchoTime="20")), says={"E_CONTRAST_NOT_WANTED"}),
     Case("a Philips Enhanced T1 guides", s.philips_guides),
+    refused_t2(
+        "Enhanced, one frame without position",
+        "E_SERIES_DAMAGED",
+        s.multiframe(spoil=lambda ds: ds.PerFrameFunctionalGroupsSequence[1].pop("PlanePositionSequence")),
+        "E_ATTRIBUTES_MISSING",
+        "E_MISSING_SLICES",
+        "E_TOO_FEW_SLICES",
+    ),
     refused_t2("Enhanced with two stacks alike", "E_AMBIGUOUS_STACKS", s.multiframe(s.two_stacks)),
     refused_t2("Enhanced with two time points", "E_AMBIGUOUS_STACKS", s.multiframe(s.time_points)),
     refused_t2(

@@ -72,8 +72,9 @@ def test_geometry_survives_matching_and_reading(
 ) -> None:
     t2, t1, truth = made
     with tempfile.TemporaryDirectory() as folder:
-        images = [enhanced(t2), enhanced(t1)] if multiframe else [*t2, *t1]
-        random.Random(seed).shuffle(images)
+        chance = random.Random(seed)
+        images = [enhanced(chance.sample(part, len(part))) for part in (t2, t1)] if multiframe else [*t2, *t1]
+        chance.shuffle(images)
         paths = {str(ds.SOPInstanceUID): path for ds, path in zip(images, write(images, Path(folder)), strict=True)}
         headers = [dcmread(path, stop_before_pixels=True) for path in paths.values()]
         (order,) = assess_study(headers, MatchSettings(), MODEL).orders
