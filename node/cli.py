@@ -400,11 +400,17 @@ def queue_report(
     config: ConfigOption = None,
     html: Annotated[Path | None, typer.Option(help="Write the page there.")] = None,
 ) -> None:
-    """Where the report on a result lies: what was measured, every warning, what it was made from."""
+    """Where the report on a result lies: what was measured, every warning, what it was made from. It is there before
+    the result is delivered, so that a held one can be judged."""
+    from node.deliver.worker import derive
+
     settings = load_settings(find_config(config))
-    page = Archive(settings.node.data_dir).report_page(views.result_key(_tracker(settings), job))
-    if not page.is_file():
-        raise NotFoundError(f"job {job} has no report yet; it is made with the derived series, for the first delivery")
+    database, archive = _tracker(settings), Archive(settings.node.data_dir, settings.storage.reserve_gb)
+    key, order = views.result_of(database, job)
+    if not archive.has_result(key):
+        raise NotFoundError(f"job {job} has no result yet, so nothing to report; see: diffmsr-node queue show {job}")
+    derive(database, archive, key, order, settings)
+    page = archive.report_page(key)
     if html is not None:
         write_durably(html.absolute(), page.read_bytes())
     out.print(escape(str(html or page)), highlight=False)

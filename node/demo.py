@@ -194,7 +194,8 @@ def _timeline(database: Database) -> Table:
 def _report(node: Node) -> bytes:
     """The page on the result."""
     delivery = next(job for job in views.jobs(node.database) if job["kind"] == Kind.DELIVER)
-    return Archive(node.data_dir).report_page(views.result_key(node.database, delivery["id"])).read_bytes()
+    key, _ = views.result_of(node.database, delivery["id"])
+    return Archive(node.data_dir).report_page(key).read_bytes()
 
 
 def _keep(derived: list[Dataset], folder: Path) -> None:

@@ -116,16 +116,18 @@ def aftermath(database: Database, archive: Archive, study_uid: str) -> list[dict
     return rows
 
 
-def result_key(database: Database, job_id: int) -> str:
-    """The key in the archive of the result that an infer job makes or a deliver job sends; NotFoundError when there is
-    no such job, or it is one that has no result."""
+def result_of(database: Database, job_id: int) -> tuple[str, PairOrder]:
+    """The result that an infer job makes or a deliver job sends, by its key in the archive, and what was ordered;
+    NotFoundError when there is no such job, or it is one that has no result."""
     with database.read() as session:
         found = session.get(Job, job_id)
         if found is None:
             raise NotFoundError(f"there is no job {job_id}; see: diffmsr-node queue list")
         if found.kind not in (Kind.INFER, Kind.DELIVER):
             raise NotFoundError(f"job {job_id} is a {found.kind} job; reports are of infer and deliver jobs")
-        return found.key if found.kind is Kind.INFER else str(found.payload["result"])
+        if found.kind is Kind.INFER:
+            return found.key, PairOrder.model_validate(found.payload)
+        return str(found.payload["result"]), PairOrder.model_validate(found.payload["order"])
 
 
 def counts(database: Database) -> dict[str, dict[str, int]]:

@@ -121,6 +121,8 @@ def test_a_result_that_is_not_usable_is_held_until_it_is_released(tmp_path: Path
         assert "graded not usable: 4 of 4 slices differ from the measured k-space" in job["summary"]
         time.sleep(2)  # a delivery that is due begins within half a second
         assert pacs.instances(files.study_uid) == []
+        site.node("queue", "report", str(job["id"]), "--html", str(tmp_path / "held.html"))
+        assert "4 of 4 slices differ from the measured k-space" in (tmp_path / "held.html").read_text()
         site.node("queue", "release", str(job["id"]))
         check_delivered(site, pacs, files)
         assert "released by an administrator" in site.node("queue", "show", str(job["id"]), "--json")
