@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from diffmsr.bench.count import gflop_of, random_inputs
-from diffmsr.bench.turns import Task, in_turns, peak_memory, ratio
+from diffmsr.bench.turns import Task, in_turns, peak_memory
 from diffmsr.blocks import Conv
 from diffmsr.fast import FastLinear, fast_network
 from diffmsr.model import DiffMSR
@@ -25,7 +25,7 @@ def inference(
 
     `contiguous`, the network with every convolution on (b, c, h, w) memory, as code is commonly written; `plain`, the
     network as it stands, both in float32; `fast`, the folded network in `dtype`. All take turns with a large matrix
-    product in `dtype`, which is the ceiling.
+    product in `dtype`, which is the ceiling: GFLOP per second of a GPU, or of one thread of a CPU.
     """
     torch.manual_seed(0)
     plain = DiffMSR(preset).to(device).eval()
@@ -43,22 +43,22 @@ def inference(
             tasks: dict[str, Task] = {way: partial(network, *inputs) for way, network in ways.items()}
             memory = {way: peak_memory(task, device) for way, task in tasks.items()}
             images = {way: ways[way](*inputs) for way in ("plain", "fast")}
-            seconds = in_turns(tasks | {"product": product}, rounds, device)
-        ceiling = product_gflop / statistics.median(seconds.pop("product"))
+            times = in_turns(tasks | {"product": product}, rounds, device)
+        ceiling = product_gflop / times.pop("product").least(device)
         row: dict[str, Any] = {
             "batch": batch,
             "ceiling_gflops": ceiling,
             "difference": float((images["fast"] - images["plain"]).abs().max() / images["plain"].abs().max()),
         }
-        for way, times in seconds.items():
-            slices = [t / batch for t in times]
+        for way, of in times.items():
             row[way] = {
-                "min": min(slices),
-                "median": statistics.median(slices),
-                "share_of_ceiling": gflop[way] / statistics.median(slices) / ceiling,
+                "min": min(of.clock) / batch,
+                "median": statistics.median(of.clock) / batch,
+                "processor": min(of.processor) / batch,
+                "share_of_ceiling": gflop[way] * batch / of.least(device) / ceiling,
                 "peak_mib": memory[way],
             }
-        row |= {f"fast_over_{way}": ratio(seconds[way], seconds["fast"]) for way in ("contiguous", "plain")}
+        row |= {f"fast_over_{way}": times[way].over(times["fast"]) for way in ("contiguous", "plain")}
         found.append(row)
     return found
 

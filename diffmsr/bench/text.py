@@ -22,22 +22,26 @@ def text(figures: Mapping[str, Any]) -> str:
         "",
         f"Inference, {figures['preset']}, fast in {figures['precision']}, {figures['rounds']} rounds in turns",
     ]
-    lines.append("batch  way           median       min   of ceiling   peak memory   fast is faster by")
+    lines.append("batch  way           median       min  processor  of ceiling   peak memory   fast is faster by")
     for row in figures["inference"]:
         for way in ("contiguous", "plain", "fast"):
             of, gain = row[way], row.get(f"fast_over_{way}")
             memory = "-" if of["peak_mib"] is None else f"{of['peak_mib']:.0f} MiB"
-            faster = f"{gain['median']:.2f} ({gain['min']:.2f} of the fastest)" if gain else ""
+            faster = _ratio(gain) if gain else ""
             lines.append(
-                f"{row['batch']:5}  {way:11} {1e3 * of['median']:6.1f} ms {1e3 * of['min']:6.1f} ms {of['share_of_ceiling']:10.0%} {memory:>13}   {faster}"
+                f"{row['batch']:5}  {way:11} {1e3 * of['median']:6.1f} ms {1e3 * of['min']:6.1f} ms {1e3 * of['processor']:7.1f} ms {of['share_of_ceiling']:10.0%} {memory:>13}   {faster}"
             )
         lines.append(
-            f"       ceiling {row['ceiling_gflops']:.0f} GFLOP/s; fast differs from plain by {row['difference']:.1e} of the maximum"
+            f"       ceiling {row['ceiling_gflops']:.0f} GFLOP/s, on a CPU a thread; fast differs from plain by {row['difference']:.1e} of the maximum"
         )
     trained = figures["training"]
     gain = trained["product_over_straightforward"]
     lines += ["", f"Training, stage two where there is one, {trained['batch']} patches of {trained['patch']} a step"]
     for way in ("straightforward", "product"):
         lines.append(f"{way:15} {trained[way]['slices_per_second']:6.2f} slices/s (best {trained[way]['best']:.2f})")
-    lines.append(f"product over straightforward: {gain['median']:.2f} ({gain['min']:.2f} of the fastest)")
+    lines.append(f"product is faster by {_ratio(gain)}")
     return "\n".join(lines)
+
+
+def _ratio(gain: Mapping[str, float]) -> str:
+    return f"{gain['median']:.2f} (fastest rounds {gain['min']:.2f}, in processor time {gain['processor']:.2f})"

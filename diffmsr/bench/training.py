@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffmsr.bench.inference import contiguous
-from diffmsr.bench.turns import Task, in_turns, ratio
+from diffmsr.bench.turns import Task, in_turns
 from diffmsr.images import zero_filled
 from diffmsr.losses import DC_WEIGHT, data_consistency_loss, image_loss, prior_loss
 from diffmsr.model import DiffMSR
@@ -34,11 +34,11 @@ def training(preset: Preset, device: str, rounds: int, batch: int = 8, patch: in
     }
     for task in tasks.values():
         task()
-    seconds = in_turns(tasks, rounds, device)
+    times = in_turns(tasks, rounds, device)
     found: dict[str, Any] = {"batch": batch, "patch": patch, "precision": config.precision}
-    for way, times in seconds.items():
-        found[way] = {"slices_per_second": batch / statistics.median(times), "best": batch / min(times)}
-    return found | {"product_over_straightforward": ratio(seconds["straightforward"], seconds["product"])}
+    for way, of in times.items():
+        found[way] = {"slices_per_second": batch / statistics.median(of.clock), "best": batch / min(of.clock)}
+    return found | {"product_over_straightforward": times["straightforward"].over(times["product"])}
 
 
 def _straightforward_step(

@@ -6,8 +6,9 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +33,39 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def in_turns(tasks: Mapping[str, Task], rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each task, `rounds` times, one after another."""
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+@dataclass(frozen=True)
+class Times:
+    """Seconds that one task took, a round each: by the clock, and of all this process's threads."""
+
+    clock: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+
+    def least(self, device: str) -> float:
+        """Seconds the device is kept busy at best: on a CPU all its threads together, whatever else the machine does."""
+        return min(self.clock if torch.device(device).type == "cuda" else self.processor)
+
+    def over(self, other: "Times") -> dict[str, float]:
+        """How many times longer than the other: by the medians, by the fastest rounds, and by the fastest in processor
+        time, which other processes on the machine disturb least."""
+        return {
+            "median": statistics.median(self.clock) / statistics.median(other.clock),
+            "min": min(self.clock) / min(other.clock),
+            "processor": min(self.processor) / min(other.processor),
+        }
+
+
+def in_turns(tasks: Mapping[str, Task], rounds: int, device: str) -> dict[str, Times]:
+    """Times of each task, `rounds` times, one after another."""
+    times = {name: Times() for name in tasks}
     for _ in range(rounds):
         for name, task in tasks.items():
             finish(device)
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             task()
             finish(device)
-            seconds[name].append(time.perf_counter() - began)
-    return seconds
-
-
-def ratio(slow: Sequence[float], fast: Sequence[float]) -> dict[str, float]:
-    """How many times faster, of the medians and of the fastest."""
-    return {"median": statistics.median(slow) / statistics.median(fast), "min": min(slow) / min(fast)}
+            times[name].clock.append(time.perf_counter() - began)
+            times[name].processor.append(time.process_time() - used)
+    return times
 
 
 def finish(device: str) -> None:

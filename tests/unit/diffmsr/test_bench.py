@@ -55,7 +55,7 @@ def test_the_command_prints_counts_times_and_ratios(mini: Preset, monkeypatch: p
         assert row["difference"] <= 1e-5
         assert all(0 < row[way]["min"] <= row[way]["median"] for way in ("contiguous", "plain", "fast"))
     assert figures["training"]["product"]["slices_per_second"] > 0
-    assert f"{figures['inference'][1]['fast_over_plain']['median']:.2f} (" in text(figures)
+    assert f"{figures['inference'][1]['fast_over_plain']['median']:.2f} (fastest" in text(figures)
 
 
 def test_what_cannot_be_measured_is_refused_in_one_line() -> None:

@@ -118,6 +118,15 @@ def test_a_slice_does_not_depend_on_its_batch_to_the_last_bit() -> None:
 
 
 @torch.inference_mode()
+def test_slices_together_as_on_a_gpu_are_the_plain_ones() -> None:
+    """On a CPU slices go one by one; a GPU takes them together, where modulation takes another road."""
+    model = randomised(DiffMSR(MINI), seed=0)
+    given = inputs(MINI, 3, 11, 16)
+    plain, together = model(*given), FastDiffMSR(model)._together(*given)
+    assert (together - plain).abs().max() <= 1e-5 * plain.abs().max()
+
+
+@torch.inference_mode()
 def test_bfloat16_is_close_and_leaves_the_skip_path_exact() -> None:
     model = DiffMSR(MINI).eval()  # its last layer is zero: what comes out is the skip path
     given = inputs(MINI, 1, 16, 16)
