@@ -176,7 +176,7 @@ class Engine:
             "device": self.device.partition(":")[0],
             "grid offset": f"{self._resolver.manifest.grid_offset:g}",
             "precision": self._settings.precision,
-            "reference interpolation": "cubic B-spline, mean over the slice thickness",
+            "reference interpolation": "cubic B-spline, mean over the voxel of the result",
         }
         if order.acquired_matrix is not None:
             parameters["k-space cropped to"] = "{} x {}".format(*order.acquired_matrix)

@@ -47,7 +47,7 @@ class Motion:
 
     def __str__(self) -> str:
         along_row, along_column = self.shift_mm
-        return f"{along_row:.2f} mm along a row, {along_column:.2f} mm along a column, {self.rotation_deg:.2f} degrees"
+        return f"{along_row:.3f} mm along a row, {along_column:.3f} mm along a column, {self.rotation_deg:.3f} degrees"
 
 
 @dataclass(frozen=True)
