@@ -61,7 +61,9 @@ class Receive:
         queue = Queue(self._database)
         store = Store(self._archive, queue, series_quiet_s=3600)
         commitments = Commitments(queue, [], "DIFFMSR")
-        self._receiver = Receiver(SCPSettings(host="127.0.0.1", port=free_port()), [], store, commitments)
+        # Short, since pynetdicom does not answer a request without a SOP instance UID; it ends as an idle association.
+        settings = SCPSettings(host="127.0.0.1", port=free_port(), network_timeout_s=5)
+        self._receiver = Receiver(settings, [], store, commitments)
         self._peer: Peer | None = None
         self._sent = 0
         self.answers: Counter[str] = Counter()
