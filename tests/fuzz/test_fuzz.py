@@ -29,7 +29,7 @@ def test_a_few_hundred_damaged_instances(tmp_path: Path) -> None:
     assert " 0 kinds of failure" in done.stdout
 
 
-NUMBER_OF_FRAMES, SOP_INSTANCE_UID = 0x0028_0008, 0x0008_0018
+NUMBER_OF_FRAMES, SOP_INSTANCE_UID, TRANSFER_SYNTAX_UID = 0x0028_0008, 0x0008_0018, 0x0002_0010
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,14 @@ def test_a_header_that_pydicom_stumbles_over_late(element: Element, tmp_path: Pa
         read_volume([path])
     assert refused.value.code == "E_PIXELS_UNREADABLE"
     assess_study([read_header(path)], MatchSettings(), MODEL)
+
+
+def test_a_transfer_syntax_that_is_a_sequence(tmp_path: Path) -> None:
+    instance = with_element(stack()[0], Element(TRANSFER_SYNTAX_UID, b"SQ", b""))
+    path = tmp_path / "damaged.dcm"
+    path.write_bytes(part10(instance, instance.data_set()))
+    (verdict,) = assess_study([read_header(path)], MatchSettings(), MODEL).stacks
+    assert verdict.contrast == "T2"
 
 
 def test_a_message_has_no_more_of_a_uid_than_a_uid(tmp_path: Path) -> None:
