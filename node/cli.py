@@ -294,7 +294,7 @@ def replay(
     against: Annotated[
         Path | None, typer.Option(help="With a folder: what `process` made of it before.", show_default=False)
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Weights to use instead of [model] path.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Weights to use instead of the configured ones.")] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Keep what is made: STUDY/SERIES/SOP.dcm. Else it is discarded."),
@@ -304,8 +304,9 @@ def replay(
 ) -> None:
     """Run a study again and say what differs from what was kept: answers of the matching, bytes, pixels, settings.
 
-    Nothing is sent, and neither archive nor tracker is changed. Exit code 0 when all is the same, byte for byte, 8 when
-    something differs.
+    Nothing is sent, and neither archive nor tracker is changed.
+
+    Exit code 0 when all is the same, byte for byte; 8 when something differs.
     """
     from node.offline import read_folder
     from node.replay import replay_folder, replay_study

@@ -95,6 +95,8 @@ class Replay:
     """One study."""
 
     study_uid: str
+    sentence: str
+    """What became of it now."""
     answers: tuple[Answer, ...]
     outcomes: tuple[Outcome, ...]
     series: tuple[Series, ...]
@@ -108,7 +110,7 @@ class Replay:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {"study_uid": self.study_uid, "identical": self.identical} | {
+        return {"study_uid": self.study_uid, "identical": self.identical, "sentence": self.sentence} | {
             name: [asdict(item) for item in getattr(self, name)] for name in ("answers", "outcomes", "series")
         }
 
@@ -130,6 +132,7 @@ def replay_study(
     done = list(process_folder(sources, output, settings, progress, made))
     return Replay(
         study_uid=study_uid,
+        sentence=" ".join(f"{p.state}: {p.sentence}" for p in done),
         answers=tuple(_answers(kept_verdict, verdict.to_json())),
         outcomes=tuple(_outcomes(jobs, done)),
         series=tuple(compare(kept, _files(output / study_uid))),
@@ -143,10 +146,11 @@ def replay_folder(
     no verdict to compare."""
     if not against.is_dir():
         raise NotFoundError(f"{against} is not a folder")
-    list(process_folder(sources, output, settings, progress))
+    done = list(process_folder(sources, output, settings, progress))
     for study_uid in sources.headers:
         series = compare(_files(against / study_uid), _files(output / study_uid))
-        yield Replay(study_uid, (), (), tuple(series))
+        sentence = " ".join(f"{p.state}: {p.sentence}" for p in done if p.study_uid == study_uid)
+        yield Replay(study_uid, sentence, (), (), tuple(series))
 
 
 def compare(kept: Mapping[str, bytes], now: Mapping[str, bytes]) -> Iterator[Series]:
@@ -185,6 +189,7 @@ def compare(kept: Mapping[str, bytes], now: Mapping[str, bytes]) -> Iterator[Ser
 def lines(replay: Replay) -> Iterator[str]:
     """A replay in plain lines, the conclusion first."""
     yield f"Study {replay.study_uid}: {'the same' if replay.identical else 'different'}"
+    yield f"  {replay.sentence}"
     for answer in replay.answers:
         yield f"  {answer.where}, {answer.question}: then {_said(answer.kept)}; now {_said(answer.now)}"
     for outcome in replay.outcomes:

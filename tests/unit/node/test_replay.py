@@ -115,6 +115,13 @@ def test_what_is_missing_on_one_side_is_a_difference(sources: Path, kept: Path, 
     assert sum(s.identical for s in replay.series) == 3
 
 
+def test_a_study_refused_then_and_now(sources: Path, tmp_path: Path) -> None:
+    alone = read_folder(sources / "t2")
+    (replay,) = replay_folder(alone, tmp_path, Settings(), tmp_path / "now", lambda *_: None)
+    assert replay.identical
+    assert "refused: No reference fits" in "\n".join(lines(replay))
+
+
 def test_without_anything_kept(sources: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="not a folder"):
         next(replay_folder(read_folder(sources), tmp_path / "no", Settings(), tmp_path / "now", lambda *_: None))
