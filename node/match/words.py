@@ -24,7 +24,8 @@ ADVICE = {
     "to be done.",
     "E_NO_IMAGES": "Send the images of the study, not only its reports or presentation states.",
     # of a series
-    "E_AMBIGUOUS_STACKS": "Send only one of the stacks, or each as a series of its own.",
+    "E_AMBIGUOUS_STACKS": "Send only one of the stacks, or each as a series of its own; or veto all but one by a rule in "
+    "[[match.rules]].",
     "E_ATTRIBUTES_MISSING": "Send the series again from the scanner.",
     "E_CONTRAST_NOT_WANTED": "If this contrast is wanted, name it in [match] targets or references, with a model that was "
     "trained for it.",

@@ -160,6 +160,20 @@ ENHANCED = [
     Case("Enhanced, one instance a slice", s.one_frame_each),
     Case("Legacy Converted Enhanced", s.legacy_converted),
     Case("Enhanced dual echo", s.multiframe(s.again(EchoTime="20")), says={"E_CONTRAST_NOT_WANTED"}),
+    Case(
+        "Enhanced with two time points, one vetoed by the site",
+        s.multiframe(s.time_points),
+        says={"E_SITE_RULE"},
+        settings={
+            "rules": [
+                {
+                    "name": "first only",
+                    "when": [{"tag": "TemporalPositionIdentifier", "greater": 1}],
+                    "then": {"veto": "Only the first time point is processed."},
+                }
+            ]
+        },
+    ),
     Case("a Philips Enhanced T1 guides", s.philips_guides),
     refused_t2(
         "Enhanced, one frame without position",

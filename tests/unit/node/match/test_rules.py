@@ -108,6 +108,14 @@ def test_a_part_the_contrast_does_not_tell() -> None:
     assert (order.target.contrast, order.reference.contrast) == ("PD-FS", "PD")
 
 
+def test_a_veto_settles_which_of_two_time_points_is_taken() -> None:
+    headers = [*t2(TemporalPositionIdentifier=1), *t2(TemporalPositionIdentifier=2, first=5), *t1()]
+    assert assess(headers).code == "E_NO_TARGET"
+    rule = {"when": [{"tag": "TemporalPositionIdentifier", "greater": 1}], "then": VETO}
+    (order,) = assess(headers, rule).orders
+    assert order.target.sop_uids == tuple(header.SOPInstanceUID for header in headers[:5])
+
+
 def test_an_override_lifts_no_refusal() -> None:
     rule = {"when": [{"tag": "Modality", "is": "MR"}], "then": {"contrast": "T2", "role": "target"}}
     assert assess(t2(BurnedInAnnotation="YES"), rule).stacks[0].role == "neither"
