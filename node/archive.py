@@ -50,6 +50,8 @@ class Registration:
     """Along a row, along a column."""
     rotation_deg: float
     """From the direction along a row towards that along a column."""
+    trusted: bool
+    """Whether the figures are to be believed: there was something to compare, and even and odd slices agree."""
     corrected: bool
     """Whether the reference was moved accordingly before it guided."""
     displacement_mm: float

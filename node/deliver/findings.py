@@ -113,10 +113,12 @@ def _moved(registration: Registration, settings: ReportSettings) -> Iterator[Mea
         "DISPLACEMENT", "Displacement of the reference", "mm",
         "How far the reference was found to lie beside the target where the scanner's coordinates put both, as when the "
         "patient moved between the two series: the most that it displaces anything within the head. " + (
-            "It was moved back before it guided." if registration.corrected else "It was used as it lies."
+            "It was moved back before it guided." if registration.corrected
+            else "It was used as it lies." if registration.trusted
+            else "The figure is not to be believed, and the reference was used as it lies."
         ),
         value=registration.displacement_mm,
-        limit=None if registration.corrected else settings.max_displacement_mm,
+        limit=settings.max_displacement_mm if registration.trusted and not registration.corrected else None,
     )  # fmt: skip
     if registration.spread_mm is not None:
         yield Measure(

@@ -37,7 +37,7 @@ def grade(
         *_over("changed in mean intensity by", [abs(d) for d in drift], settings.max_intensity_drift),
         *_over("depend on the seed by", spread or [], settings.max_seed_spread),
     ]
-    if registration is not None and not registration.corrected:
+    if registration is not None and registration.trusted and not registration.corrected:
         displacement, limit = registration.displacement_mm, settings.max_displacement_mm
         if displacement > limit:
             reasons.append(

@@ -103,15 +103,21 @@ def judge(found: Found, settings: RegistrationSettings) -> tuple[Registration, l
         spread = "" if found.spread_mm is None else f": even and odd slices disagree by {found.spread_mm:.1f} mm"
         warnings.append(f"W_REGISTRATION_UNSURE: how the reference lies to the target cannot be told{spread}")
     elif apart and (settings.mode == "refuse" or (settings.mode == "correct" and beyond)):
-        limit = settings.limit_mm if settings.mode == "correct" else settings.tolerance_mm
-        raise RefusedError("E_MISALIGNED", f"{says}, more than the {limit:g} mm allowed: the patient moved")
+        key = "limit_mm" if settings.mode == "correct" else "tolerance_mm"
+        raise RefusedError(
+            "E_MISALIGNED",
+            f"{says}, more than [registration] {key} = {getattr(settings, key):g} allows: the patient moved between "
+            "the two series; acquire one of them again",
+        )
     elif apart and settings.mode == "correct":
         correct = True
         warnings.append(f"W_REFERENCE_MOVED: {says}, and was moved onto it")
     elif apart:
         warnings.append(f"W_MISALIGNED: {says}")
     motion = found.motion
-    record = Registration(motion.shift_mm, motion.rotation_deg, correct, found.displacement_mm, found.spread_mm)
+    record = Registration(
+        motion.shift_mm, motion.rotation_deg, trusted, correct, found.displacement_mm, found.spread_mm
+    )
     return record, warnings
 
 

@@ -33,7 +33,7 @@ def measured(study: Any) -> Any:
         consistency=[0.031, 0.044, 0.02],
         intensity_drift=[0.01, -0.02, 0.003],
         registration=Registration(
-            shift_mm=(0.3, -0.125), rotation_deg=0.5, corrected=True, displacement_mm=0.7, spread_mm=0.1
+            shift_mm=(0.3, -0.125), rotation_deg=0.5, trusted=True, corrected=True, displacement_mm=0.7, spread_mm=0.1
         ),
         seed_spread=[1e-6, 2e-6, 1e-6],
         usable=True,

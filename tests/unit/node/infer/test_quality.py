@@ -12,7 +12,7 @@ from node.archive import Registration
 from node.config import ReportSettings
 from node.infer.quality import grade, intensity_drift, seed_spread
 
-BESIDE = Registration((3.0, 0.0), 0.0, corrected=False, displacement_mm=3.0, spread_mm=0.1)
+BESIDE = Registration((3.0, 0.0), 0.0, trusted=True, corrected=False, displacement_mm=3.0, spread_mm=0.1)
 
 
 def test_drift_is_relative_to_the_measured_mean_and_air_drifts_not() -> None:
@@ -44,6 +44,7 @@ GRADES: list[tuple[str, dict[str, Any], str | None]] = [
     ("wavering", {"spread": [0.0, 0.02]}, "1 of 2 slices depend on the seed by more than 0.01, at worst slice 2: 0.02."),
     ("beside", {"registration": BESIDE}, "The reference lay 3.0 mm beside the target while it guided; a usable result allows 2 mm."),
     ("beside, but moved", {"registration": replace(BESIDE, corrected=True)}, None),
+    ("beside, perhaps", {"registration": replace(BESIDE, trusted=False)}, None),
 ]  # fmt: skip
 
 

@@ -77,6 +77,7 @@ def test_noise_is_not_trusted_and_nothing_not_compared() -> None:
     target = head(Motion(), False)
     noise = register(target, rng.random(SHAPE, dtype=np.float32), SPACING)
     registration, warnings = judge(noise, RegistrationSettings(mode="refuse"))
+    assert not registration.trusted
     assert not registration.corrected
     assert [w.partition(":")[0] for w in warnings] == ["W_REGISTRATION_UNSURE"]
     for images in ((target, np.ones(SHAPE, np.float32)), (np.zeros(SHAPE, np.float32), target)):
@@ -106,7 +107,8 @@ def test_what_is_made_of_it(found: Found, settings: dict[str, Any], corrected: b
         assert refused.value.code == code
         return
     registration, warnings = judge(found, RegistrationSettings(**settings))
-    assert registration == Registration((3.0, 4.0), 0.0, corrected, 5.0, found.spread_mm)
+    trusted = code != "W_REGISTRATION_UNSURE"
+    assert registration == Registration((3.0, 4.0), 0.0, trusted, corrected, 5.0, found.spread_mm)
     assert [w.partition(":")[0] for w in warnings] == ([code] if code else [])
 
 
