@@ -6,10 +6,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import structlog
+from pydicom import Dataset
+from pydicom.uid import MRImageStorage
 from sqlalchemy import select
 
 from node.archive import read_header
 from node.config import CompletionSettings, MatchSettings
+from node.errors import DamagedFileError
 from node.match.assess import ModelFacts, assess_study
 from node.tracker.consume import Lease, Work
 from node.tracker.orders import PairOrder
@@ -17,6 +21,8 @@ from node.tracker.outcomes import Matched, NewJob, Outcome, Refused
 from node.tracker.queue import Claim, Queue
 from node.tracker.states import Kind
 from node.tracker.tables import Instance, Series
+
+log = structlog.get_logger()
 
 
 def matcher(
@@ -40,7 +46,7 @@ def matcher(
         look_again_at = min(arriving, default=None)
         if not quiet:
             return Matched("every series is still arriving", {}, (), receiving=True, look_again_at=look_again_at)
-        verdict = assess_study((read_header(path) for uid in quiet for path in paths[uid]), rules, model)
+        verdict = assess_study((_header(study_uid, uid, path) for uid in quiet for path in paths[uid]), rules, model)
         wanted = tuple(_infer_job(order, revisions, pixel_settings, infer_attempts) for order in verdict.orders)
         facts = verdict.to_json()
         if look_again_at is not None:
@@ -80,6 +86,19 @@ def _arrived(
         for instance in session.scalars(select(Instance).where(Instance.study_uid == study_uid)):
             paths.setdefault(instance.series_uid, []).append(Path(instance.path))
     return sorted(quiet), arriving, paths, revisions, max(newest)
+
+
+def _header(study_uid: str, series_uid: str, path: Path) -> Dataset:
+    """The header of a file; of one that the disk has spoilt since it came, a header without a place, so that its series
+    counts as damaged and the study is judged all the same."""
+    try:
+        return read_header(path)
+    except DamagedFileError as error:
+        log.warning("match.damaged_file", study=study_uid, reason=str(error))
+        lost = Dataset()
+        lost.StudyInstanceUID, lost.SeriesInstanceUID, lost.SOPInstanceUID = study_uid, series_uid, path.stem
+        lost.SOPClassUID, lost.Modality = MRImageStorage, "MR"
+        return lost
 
 
 def _infer_job(order: PairOrder, revisions: dict[str, int], pixel_settings: dict[str, str], attempts: int) -> NewJob:

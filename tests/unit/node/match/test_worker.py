@@ -91,3 +91,13 @@ def test_a_reference_that_comes_after_all_ends_the_wait_and_the_fetch(room: Room
     assert room.match(after_s=10) is State.DONE
     assert room.states(Kind.INFER) == ["ready"]
     assert room.states(Kind.FETCH) == (["cancelled"] if room.fetching else [])
+
+
+def test_a_file_that_the_disk_has_spoilt_damages_its_series_and_not_the_study(room: Room) -> None:
+    t2, t1 = study()
+    room.receive(t2)
+    room.receive(t1)
+    (room.folder / t2[0].SeriesInstanceUID / "001.dcm").write_bytes(b"spoilt")
+    assert room.match(after_s=10) is State.WAITING_PAIR
+    (job,) = views.jobs(room.database, kind=Kind.MATCH)
+    assert "1 more images whose place is unknown" in job["error"]
