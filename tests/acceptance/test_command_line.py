@@ -250,4 +250,5 @@ def test_the_demo(tmp_path: Path) -> None:
     for words in ("Job timeline", "zero-filled", "bicubic", "DiffMSR", "before and after"):
         assert words in done.stdout
     assert (tmp_path / "out" / "before-after.png").stat().st_size > 100_000
-    assert len(list((tmp_path / "out" / "derived").glob("*.dcm"))) == 8
+    assert len(list((tmp_path / "out" / "derived").glob("*.dcm"))) == 9, "8 images and the report on them"
+    assert "Super-resolution report" in (tmp_path / "out" / "report.html").read_text()
