@@ -78,6 +78,7 @@ class SCPSettings(Section):
     require_called_ae_title: bool = False
     max_associations: Annotated[int, Field(ge=1)] = 20
     max_pdu: Annotated[int, Field(ge=0)] = 65536
+    max_instance_mb: Annotated[int, Field(ge=1)] = 2048
     acse_timeout_s: Seconds = 30
     dimse_timeout_s: Seconds = 30
     network_timeout_s: Seconds = 60

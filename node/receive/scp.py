@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from io import BytesIO
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import structlog
 from pydicom.uid import UID
 from pynetdicom import evt
+from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.transport import ThreadedAssociationServer
 
 from node.config import SCPSettings, SourceSettings, TLSSettings
@@ -44,6 +47,7 @@ class Receiver:
         self._commitments = commitments
         self._server: ThreadedAssociationServer | None = None
         self._draining = threading.Event()
+        self._arrived: WeakKeyDictionary[Association, int] = WeakKeyDictionary()
         ae = application_entity(settings.ae_title)
         ae.supported_contexts = supported_contexts()
         ae.maximum_associations = settings.max_associations
@@ -69,8 +73,10 @@ class Receiver:
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_ABORTED, self._aborted),
+            (evt.EVT_PDU_RECV, self._growing),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, take_instance, [self._store]),
+            (evt.EVT_DIMSE_RECV, self._whole),
             (evt.EVT_DIMSE_RECV, self._commitments.heard),
             (evt.EVT_N_ACTION, self._commitments.requested),
             (evt.EVT_N_EVENT_REPORT, self._commitments.reported),
@@ -132,6 +138,25 @@ class Receiver:
         else:
             check = "send MR from there; what is accepted: diffmsr-node conformance"
             logger.warning("association.without_use", names=others[:5], check=check)
+
+    def _growing(self, event: Event) -> None:
+        """pynetdicom gathers a message in memory until its end, however far that is."""
+        if not isinstance(event.pdu, P_DATA_TF):
+            return
+        arrived = self._arrived.get(event.assoc, 0) + len(event.pdu)
+        self._arrived[event.assoc] = arrived
+        if arrived > self._settings.max_instance_mb * 1_000_000:
+            log.warning(
+                "association.aborted",
+                source=event.assoc.requestor.ae_title,
+                host=event.assoc.requestor.address,
+                reason=f"an instance is larger than [scp] max_instance_mb = {self._settings.max_instance_mb}",
+            )
+            if event.assoc.dul.socket is not None:
+                event.assoc.dul.socket.close()  # as if the peer had: an abort would wait for this thread
+
+    def _whole(self, event: Event) -> None:
+        self._arrived.pop(event.assoc, None)
 
     def _known_host(self, ae_title: str, address: str | None) -> bool:
         hosts = [s.host for s in self._sources if s.ae_title == ae_title.strip()]

@@ -291,6 +291,23 @@ def test_sop_classes_that_are_not_taken_are_named(receiver: Receiver) -> None:
     assert "diffmsr-node conformance" in line["check"]
 
 
+def test_an_instance_without_end_does_not_fill_memory(
+    store: Store, commitments: Commitments, tmp_path: Path, archive: Archive
+) -> None:
+    settings = SCPSettings(host="127.0.0.1", port=free_port(), max_instance_mb=1)
+    receiver = Receiver(settings, [], store, commitments)
+    receiver.start()
+    try:
+        small, large = write([*mr_series(1), *mr_series(1, rows=1000, columns=1000)], tmp_path / "in")
+        several = write(mr_series(5, rows=500, columns=500), tmp_path / "several")
+        assert send("storescu", receiver.port, "PEER", large).returncode != 0
+        assert stored(archive) == []
+        assert send("storescu", receiver.port, "PEER", small, *several).returncode == 0, "the limit is for each"
+        assert len(stored(archive)) == 6
+    finally:
+        receiver.stop(1)
+
+
 def test_a_port_that_is_taken_is_one_clear_error(receiver: Receiver, store: Store, commitments: Commitments) -> None:
     second = Receiver(SCPSettings(host="127.0.0.1", port=receiver.port), [], store, commitments)
     with pytest.raises(Exception, match=r"cannot listen on 127.0.0.1:\d+.*\[scp\] port"):
