@@ -1,7 +1,8 @@
 """Reading a stack: every pixel value and place as the standard means it, or a refusal with a code."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -220,13 +221,24 @@ def test_a_file_cut_short_is_refused(write: Write, pixels: NDArray[np.uint16], c
 def test_a_syntax_that_needs_an_extra_says_which(tmp_path: Path) -> None:
     (source,) = write_files(mr_series(1), tmp_path)
     subprocess.run([require("dcmcjpeg"), "+e1", source, source], check=True)
-    decoder = get_decoder(JPEGLosslessSV1)
-    if decoder.is_available:
+    with without_gdcm(JPEGLosslessSV1), pytest.raises(RefusedError, match=r"diffmsr-node\[gdcm\]"):
         read_volume([source])
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless], ids=lambda s: s.name)
+def test_what_needs_no_extra_is_read_without_it(write: Write, pixels: NDArray[np.uint16], syntax: UID) -> None:
+    paths = write(pixels, syntax=syntax)
+    with without_gdcm(syntax):
+        assert np.array_equal(read_volume(paths).pixels, pixels)
+
+
+@contextmanager
+def without_gdcm(syntax: UID) -> Iterator[None]:
+    """As where the extra is not installed."""
+    decoder = get_decoder(syntax)
     decoder.remove_plugin("gdcm")
     try:
-        with pytest.raises(RefusedError, match=r"diffmsr-node\[gdcm\]"):
-            read_volume([source])
+        yield
     finally:
         decoder.add_plugin("gdcm", ("pydicom.pixels.decoders.gdcm", "_decode_frame"))
 
