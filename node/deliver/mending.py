@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pydicom import config as pydicom_config
+from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
@@ -31,6 +32,8 @@ def copy_identification(derived: Dataset, header: Dataset, mends: list[str]) -> 
         if element is None:
             mends.append(f"{keyword} left out: its value is malformed")
             continue
+        if dictionary_VR(keyword) != element.VR:  # the value stands, its representation is the standard's
+            element = DataElement(element.tag, dictionary_VR(keyword), element.value, validation_mode=IGNORE)
         derived.add(element)
         flaws: list[str] = []
         mended(header, keyword, flaws)

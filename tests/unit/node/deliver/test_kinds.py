@@ -1,5 +1,6 @@
 """Every kind of derived series: conformant, placed where its source lies, the same bytes each time."""
 
+import copy
 import datetime
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,11 +13,15 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import LegacyConvertedEnhancedMRImageStorage, MRImageStorage, SecondaryCaptureImageStorage
+from scipy.spatial.transform import Rotation
 
 from node.config import OutputSettings, ReportSettings
 from node.deliver.encode import encode
+from node.deliver.pixels import decimals
 from node.deliver.transfer_syntax import TRANSFER_SYNTAXES, to_bytes
 from tests.dicom import enhanced
 
@@ -31,8 +36,8 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def written(study: Any, folder: Path, kind: Any, syntax: Any = "explicit") -> list[Path]:
-    settings = OutputSettings(sop_class=kind, transfer_syntax=syntax)
-    instances = encode(study.result, [*study.target, *study.reference], settings, ReportSettings(), 9005).images
+    output = OutputSettings(sop_class=kind, transfer_syntax=syntax)
+    instances = encode(study.result, [*study.target, *study.reference], output, ReportSettings(), 9005).images
     paths = [folder / f"{n}.dcm" for n in range(len(instances))]
     for path, instance in zip(paths, instances, strict=True):
         path.write_bytes(to_bytes(instance))
@@ -122,14 +127,14 @@ def test_defective_sources_give_conformant_instances_but_for_identification(
 
 @every_kind
 def test_the_same_bytes_on_another_day(kind: Any, study: Any) -> None:
-    settings = OutputSettings(sop_class=kind)
+    output = OutputSettings(sop_class=kind)
     headers = [*study.target, *study.reference]
-    first = [to_bytes(i) for i in encode(study.result, headers, settings, ReportSettings(), 9005).images]
+    first = [to_bytes(i) for i in encode(study.result, headers, output, ReportSettings(), 9005).images]
     with mock.patch("highdicom.base.datetime") as clock, mock.patch("highdicom.sc.sop.datetime") as capture_clock:
         for each in (clock, capture_clock):
             each.datetime.now.return_value = datetime.datetime(2031, 5, 6, 7, 8, 9)
             each.date, each.time = datetime.date, datetime.time
-        second = [to_bytes(i) for i in encode(study.result, headers[::-1], settings, ReportSettings(), 9005).images]
+        second = [to_bytes(i) for i in encode(study.result, headers[::-1], output, ReportSettings(), 9005).images]
     assert first == second
 
 
@@ -216,3 +221,64 @@ def test_identification_reads_as_in_the_source(kind: Any, wrong: str, study: Any
         assert "\ufffd" in str(written.PatientName) or name in to_bytes(instance), (
             "byte for byte where that can be read"
         )
+
+
+@every_kind
+def test_identification_of_a_wrong_vr_keeps_its_value(
+    kind: Any, study: Any, tmp_path: Path, conformance_errors: Callable[[Path], list[str]]
+) -> None:
+    headers = []
+    for header in (*study.target, *study.reference):
+        content = to_bytes(header)
+        for right, wrong in (
+            (b"\x10\x00\x10\x00PN", b"\x10\x00\x10\x00LO"),
+            (b"\x08\x00\x20\x00DA", b"\x08\x00\x20\x00SH"),
+        ):
+            assert right in content
+            content = content.replace(right, wrong)
+        headers.append(pydicom.dcmread(BytesIO(content)))
+    made = encode(study.result, headers, OutputSettings(sop_class=kind), ReportSettings(), 9005)
+    for instance in made.instances:
+        (tmp_path / "made.dcm").write_bytes(to_bytes(instance))
+        written = pydicom.dcmread(tmp_path / "made.dcm")
+        assert (written["PatientName"].VR, written.PatientName) == ("PN", "Müller^Jörg")
+        assert (written["StudyDate"].VR, written.StudyDate) == ("DA", "20240102")
+        assert conformance_errors(tmp_path / "made.dcm") == []
+    assert "PatientName copied as it stands, although it does not conform" in made.mends
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    angles=st.tuples(*[st.floats(-3.1, 3.1)] * 3),
+    spacing=st.tuples(st.floats(0.4, 4), st.floats(0.4, 4)),
+    gap=st.floats(0.8, 9),
+    corner=st.tuples(*[st.floats(-250, 250)] * 3),
+    matrix=st.tuples(st.integers(5, 24), st.integers(5, 24)),
+    kind=st.sampled_from(list(KINDS)),
+)
+def test_any_geometry_agrees_at_the_corners(
+    angles: Any, spacing: Any, gap: float, corner: Any, matrix: Any, kind: str, study: Any, tmp_path: Path
+) -> None:
+    """Source and output, written with the 16 characters of a decimal string and read as a viewer does."""
+    row, column, normal = Rotation.from_euler("xyz", angles).as_matrix().T
+    rows, columns = matrix
+    targets = copy.deepcopy(study.target)
+    for i, header in enumerate(targets):
+        header.ImageOrientationPatient = decimals(np.array([*row, *column]))
+        header.ImagePositionPatient = decimals(np.array(corner) + i * gap * normal)
+        header.PixelSpacing, header.SpacingBetweenSlices = decimals(spacing), decimals([gap])[0]
+        header.Rows, header.Columns = rows, columns
+        header.PixelData = np.zeros((rows, columns), np.uint16).tobytes()
+        header["PixelData"].VR = "OW"
+    result = replace(
+        study.result,
+        pixels=np.ones((3, 4 * rows, 4 * columns), np.float32),
+        positions=np.array([[float(v) for v in header.ImagePositionPatient] for header in targets]),
+        orientation=(tuple(row), tuple(column)),
+        spacing=(spacing[0] / 4, spacing[1] / 4),
+    )
+    derived = volume(written(replace(study, result=result, target=targets), tmp_path, kind))
+    source = highdicom.get_volume_from_series(targets)
+    corners = np.array([[s, r, c] for s in (0, 2) for r in (0, rows - 1) for c in (0, columns - 1)])
+    places = derived.map_indices_to_reference(corners * [1, 4, 4])
+    assert np.abs(places - source.map_indices_to_reference(corners)).max() < 1e-3
