@@ -80,6 +80,9 @@ def sr_report(
         content_date=date,
         content_time=time,
     )
+    for element in list(document.iterall()):
+        if element.keyword == "ContinuityOfContent":
+            element.value = "SEPARATE"  # viewers show the figures of running text without their names
     # highdicom stamps the time of encoding, which would make other bytes of the same content.
     del document.InstanceCreationDate, document.InstanceCreationTime
     for item in document.get("ContributingEquipmentSequence", ()):
