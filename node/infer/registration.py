@@ -165,6 +165,8 @@ def _optimise(fixed: sitk.Image, moving: sitk.Image, head: sitk.Image, start: Mo
         method.Execute(fixed, moving)
     except RuntimeError:  # there is nothing to sample
         return None
+    finally:
+        method.RemoveAllCommands()  # the command holds the method that holds it, out of the garbage collector's sight
     if not values:  # no direction is better than another: one of the images is flat
         return None
     if values[-1] >= values[0]:

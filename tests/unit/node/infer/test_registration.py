@@ -1,5 +1,6 @@
 """A patient who moved between two series: found, judged, and followed."""
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,12 @@ def test_the_estimate_does_not_depend_on_the_machines_threads() -> None:
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     assert found[0] == found[1]
+
+
+def test_nothing_of_it_stays_in_a_worker_that_runs_for_months() -> None:
+    register(head(Motion(), False), head(Motion(), True), SPACING)
+    gc.collect()
+    assert not [left for left in gc.get_objects() if isinstance(left, sitk.ImageRegistrationMethod)]
 
 
 def test_noise_is_not_trusted_and_nothing_not_compared() -> None:
