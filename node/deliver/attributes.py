@@ -56,6 +56,12 @@ MR = (
     "TemporalPositionIdentifier", "NumberOfTemporalPositions", "TemporalResolution",
 )
 
+EQUIPMENT = (
+    "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "DeviceSerialNumber", "InstitutionName",
+    "InstitutionalDepartmentName", "InstitutionAddress", "StationName", "AcquisitionDateTime",
+)
+"""Of the scanner, for ContributingEquipmentSequence."""
+
 TYPE_2 = frozenset({
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime",
     "AccessionNumber", "ReferringPhysicianName",

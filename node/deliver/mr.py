@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from node import MANUFACTURER
-from node.deliver.attributes import ACQUISITION, CONTRAST, DEIDENTIFICATION, MR, SERIES
+from node.deliver.attributes import ACQUISITION, CONTRAST, DEIDENTIFICATION, EQUIPMENT, MR, SERIES
 from node.deliver.identifiers import MODEL_NAME, derived_uid, instance_numbers
 from node.deliver.mending import TEXT_LENGTH, copy_identification, copy_mended, mended
 from node.deliver.pixels import decimals, stored_values, window
@@ -93,7 +93,10 @@ class DerivedMRImage(SOPClass):
             f"Stored value = source intensity x {series.factor:g}. "
             f"For research use only, not for diagnosis. Parameters: {parameters or 'none'}."
         )[: TEXT_LENGTH["ST"]]
-        self._add_contributing_equipment(series.equipment, source_image=series.header)
+        scanner = Dataset()
+        scanner.SOPClassUID = series.header.SOPClassUID
+        copy_mended(scanner, series.header, EQUIPMENT, series.mends)
+        self._add_contributing_equipment(series.equipment, source_image=scanner)
         # The last item is highdicom's own, dated today.
         del self.ContributingEquipmentSequence[-1].ContributionDateTime
 

@@ -10,6 +10,8 @@ def spoil(header: Dataset) -> None:
         header.StudyDescription = "S" * 65
         header.SeriesDescription = "D" * 65
         header.ProtocolName = "P" * 70
+        header.InstitutionName = "I" * 70
+        header.StationName = "N" * 20
         header.PatientSex = "0000"
         header.PixelAspectRatio = [1, 1]
         header.Laterality = "BOTH"

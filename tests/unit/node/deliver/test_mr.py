@@ -132,6 +132,12 @@ def test_defective_sources_are_mended_except_identification(
         assert ds.SeriesDescription == ("AI SR x4: " + "D" * 65)[:64]
         assert ds.ProtocolName == "P" * 64
         assert ds.SequenceVariant == "NONE"
+        scanner = ds.ContributingEquipmentSequence[0]
+        assert (scanner.Manufacturer, scanner.InstitutionName, scanner.StationName) == (
+            "SCANNER WORKS",
+            "I" * 64,
+            "N" * 16,
+        )
         assert len(ds["SliceLocation"].value.original_string) <= 16
         for keyword in ("PixelAspectRatio", "Laterality", "AcquisitionMatrix", "AcquisitionTime"):
             assert keyword not in ds
