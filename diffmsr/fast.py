@@ -267,16 +267,17 @@ class Replayed(nn.Module):
 
     @torch.inference_mode()
     def forward(self, *inputs: Tensor) -> Tensor:
-        shapes = tuple(x.shape for x in inputs)
-        if shapes not in self._graphs:
-            if len(self._graphs) == GRAPHS:
-                self._graphs.clear()
-            self._graphs[shapes] = self._captured(inputs)
-        graph, held, output = self._graphs[shapes]
-        for mine, given in zip(held, inputs, strict=True):
-            mine.copy_(given)
-        graph.replay()
-        return output.clone()
+        with torch.cuda.device(inputs[0].device):
+            shapes = tuple(x.shape for x in inputs)
+            if shapes not in self._graphs:
+                if len(self._graphs) == GRAPHS:
+                    self._graphs.clear()
+                self._graphs[shapes] = self._captured(inputs)
+            graph, held, output = self._graphs[shapes]
+            for mine, given in zip(held, inputs, strict=True):
+                mine.copy_(given)
+            graph.replay()
+            return output.clone()
 
     def _captured(self, inputs: Sequence[Tensor]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]:
         held = [x.clone() for x in inputs]

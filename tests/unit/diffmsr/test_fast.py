@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from diffmsr.blocks import Conv
-from diffmsr.fast import FastDiffMSR, Folded
+from diffmsr.fast import FastDiffMSR, Folded, fast_network
 from diffmsr.model import DiffMSR
 from diffmsr.presets import PAPER, TINY, Preset
 
@@ -135,3 +135,14 @@ def test_bfloat16_is_close_and_leaves_the_skip_path_exact() -> None:
     plain = model(*given)
     difference = FastDiffMSR(model, torch.bfloat16)(*given) - plain
     assert difference.square().mean().sqrt() < 0.05 * plain.square().mean().sqrt()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@torch.inference_mode()
+def test_a_replayed_graph_gives_what_the_network_gives() -> None:
+    model = randomised(DiffMSR(MINI), seed=0).cuda()
+    called, replayed = FastDiffMSR(model), fast_network(model)
+    for n, h, w in ((1, 16, 16), (2, 11, 16), (1, 16, 16)):
+        given = [x.cuda() for x in inputs(MINI, n, h, w)]
+        given[0] *= torch.rand((), device="cuda")  # other values at a shape that is known
+        assert torch.allclose(replayed(*given), called(*given), atol=1e-4)
