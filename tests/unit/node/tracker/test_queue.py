@@ -226,7 +226,7 @@ def test_what_is_missing_is_fetched_once_for_what_there_is_of_a_study(queue: Que
     assert waits(queue, clock) is State.WAITING_PAIR
     queue.settle(claimed(queue, Kind.FETCH), Done("nothing there"))
     with pytest.raises(NotFoundError, match="is a fetch job"):
-        views.result_key(queue.database, views.jobs(queue.database, kind=Kind.FETCH)[0]["id"])
+        views.result_of(queue.database, views.jobs(queue.database, kind=Kind.FETCH)[0]["id"])
     (match,) = views.jobs(queue.database, kind=Kind.MATCH)
     queue.retry(match["id"], "admin")
     waits(queue, clock)
