@@ -310,7 +310,7 @@ def _order(pair: PairVerdict, settings: MatchSettings) -> PairOrder:
         target=_stack_order(target),
         reference=_stack_order(reference),
         acquired_matrix=target.stack.measured_matrix(settings.target.max_interpolation),
-        warnings=tuple(dict.fromkeys(p.sentence for p in warned)),
+        warnings=tuple(dict.fromkeys(f"{p.code}: {p.sentence}" for p in warned)),
     )
 
 
