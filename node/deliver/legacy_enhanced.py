@@ -15,6 +15,8 @@ def legacy_enhanced_image(series: DerivedSeries) -> Dataset:
     frames = [unidentified(image) for image in mr_images(series)]
     first = frames[0]
     for frame in frames:
+        if any("CodeMeaning" not in region for region in frame.get("AnatomicRegionSequence", ())):
+            del frame.AnatomicRegionSequence  # the conversion names the body part after it
         if not frame.get("Laterality"):
             frame.pop("Laterality", None)  # empty is the same as missing, but the conversion writes it on
     image = highdicom.legacy.LegacyConvertedEnhancedMRImage(

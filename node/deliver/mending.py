@@ -21,8 +21,9 @@ TEXT_LENGTH = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240}
 def copy_identification(derived: Dataset, header: Dataset, mends: list[str]) -> None:
     """Copy patient and study as they stand, so that the PACS files both in one place. `derived` has empty type 2
     attributes already, which stay where the source has none."""
-    if "SpecificCharacterSet" in header:
-        derived.SpecificCharacterSet = header.SpecificCharacterSet
+    character_set = mended(header, "SpecificCharacterSet", mends)
+    if character_set is not None:
+        derived.add(character_set)
     for keyword in (*PATIENT, *CLINICAL_TRIAL, *STUDY):
         if keyword not in header:
             if keyword in TYPE_2:
@@ -115,20 +116,23 @@ def positive_int(header: Dataset, keyword: str) -> int | None:
 
 
 def _conforms(item: Dataset) -> bool:
-    """Whether every attribute of a sequence item, and of the items in it, is fit to be written as it is."""
+    """Whether every attribute of a sequence item, and of the items in it, is fit to be written as it is; of an item
+    that is a code, whether it has all of one."""
     mends: list[str] = []
     for element in item:
         mended(item, element.keyword, mends)
-    return not mends
+    known = all(element.keyword for element in item)
+    code = {"CodeValue", "CodingSchemeDesignator", "CodeMeaning"}
+    return known and not mends and (code.isdisjoint(item.dir()) or code <= set(item.dir()))
 
 
 def _valid(vr: str, value: Any) -> Any:
     """The value itself, or a shorter one that its VR allows, or None."""
     if vr in TEXT_LENGTH:
         value = str(value)[: TEXT_LENGTH[vr]]
-    elif vr == "DS" and len(str(value)) > 16 and math.isfinite(value):
-        value = format_number_as_ds(float(value))
     try:
+        if vr == "DS" and len(str(value)) > 16 and math.isfinite(float(value)):
+            value = format_number_as_ds(float(value))
         validate_value(vr, str(value) if vr in ("DS", "IS") else value, pydicom_config.RAISE)
     except ValueError:
         return None

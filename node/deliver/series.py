@@ -13,6 +13,7 @@ from node import MANUFACTURER, __version__
 from node.archive import Result
 from node.config import OutputSettings
 from node.deliver.identifiers import MODEL_NAME, derived_uid
+from node.deliver.mending import mended
 from node.deliver.pixels import intensity_factor
 from node.errors import NotFoundError
 from node.frames import frame_number, images_of
@@ -51,9 +52,9 @@ class DerivedSeries:
     def moment(self) -> tuple[str, str]:
         """Date and time of the content, for an object that must have them with a value: the target's, never today's."""
         for kind in ("Content", "Acquisition", "Series", "Study"):
-            date, time = (str(self.header.get(f"{kind}{what}") or "") for what in ("Date", "Time"))
-            if len(date) == 8 and date.isdigit():
-                return date, time if len(time) >= 6 and time[:6].isdigit() else "000000"
+            date, time = (mended(self.header, f"{kind}{what}", []) for what in ("Date", "Time"))
+            if date is not None:
+                return str(date.value), "000000" if time is None else str(time.value)
         return "19000101", "000000"
 
     @property

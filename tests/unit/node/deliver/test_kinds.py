@@ -15,11 +15,15 @@ import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import LegacyConvertedEnhancedMRImageStorage, MRImageStorage, SecondaryCaptureImageStorage
 from scipy.spatial.transform import Rotation
 
 from node.config import OutputSettings, ReportSettings
+from node.deliver import attributes
 from node.deliver.encode import encode
 from node.deliver.pixels import decimals
 from node.deliver.transfer_syntax import TRANSFER_SYNTAXES, to_bytes
@@ -27,6 +31,14 @@ from tests.dicom import enhanced
 
 from .defects import spoil
 
+COPIED = sorted(
+    {
+        "SpecificCharacterSet", *attributes.PATIENT, *attributes.CLINICAL_TRIAL, *attributes.STUDY,
+        *attributes.DEIDENTIFICATION, *attributes.SERIES, *attributes.ACQUISITION, *attributes.CONTRAST, *attributes.MR,
+        *attributes.EQUIPMENT,
+    }
+    - {"StudyInstanceUID"}
+)  # fmt: skip
 KINDS = {
     "mr": MRImageStorage, "sc": SecondaryCaptureImageStorage, "legacy_enhanced": LegacyConvertedEnhancedMRImageStorage
 }  # fmt: skip
@@ -282,3 +294,25 @@ def test_any_geometry_agrees_at_the_corners(
     corners = np.array([[s, r, c] for s in (0, 2) for r in (0, rows - 1) for c in (0, columns - 1)])
     places = derived.map_indices_to_reference(corners * [1, 4, 4])
     assert np.abs(places - source.map_indices_to_reference(corners)).max() < 1e-3
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    keyword=st.sampled_from(COPIED),
+    value=st.one_of(
+        st.none(), st.binary(max_size=70), st.sampled_from([b"x" * 200, b"-1\\2\\3", b"20240101120000", b"\\"])
+    ),
+    kind=st.sampled_from(list(KINDS)),
+)
+def test_no_attribute_of_a_source_stops_a_delivery(keyword: str, value: bytes | None, kind: Any, study: Any) -> None:
+    """Missing, or with bytes that are no value of it, in every slice."""
+    targets = copy.deepcopy(study.target)
+    tag = Tag(keyword)
+    for header in targets:
+        header.pop(tag, None)
+        if value is not None:
+            header[tag] = RawDataElement(tag, dictionary_VR(keyword), len(value), value, 0, False, True)
+    output = OutputSettings(sop_class=kind, presentation_state=True)
+    made = encode(study.result, [*targets, *study.reference], output, ReportSettings(), 9005)
+    for instance in made.instances:
+        assert pydicom.dcmread(BytesIO(to_bytes(instance))).SOPInstanceUID == instance.SOPInstanceUID
