@@ -7,7 +7,7 @@ was given up for dead, can no longer change it.
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -224,8 +224,8 @@ class Queue:
             match outcome:
                 case Done(why, result, then):
                     job.result = result
-                    for new in then:
-                        self._want(session, new, parent_id=job.id, actor=claim.worker)
+                    for new in then:  # a match may have confirmed the pair, with more instances, while it was worked on
+                        self._want(session, replace(new, revision=job.revision), parent_id=job.id, actor=claim.worker)
                     self._move(session, job, State.DONE, claim.worker, why)
                 case Matched() | Refused() if claim.kind is Kind.MATCH:
                     self._settle_match(session, job, claim, outcome)

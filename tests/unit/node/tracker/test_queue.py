@@ -185,6 +185,16 @@ def test_late_slices_that_change_nothing_confirm_the_pair(queue: Queue, clock: C
     assert queue.claim(Kind.INFER, "w") is not None
 
 
+def test_a_result_whose_pair_was_confirmed_while_it_was_made_is_delivered(queue: Queue, clock: Clock) -> None:
+    matched(queue, clock, infer_job(revision=2))
+    infer = claimed(queue, Kind.INFER)
+    queue.record(arrival(2), QUIET_S)  # not of the stack that the pair takes from the series
+    clock.forward(QUIET_S)
+    queue.settle(claimed(queue, Kind.MATCH), Matched("as before", {}, (infer_job(revision=3),)))
+    assert queue.settle(infer, Done("made", then=(deliver_job(revision=infer.revision),))) is State.DONE
+    assert claimed(queue, Kind.DELIVER).revision == 3
+
+
 def test_instances_that_arrive_while_a_study_is_matched_reopen_it(queue: Queue, clock: Clock) -> None:
     queue.record(arrival(1), QUIET_S)
     clock.forward(QUIET_S)
