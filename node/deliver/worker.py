@@ -95,6 +95,8 @@ def _commit(queue: Queue, claim: Claim, destination: DestinationSettings, ae_tit
     accepted = f"{destination.name} has accepted all {len(rows)} instances"
     if not destination.commitment:
         return Done(accepted, {"instances": len(rows)})
+    if all(row.committed for row in rows):  # a report came while the job was held, or waited to ask again
+        return _reported(rows, destination.name, delay_s)
     peer = Peer.destination(destination, ae_title)
     instances = commitment.headers([Path(row.path) for row in rows if not row.committed])
     if claim.was is State.COMMITTING and destination.commitment_fallback == "find":

@@ -224,6 +224,20 @@ def test_a_failure_reported_to_another_process_is_retried_after_a_while(start: S
     assert pacs.stored[3:] == [first]
 
 
+@pytest.mark.parametrize("fallback", ["none", "find"])
+def test_what_a_report_has_committed_is_not_asked_for_again(start: Start, fallback: str) -> None:
+    pacs = PACS(report=lambda uids: None)
+    delivery = start(pacs, commitment_fallback=fallback)
+    assert delivery.attempt(patience_s=0) is State.COMMITTING
+    (job,) = views.jobs(delivery.database)
+    delivery.queue.hold(job["id"], "admin")
+    assert commitments.reported(delivery.queue, pacs.transactions[0], delivery.uids, {})
+    delivery.queue.release(job["id"], "admin")
+    assert delivery.attempt() is State.DONE
+    assert len(pacs.transactions) == 1
+    assert delivery.error == "pacs has accepted and committed all 3 instances"
+
+
 def test_a_report_that_forgets_instances_is_not_taken_for_a_commitment(start: Start) -> None:
     pacs = PACS(report=lambda uids: None)
     delivery = start(pacs)
