@@ -25,6 +25,15 @@ LEASE_S = 60.0
 HEARTBEAT_S = 10.0
 MATCH_ATTEMPTS = 5
 
+_SUPERSEDED = "superseded: the series it was made from changed, or match differently now"
+_MEMBERS = (
+    select(func.coalesce(func.sum(Series.instances), 0))
+    .where(or_(Series.series_uid == Job.target_series_uid, Series.series_uid == Job.reference_series_uid))
+    .correlate(Job)
+    .scalar_subquery()
+)
+"""How many instances there are of a job's target and reference series now; compare `Job.revision`."""
+
 
 @dataclass(frozen=True)
 class Arrival:
@@ -161,10 +170,7 @@ class Queue:
             Job.kind == kind, Job.state.in_(CLAIMABLE), or_(Job.next_attempt_at.is_(None), Job.next_attempt_at <= now)
         )
         if kind is not Kind.MATCH:
-            members = select(func.coalesce(func.sum(Series.instances), 0)).where(
-                or_(Series.series_uid == Job.target_series_uid, Series.series_uid == Job.reference_series_uid)
-            )
-            due = due.where(Job.revision == members.correlate(Job).scalar_subquery())
+            due = due.where(Job.revision == _MEMBERS)
         due = due.order_by(Job.next_attempt_at, Job.id).limit(1).with_for_update(skip_locked=True)
         statement = (
             update(Job)
@@ -287,7 +293,8 @@ class Queue:
     def _supersede(
         self, session: Session, study_uid: str, wanted: Iterable[NewJob], receiving: bool, actor: str
     ) -> None:
-        """Cancel the study's unfinished work that the newest match no longer asks for, and confirm what it still does."""
+        """Cancel the study's unfinished work that the newest match no longer asks for, confirm what it still does, and
+        take up again what an earlier match had given up."""
         revisions = {new.key: new.revision for new in wanted}
         infers = session.scalars(
             select(Job).where(Job.study_uid == study_uid, Job.kind == Kind.INFER).with_for_update()
@@ -299,9 +306,11 @@ class Queue:
             for job in [infer, *children]:
                 if infer.key in revisions:
                     job.revision = revisions[infer.key]
+                    if job.state is State.CANCELLED and job.error == _SUPERSEDED:
+                        self._take_up(session, job, actor)
                 elif job.state not in FINISHED:
                     job.next_attempt_at = None
-                    job.error = "superseded: the series it was made from changed, or match differently now"
+                    job.error = _SUPERSEDED
                     self._move(session, job, State.CANCELLED, actor, job.error)
         fetches = select(Job).where(Job.study_uid == study_uid, Job.kind == Kind.FETCH, Job.state.not_in(FINISHED))
         for job in session.scalars(fetches.with_for_update()):
@@ -310,6 +319,14 @@ class Queue:
                 job.next_attempt_at = None
                 job.error = "superseded: the study has changed since, or waits no longer"
                 self._move(session, job, State.CANCELLED, actor, job.error)
+
+    def _take_up(self, session: Session, job: Job, actor: str) -> None:
+        held = job.prior_state is State.HELD
+        job.attempts, job.error, job.next_attempt_at = 0, None, self.clock()
+        self._move(session, job, State.READY, actor, "the series match again as they did")
+        if held:
+            job.error, job.next_attempt_at = "held, as it was before it was superseded", None
+            self._move(session, job, State.HELD, actor, job.error)
 
     def _want(self, session: Session, new: NewJob, parent_id: int, actor: str) -> None:
         """Create the job, unless there is one for the same work already."""
@@ -405,7 +422,19 @@ class Queue:
                 raise TransitionError(f"job {job_id} is {job.state} right now; wait until it ends, or stop the service")
             if not allowed(job.state, state):
                 raise TransitionError(f"job {job_id} is {job.state}; it cannot become {state}")
+            if state is State.READY and job.state in FINISHED and self._outgrown(session, job):
+                raise TransitionError(
+                    f"job {job_id} is {job.state}, and its series have grown since; what to make of them now, the newest "
+                    "match of the study says: diffmsr-node queue list"
+                )
             self._move(session, job, state, actor, change(job))
+
+    @staticmethod
+    def _outgrown(session: Session, job: Job) -> bool:
+        """Whether a claim would pass the job over, and no match to come would look at it."""
+        if job.kind is Kind.MATCH:
+            return False
+        return session.scalar(select(Job.id).where(Job.id == job.id, Job.revision != _MEMBERS)) is not None
 
     # ------------------------------------------------------------------ bookkeeping
 

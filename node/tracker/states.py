@@ -44,7 +44,8 @@ class State(StrEnum):
     """The study is not one the model was made for. Never retried by itself."""
     FAILED = "failed"
     CANCELLED = "cancelled"
-    """By an administrator, or superseded because the series it was made from changed."""
+    """By an administrator, or superseded because the series it was made from changed; the latter is taken up again when
+    a later match asks for it."""
 
 
 S = State

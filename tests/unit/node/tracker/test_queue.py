@@ -195,6 +195,47 @@ def test_a_result_whose_pair_was_confirmed_while_it_was_made_is_delivered(queue:
     assert claimed(queue, Kind.DELIVER).revision == 3
 
 
+@pytest.mark.parametrize("held", [None, "look"])
+def test_a_superseded_pair_that_is_wanted_again_goes_on_where_it_was(
+    queue: Queue, clock: Clock, held: str | None
+) -> None:
+    """Another reference comes, is preferred, and turns out to be none."""
+    matched(queue, clock, infer_job("new"), infer_job("made"))
+    queue.cancel(2, "admin")
+    queue.settle(claimed(queue, Kind.INFER), Done("ok", None, (replace(deliver_job("made"), held=held),)))
+    queue.retry(2, "admin")
+    queue.record(arrival(1, "1.2.3"), QUIET_S)
+    clock.forward(QUIET_S)
+    queue.settle(claimed(queue, Kind.MATCH), Matched("paired", {}, (infer_job("other", reference="1.2.3"),)))
+    assert states(queue, Kind.INFER) == ["cancelled", "done", "ready"]
+    assert states(queue, Kind.DELIVER) == ["cancelled"]
+    queue.record(arrival(2, "1.2.3"), QUIET_S)
+    clock.forward(QUIET_S)
+    queue.settle(claimed(queue, Kind.MATCH), Matched("paired", {}, (infer_job("new"), infer_job("made"))))
+    assert states(queue, Kind.INFER) == ["ready", "done", "cancelled"]
+    assert states(queue, Kind.DELIVER) == ["held" if held else "ready"]
+
+
+def test_what_an_administrator_cancelled_stays_so_when_it_is_wanted_again(queue: Queue, clock: Clock) -> None:
+    matched(queue, clock, infer_job())
+    queue.cancel(2, "admin")
+    queue.record(arrival(1, "1.2.3"), QUIET_S)
+    clock.forward(QUIET_S)
+    queue.settle(claimed(queue, Kind.MATCH), Matched("paired", {}, (infer_job(),)))
+    assert states(queue, Kind.INFER) == ["cancelled"]
+
+
+def test_a_job_whose_series_have_grown_since_is_not_retried_in_vain(queue: Queue, clock: Clock) -> None:
+    matched(queue, clock, infer_job("old"))
+    queue.settle(claimed(queue, Kind.INFER), Failed("broken"))
+    queue.record(arrival(2, "1.2.1"), QUIET_S)
+    clock.forward(QUIET_S)
+    queue.settle(claimed(queue, Kind.MATCH), Matched("paired", {}, (infer_job("new", revision=3),)))
+    with pytest.raises(TransitionError, match="have grown since"):
+        queue.retry(2, "admin")
+    assert states(queue, Kind.INFER) == ["failed", "ready"]
+
+
 def test_instances_that_arrive_while_a_study_is_matched_reopen_it(queue: Queue, clock: Clock) -> None:
     queue.record(arrival(1), QUIET_S)
     clock.forward(QUIET_S)
