@@ -126,6 +126,8 @@ def _fat_suppression(physics: Physics, rules: ContrastRules) -> str | None:
     """What says that fat was suppressed, or None."""
     if (physics.fat_suppression or "").startswith("FAT"):  # FAT, FAT_AND_WATER of (0018,9025)
         return physics.fat_suppression
+    if physics.water_alone:
+        return "water of a Dixon series"
     return next((option for option in physics.scan_options if option in rules.fat_suppression_options), None)
 
 

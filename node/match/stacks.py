@@ -40,6 +40,8 @@ PRIVATE_B_VALUES = (
 )
 GE_B_VALUE_OFFSET = 1e9  # added by some GE software
 
+WATER = frozenset({"WATER", "W"})  # ImageType of Siemens and GE, and of Philips
+
 PIXEL_KEYWORDS = ("BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation")
 UID_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
@@ -80,6 +82,8 @@ class Physics:
     scan_options: tuple[str, ...]
     acquisition_contrast: str | None
     fat_suppression: str | None
+    water_alone: bool
+    """The water image of a Dixon series: fat is as dark as where it was suppressed."""
     inversion_recovery: bool
     gradient_echo: bool
     echo_planar: bool
@@ -343,6 +347,7 @@ def _physics(a: Attributes) -> Physics:
         scan_options=a.code("ScanOptions"),
         acquisition_contrast=_first(a.code("AcquisitionContrast")),
         fat_suppression=_first(a.code("SpectrallySelectedSuppression")),
+        water_alone=bool(WATER & set(a.code("ImageType")[2:])),
         inversion_recovery="IR" in scanning_sequence,
         gradient_echo="GR" in scanning_sequence,
         echo_planar="EP" in scanning_sequence,

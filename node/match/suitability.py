@@ -30,6 +30,13 @@ COMPUTED = frozenset(
         "CURVED",
         "SUBTRACTION",
         "SUB",
+        "SUBTRACT",
+        "CSAMPR",
+        "CSAMPRTHICK",
+        "CPR",
+        "PJN",
+        "COLLAPSE",
+        "STDDEV",
         "ADC",
         "FA",
         "TRACE",
@@ -70,6 +77,16 @@ COMPUTED = frozenset(
         "BOLD",
         "TMAP",
         "SWI",
+        # Of a Dixon series, all but water and in phase: fat alone, or water less fat.
+        "FAT",
+        "F",
+        "FAT_FRACTION",
+        "WATER_FRACTION",
+        "OUT_OF_PHASE",
+        "OUT_PHASE",
+        "OPP_PHASE",
+        "OPPOSED_PHASE",
+        "OP",
     ]
 )
 

@@ -47,6 +47,10 @@ TABLE: list[tuple[str | None, dict[str, Any]]] = [
     (None, {**GR, **times(2000, 4)}),
     ("T1", {"ScanningSequence": "GR", "SequenceVariant": ["SK", "SP", "OSP"], **times(5, 2)}),  # FLASH
     (None, {"ScanningSequence": "GR", "SequenceVariant": ["SK", "SS", "OSP"], **times(5, 2)}),  # TrueFISP
+    # the images of a Dixon series
+    ("T1-FS", {**T1, "ImageType": ["DERIVED", "PRIMARY", "DIXON", "WATER"]}),
+    ("T2-FS", {**T2, "ImageType": ["DERIVED", "PRIMARY", "W", "W", "DERIVED"]}),  # Philips
+    ("T2", {**T2, "ImageType": ["DERIVED", "PRIMARY", "DIXON", "IN_PHASE"]}),
     # spin echo, at the edges
     ("T2", {**SE, **times(1800, 70)}),
     (None, {**SE, **times(1800, 69)}),
