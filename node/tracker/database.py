@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from node.errors import ConfigError, NodeError
@@ -82,6 +83,8 @@ class Database:
             raise DatabaseError(
                 f"the tracker at {self.url!r} does not answer: {_first_line(error.orig or error)}"
             ) from error
+        except PoolTimeoutError as error:  # more threads than connections, and none of them gets on
+            raise DatabaseError(f"the tracker at {self.url!r} does not answer: {_first_line(error)}") from error
 
 
 def _engine(url: str) -> Engine:

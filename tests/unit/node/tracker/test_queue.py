@@ -1,6 +1,7 @@
 """The queue on SQLite and on PostgreSQL: the identical code passes the identical tests."""
 
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from node.config import DestinationSettings
 from node.errors import LeaseLostError, NotFoundError, TransitionError
 from node.tracker import commitments, deliveries, views
-from node.tracker.database import Database
+from node.tracker.database import Database, DatabaseError
 from node.tracker.outcomes import Committing, Done, Failed, Matched, NewJob, Refused, Retry
 from node.tracker.queue import Claim, Queue, backoff_s
 from node.tracker.states import Kind, State
@@ -56,6 +57,18 @@ def test_the_migrations_make_the_tables_the_code_uses(database: Database) -> Non
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     assert database.revision()[0] == database.revision()[1]
     database.upgrade()  # again, as at every start
+
+
+def test_a_tracker_whose_connections_are_all_taken_is_one_that_does_not_answer(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not end a worker's thread, as a foreign exception would."""
+    monkeypatch.setattr(database.engine.pool, "_timeout", 0.1)
+    with ExitStack() as others, pytest.raises(DatabaseError, match="does not answer"):
+        for _ in range(50):
+            others.enter_context(database.read())
+    with database.read():
+        pass
 
 
 def test_a_series_is_matched_when_it_has_been_quiet(queue: Queue, clock: Clock) -> None:
