@@ -152,4 +152,4 @@ def _positive(value: object) -> int | None:
         number = int(str(value))
     except ValueError:
         return None
-    return number if number > 0 else None
+    return number if 0 < number < 2**31 else None  # what an IS can say (PS3.5 section 6.2), and a column can hold

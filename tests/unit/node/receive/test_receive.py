@@ -32,6 +32,7 @@ from node.receive.scp import Receiver
 from node.receive.store import Sent, Status, Store
 from node.tracker import views
 from node.tracker.queue import Queue
+from node.tracker.tables import Series
 from tests.conftest import free_port, require
 from tests.dicom import mr_series, write
 
@@ -122,6 +123,20 @@ def test_what_cannot_be_read_is_refused(store: Store, archive: Archive, data_set
     (ds,) = mr_series(1)
     assert store.put(sent(ds, data_set=data_set)) is Status.CANNOT_UNDERSTAND
     assert stored(archive) == []
+
+
+@pytest.mark.parametrize(("said", "expected"), [(b"00000025", 25), (b"-0000025", None), (b"9999999999", None)])
+def test_a_number_of_images_that_cannot_be_is_no_number(
+    store: Store, queue: Queue, said: bytes, expected: int | None
+) -> None:
+    (ds,) = mr_series(1)
+    ds.ImagesInAcquisition = 12345678
+    request = sent(ds)
+    raw = request.data_set.replace(b"IS\x08\x0012345678", b"IS" + len(said).to_bytes(2, "little") + said)
+    assert raw != request.data_set
+    assert store.put(sent(ds, data_set=raw)) is Status.SUCCESS
+    with queue.database.read() as session:
+        assert session.get_one(Series, ds.SeriesInstanceUID).expected == expected
 
 
 def test_a_full_disk_answers_out_of_resources_and_keeps_what_it_has(tmp_path: Path, queue: Queue) -> None:
