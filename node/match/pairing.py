@@ -9,7 +9,8 @@ from node.match.predicates import Predicate, expect
 from node.match.stacks import Geometry, Stack, angle_between
 from node.match.suitability import measured_spacing
 
-COVERAGE_SAMPLES = 100  # along each side of the target's field of view
+COVERAGE_SAMPLES = 100  # along each side of the target's field of view: a step of 1 %
+FEWEST_SAMPLES, MOST_POINTS = 25, 1_000_000  # of a stack at an angle, where every slice is sampled
 
 
 def pair_predicates(
@@ -72,7 +73,8 @@ def coverage(target: Geometry, reference: Geometry, limits: PairingLimits) -> fl
     parallel = is_parallel(target, reference, limits)
     if parallel:
         target = replace(target, positions=(target.positions[0], target.positions[-1]))
-    samples = COVERAGE_SAMPLES if parallel else COVERAGE_SAMPLES // 4
+    affordable = int((MOST_POINTS / len(target.positions)) ** 0.5)
+    samples = max(FEWEST_SAMPLES, min(COVERAGE_SAMPLES, affordable))
     fractions = (np.arange(samples) + 0.5) / samples
     points = target.at(*np.meshgrid(fractions * target.rows - 0.5, fractions * target.columns - 0.5, indexing="ij"))
     row, column = reference.pixel_of(points)

@@ -48,13 +48,15 @@ ADVICE = {
     "E_TOO_FEW_SLICES": "Send the whole series again, if it is no localizer.",
     "W_FEWER_THAN_ANNOUNCED": "Send the whole series, if images were left out.",
     # of a pair
-    "E_FIELD_OF_VIEW": "Give the reference at least the field of view of the target, with the same centre.",
+    "E_FIELD_OF_VIEW": "Give the reference at least the field of view of the target, with the same centre; where only air "
+    "is outside, as of a sagittal volume over a square field of view, lower [match.pairing] min_coverage.",
     "E_FRAME_OF_REFERENCE": "Acquire both series in one session, without a new localizer in between.",
     "E_NOT_PARALLEL": "Plan the reference in the planes of the target, or acquire it in 3-D.",
     "E_OTHER_PATIENT": "Have the records corrected in the PACS.",
     "E_OTHER_STUDY": "Send both series under one study, or have the studies merged in the PACS.",
     "E_PLANES_APART": "Cover the same slices with both series.",
-    "E_REFERENCE_COARSE": "Acquire the reference with a finer matrix.",
+    "E_REFERENCE_COARSE": "Acquire the reference with a finer matrix; or the target with a coarser one, if it is no "
+    "low-resolution series.",
     "W_REFERENCE_COARSE": "For finer detail acquire the reference with a finer matrix.",
 }
 """What could be done about a code. For the others nothing can: the model was not made for such images."""
