@@ -103,6 +103,8 @@ class Commitments:
             return ActionStatus.PROCESSING_FAILURE
         if state in FINISHED:
             return ActionStatus.DUPLICATE_TRANSACTION
+        if event.assoc not in self._heard_at:  # its first request; once is enough for all its reports
+            hand_back_stolen_answers(event.assoc)
         self._asked_on[key] = event.assoc
         self._heard_at[event.assoc] = time.monotonic()
         logger.info("commitment.requested", transaction=transaction_uid, instances=len(instances))
@@ -118,7 +120,6 @@ class Commitments:
         asked_on = self._asked_on.get(lease.claim.key)
         if asked_on is not None and asked_on.is_established:
             if time.monotonic() - self._heard_at[asked_on] >= GRACE_S:
-                hand_back_stolen_answers(asked_on)
                 with suppress(RuntimeError):  # it ended just now
                     if _send(asked_on, verdict) == 0x0000:
                         return Done(f"{kept}, reported to {order.ae_title} on the association it asked on")

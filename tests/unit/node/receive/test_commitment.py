@@ -13,6 +13,8 @@ from pynetdicom.sop_class import StorageCommitmentPushModel as PushModel
 from pynetdicom.sop_class import StorageCommitmentPushModelInstance as PushModelInstance
 
 from node.config import SCPSettings, SourceSettings
+from node.dimse.commitment import Instance
+from node.dimse.commitment import request as asking
 from node.receive import commitment
 from node.receive.commitment import Commitments
 from node.receive.scp import Receiver
@@ -131,6 +133,24 @@ def test_reported_on_the_association_it_was_asked_on(scanner: Scanner, attempt: 
     assert (report.TransactionUID, scanner.event_type) == ("1.2.3", 1)
     assert "FailedSOPSequence" not in report
     assert [item.ReferencedSOPInstanceUID for item in report.ReferencedSOPSequence] == [u for _, u in named(instances)]
+
+
+def test_many_transactions_on_one_association_leave_nothing_behind_on_it(
+    scanner: Scanner, attempt: Attempt, receiver: Receiver
+) -> None:
+    (ds,) = mr_series(1)
+    scanner.send([ds])
+    _, association = scanner.ask(*named([ds]))
+    assert attempt() is State.DONE
+    served = next(one for one in receiver._ae.active_associations if one.is_established)
+    serve = served._serve_request
+    wanted = [Instance(*one) for one in named([ds])]
+    answer, _ = association.send_n_action(asking("1.2.3", wanted), 1, PushModel, PushModelInstance)
+    assert answer.Status == 0x0000
+    assert attempt() is State.DONE
+    association.release()
+    assert [report.TransactionUID == "1.2.3" for report in scanner.reports] == [False, True]
+    assert served._serve_request is serve, "each layer would be a call deeper, up to Python's limit"
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["same process", "after a restart"])
