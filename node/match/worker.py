@@ -79,7 +79,7 @@ def _arrived(
             revisions[series.series_uid] = series.instances
             newest.append(series.last_received_at)
             due = series.last_received_at + timedelta(seconds=quiet_s)
-            if due <= now or (series.expected is not None and series.instances >= series.expected):
+            if due <= now or series.complete:
                 quiet.append(series.series_uid)
             else:
                 arriving.append(due)

@@ -123,8 +123,7 @@ class Queue:
             series.instances += 1
             series.expected = arrival.expected or series.expected
             series.last_received_at = now
-            complete = series.expected is not None and series.instances >= series.expected
-            self._reopen(session, arrival, now if complete else now + timedelta(seconds=quiet_s))
+            self._reopen(session, arrival, now if series.complete else now + timedelta(seconds=quiet_s))
         return True
 
     def _reopen(self, session: Session, arrival: Arrival, due: datetime) -> None:

@@ -72,8 +72,14 @@ class Series(Base):
     instances: Mapped[int]
     """How many instances are stored."""
     expected: Mapped[int | None]
-    """ImagesInAcquisition (0020,1002), when the scanner says it: the series is complete as soon as it is reached."""
+    """ImagesInAcquisition (0020,1002), when the scanner says it."""
     last_received_at: Mapped[datetime]
+
+    @property
+    def complete(self) -> bool:
+        """Whether as many instances are here as the scanner said. When there are more, the series has more acquisitions
+        than the one that was counted, and nothing was said of its end."""
+        return self.instances == self.expected
 
 
 class Instance(Base):

@@ -87,6 +87,16 @@ def test_a_series_is_matched_at_once_when_the_scanner_said_how_many(queue: Queue
     assert queue.claim(Kind.MATCH, "w") is not None
 
 
+def test_more_than_the_scanner_said_are_waited_for_as_if_it_had_not(queue: Queue, clock: Clock) -> None:
+    """The number is of an acquisition, and a series may have several."""
+    queue.record(arrival(1, expected=1), QUIET_S)
+    queue.settle(claimed(queue, Kind.MATCH), Matched("paired", {}, ()))
+    queue.record(arrival(2, expected=1), QUIET_S)
+    assert queue.claim(Kind.MATCH, "w") is None
+    clock.forward(QUIET_S)
+    assert claimed(queue, Kind.MATCH).revision == 2
+
+
 def test_an_instance_recorded_twice_is_there_once(queue: Queue) -> None:
     assert queue.record(arrival(1), QUIET_S)
     assert not queue.record(arrival(1), QUIET_S)
