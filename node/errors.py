@@ -53,10 +53,6 @@ class DamagedFileError(NodeError):
         self.reason = reason
 
 
-class DuplicateInstanceError(NodeError):
-    """A SOP instance UID came again with other content; the first content is kept."""
-
-
 class LeaseLostError(NodeError):
     """Another worker took this job over, or it was cancelled or superseded; what this worker still holds is discarded."""
 
