@@ -249,6 +249,10 @@ class Queue:
                     else:
                         job.next_attempt_at = now if answered else now + timedelta(seconds=patience_s)
                         self._move(session, job, State.COMMITTING, claim.worker, why)
+                case Retry(error) | Failed(error) if claim.kind is Kind.MATCH and job.revision != claim.revision:
+                    job.attempts, job.error = 0, error  # as for an instance that comes after the failure
+                    why = f"more instances arrived while the match failed: {error}"
+                    self._move(session, job, State.RECEIVING, claim.worker, why)
                 case Retry(error, delay_s):
                     job.error = error
                     if job.attempts >= job.max_attempts:

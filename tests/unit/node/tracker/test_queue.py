@@ -15,7 +15,7 @@ from node.errors import LeaseLostError, NotFoundError, TransitionError
 from node.tracker import commitments, deliveries, views
 from node.tracker.database import Database, DatabaseError
 from node.tracker.outcomes import Committing, Done, Failed, Matched, NewJob, Refused, Retry
-from node.tracker.queue import Claim, Queue, backoff_s
+from node.tracker.queue import MATCH_ATTEMPTS, Claim, Queue, backoff_s
 from node.tracker.states import Kind, State
 from node.tracker.tables import Base
 
@@ -268,6 +268,19 @@ def test_instances_that_arrive_while_a_study_is_matched_reopen_it(queue: Queue, 
     assert queue.claim(Kind.MATCH, "w") is None, "the new instance's series has to fall quiet first"
     clock.forward(QUIET_S)
     assert queue.claim(Kind.MATCH, "w") is not None
+
+
+@pytest.mark.parametrize("outcome", [Failed("damaged"), Retry("no memory", 600)])
+def test_a_match_that_fails_as_more_arrives_looks_again(queue: Queue, clock: Clock, outcome: Failed | Retry) -> None:
+    queue.record(arrival(1), QUIET_S)
+    clock.forward(QUIET_S)
+    for _ in range(MATCH_ATTEMPTS - 1):
+        queue.settle(claimed(queue, Kind.MATCH), Retry("no memory", 0))
+    last = claimed(queue, Kind.MATCH)
+    queue.record(arrival(2), QUIET_S)
+    assert queue.settle(last, outcome) is State.RECEIVING
+    clock.forward(QUIET_S)
+    assert claimed(queue, Kind.MATCH).attempts == 1
 
 
 def test_a_study_waits_for_its_partner_and_is_looked_at_again_in_the_end(queue: Queue, clock: Clock) -> None:
