@@ -63,10 +63,12 @@ def data_consistent(image: Tensor, low: Tensor) -> Tensor:
 def inconsistency(images: NDArray[np.float32], low: NDArray[np.float32]) -> NDArray[np.float64]:
     """How far images (n, H, W) depart from the measured low-resolution ones (n, h, w): for each, the norm of the
     difference of their k-spaces where it was measured, over the norm of the measured; 0 where nothing was."""
-    measured = torch.from_numpy(np.ascontiguousarray(low, dtype=np.float32))
-    seen = crop(torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)), *low.shape[-2:])
-    norms = torch.linalg.vector_norm(measured, dim=ROWS_AND_COLUMNS).double().numpy()  # Parseval: of either space
-    departures = torch.linalg.vector_norm(seen - measured, dim=ROWS_AND_COLUMNS).double().numpy()
+    norms, departures = np.zeros(len(low)), np.zeros(len(low))
+    for i in range(len(low)):  # the k-space of a whole stack would take four times its memory
+        measured = torch.from_numpy(np.ascontiguousarray(low[i], dtype=np.float32))
+        seen = crop(torch.from_numpy(np.ascontiguousarray(images[i], dtype=np.float32)), *measured.shape)
+        norms[i] = torch.linalg.vector_norm(measured)  # Parseval: of either space
+        departures[i] = torch.linalg.vector_norm(seen - measured)
     return np.asarray(np.divide(departures, norms, out=np.zeros_like(norms), where=norms > 0))
 
 

@@ -221,7 +221,8 @@ def _alike(
     from diffmsr.kspace import crop_to
 
     finer = 2
-    coarse = crop_to(guide.pixels, *target.pixels.shape[1:])
+    # Slice by slice: the k-space of a whole stack of fine images would take four times its memory.
+    coarse = np.stack([crop_to(pixels, *target.pixels.shape[1:]) for pixels in guide.pixels])
     between_rows, between_columns = target.spacing
     return (
         zero_filled(target.pixels, finer),
