@@ -87,6 +87,8 @@ def evaluate(
     if not patients:
         known = ", ".join(sorted({contrast for piece in slices for contrast in piece.images}))
         raise DataError(f"{root}: no {split} slices with {target} and {reference}; there are {known}")
+    if protocol.foreign_reference and len(patients) == 1:
+        raise DataError(f"{root}: {split} is one patient, so no other one's reference can guide it")
 
     methods: dict[str, Method] = {
         "model": super_resolve,

@@ -52,7 +52,7 @@ class Manifest:
 
 def default_weights_folder() -> Path:
     """The weights shipped with the package."""
-    return Path(__file__).parent / "weights" / "tiny"
+    return Path(__file__).parent / "weights" / "small"
 
 
 def read_manifest(folder: Path) -> Manifest:

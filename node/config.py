@@ -189,7 +189,7 @@ class MatchSettings(Section):
     references: Annotated[list[ContrastLabel], Field(min_length=1)] = ["T1"]
     description_vetoes: list[str] = [
         "localizer", "localiser", "localizers", "scout", "survey", "pilot", "calibration", "phase", "dwi", "diffusion",
-        "adc", "dti", "mip", "mpr", "map", "fieldmap", "bold", "fmri", "perfusion", "asl", "swi", "tof", "mra", "ai sr",
+        "adc", "dti", "mip", "map", "fieldmap", "bold", "fmri", "perfusion", "asl", "swi", "tof", "mra", "ai sr",
     ]  # fmt: skip
     lossy: Literal["refuse", "accept"] = "refuse"
     stack: StackLimits = StackLimits()
