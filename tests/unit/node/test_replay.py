@@ -90,8 +90,9 @@ def test_other_weights_are_named_and_the_pixels_compared(
     assert series.pixels.largest == max(d.max() for d in differences) > 0
     assert series.pixels.mean == pytest.approx(sum(d.mean() for d in differences) / 3)
     said = {attribute.name: (attribute.kept, attribute.now) for attribute in series.attributes}
-    before, after = said["DiffMSR diffmsr-tiny"]
-    digest = json.loads((weights / "manifest.json").read_text())["sha256"]
+    manifest = json.loads((weights / "manifest.json").read_text())
+    before, after = said[f"DiffMSR {manifest['name']}"]
+    digest = manifest["sha256"]
     assert after == f"other\\{digest}" and before is not None and digest not in before
     assert "PatientName" not in said
     assert any("PSNR" in line for line in lines(replay))
