@@ -5,7 +5,7 @@ from pydicom.dataset import Dataset
 
 from node.deliver.attributes import CLINICAL_TRIAL, CONTRAST
 from node.deliver.identifiers import derived_uid
-from node.deliver.mending import copy_identification, unidentified
+from node.deliver.mending import copy_identification, undate, unidentified
 from node.deliver.mr import mr_images
 from node.deliver.series import DerivedSeries
 
@@ -51,9 +51,7 @@ def legacy_enhanced_image(series: DerivedSeries) -> Dataset:
 
 def _make_deterministic(image: Dataset, series: DerivedSeries) -> None:
     """Take out the time of encoding and the identifiers made by chance."""
-    del image.InstanceCreationDate, image.InstanceCreationTime
-    for item in image.ContributingEquipmentSequence:
-        item.pop("ContributionDateTime", None)
+    undate(image)
     organization = derived_uid(series.uid, "dimension organization")
     for item in (*image.get("DimensionOrganizationSequence", ()), *image.get("DimensionIndexSequence", ())):
         item.DimensionOrganizationUID = organization

@@ -55,6 +55,19 @@ def unidentified(image: Dataset) -> Dataset:
     return stripped
 
 
+def undate(derived: Dataset) -> None:
+    """Take out the time of encoding, which highdicom stamps and which would make other bytes of the same content."""
+    del derived.InstanceCreationDate, derived.InstanceCreationTime
+    for item in derived.get("ContributingEquipmentSequence", ()):
+        item.pop("ContributionDateTime", None)
+
+
+def complete_laterality(derived: Dataset) -> None:
+    """Type 2C without a body part: whether the part is one of a pair is not known."""
+    if "BodyPartExamined" not in derived and "Laterality" not in derived:
+        derived.Laterality = None
+
+
 def copy_mended(derived: Dataset, header: Dataset, keywords: Iterable[str], mends: list[str]) -> None:
     """Copy attributes so that they conform, with what the standard requires where the source has nothing usable."""
     for keyword in keywords:

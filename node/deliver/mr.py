@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from node import MANUFACTURER
 from node.deliver.attributes import ACQUISITION, CONTRAST, DEIDENTIFICATION, EQUIPMENT, MR, SERIES
 from node.deliver.identifiers import MODEL_NAME, derived_uid, instance_numbers
-from node.deliver.mending import TEXT_LENGTH, copy_identification, copy_mended, mended
+from node.deliver.mending import TEXT_LENGTH, complete_laterality, copy_identification, copy_mended, mended
 from node.deliver.pixels import decimals, stored_values, window
 from node.deliver.series import DerivedSeries
 from node.frames import compressed_with_loss, frame_number
@@ -54,8 +54,7 @@ class DerivedMRImage(SOPClass):
 
     def _copy_series(self, series: DerivedSeries) -> None:
         copy_mended(self, series.header, (*DEIDENTIFICATION, *SERIES), series.mends)
-        if "BodyPartExamined" not in self and "Laterality" not in self:
-            self.Laterality = None  # type 2C: whether the part is one of a pair is not known
+        complete_laterality(self)
         if "FrameOfReferenceUID" not in self:
             self.FrameOfReferenceUID = derived_uid(series.header.get("SeriesInstanceUID", ""), "frame of reference")
         self.SeriesDescription = f"{series.settings.series_description_prefix}{series.description or 'MR'}"[:64].strip()

@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from node import MANUFACTURER
 from node.deliver.identifiers import MODEL_NAME, PRESENTATION_STATE, derived_uid
-from node.deliver.mending import copy_identification, copy_mended, unidentified
+from node.deliver.mending import complete_laterality, copy_identification, copy_mended, undate, unidentified
 from node.deliver.pixels import decimals
 from node.deliver.series import DerivedSeries
 
@@ -55,17 +55,13 @@ def presentation_state(series: DerivedSeries, images: Sequence[Dataset]) -> Data
         content_qualification=ContentQualificationValues.RESEARCH,
     )
     state.PresentationCreationDate, state.PresentationCreationTime = series.moment
-    # highdicom stamps the time of encoding, which would make other bytes of the same content.
-    del state.InstanceCreationDate, state.InstanceCreationTime
-    for item in state.get("ContributingEquipmentSequence", ()):
-        item.pop("ContributionDateTime", None)
-    # And takes pixels for square, and images for tiles.
+    undate(state)
+    # highdicom takes pixels for square, and images for tiles.
     (area,) = state.DisplayedAreaSelectionSequence
     del area.PresentationPixelAspectRatio, area.PixelOriginInterpretation
     area.PresentationPixelSpacing = decimals(series.result.spacing)
     copy_identification(state, series.header, [])
     copy_mended(state, series.header, ("BodyPartExamined", "Laterality"), [])
-    if "BodyPartExamined" not in state and "Laterality" not in state:
-        state.Laterality = None  # type 2C: whether the part is one of a pair is not known
+    complete_laterality(state)
     state.SeriesDescription = f"{series.settings.series_description_prefix}mark {series.description}"[:64].strip()
     return state

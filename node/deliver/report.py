@@ -36,7 +36,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from node import MANUFACTURER
 from node.deliver.findings import RESEARCH_ONLY, Findings, Measure
 from node.deliver.identifiers import MODEL_NAME, REPORT, derived_uid
-from node.deliver.mending import copy_identification, unidentified
+from node.deliver.mending import copy_identification, undate, unidentified
 from node.deliver.pixels import decimals
 from node.deliver.series import DerivedSeries
 
@@ -83,10 +83,7 @@ def sr_report(
     for element in list(document.iterall()):
         if element.keyword == "ContinuityOfContent":
             element.value = "SEPARATE"  # viewers show the figures of running text without their names
-    # highdicom stamps the time of encoding, which would make other bytes of the same content.
-    del document.InstanceCreationDate, document.InstanceCreationTime
-    for item in document.get("ContributingEquipmentSequence", ()):
-        item.pop("ContributionDateTime", None)
+    undate(document)
     copy_identification(document, series.header, [])
     document.SeriesDescription = f"{series.settings.series_description_prefix}report {series.description}"[:64].strip()
     if series.settings.synthetic_data:

@@ -43,27 +43,29 @@ class Peer:
 
     @classmethod
     def destination(cls, settings: DestinationSettings, calling_ae_title: str) -> "Peer":
-        return cls(
-            entry=f"destination {settings.name}", ae_title=settings.ae_title, host=settings.host, port=settings.port,
-            timeout_s=settings.timeout_s, calling_ae_title=calling_ae_title, tls=settings.tls,
-        )  # fmt: skip
+        return cls._of(f"destination {settings.name}", settings, settings.host, settings.port, calling_ae_title)
 
     @classmethod
     def source(cls, settings: SourceSettings, calling_ae_title: str) -> "Peer | None":
         """None when the configuration does not say where the source listens."""
         if settings.host is None or settings.port is None:
             return None
-        return cls(
-            entry=f"source {settings.name}", ae_title=settings.ae_title, host=settings.host, port=settings.port,
-            timeout_s=settings.timeout_s, calling_ae_title=calling_ae_title, tls=settings.tls,
-        )  # fmt: skip
+        return cls._of(f"source {settings.name}", settings, settings.host, settings.port, calling_ae_title)
 
     @classmethod
     def fetch(cls, settings: FetchSettings, calling_ae_title: str) -> "Peer":
-        return cls(
-            entry="the PACS of [fetch]", ae_title=settings.ae_title, host=settings.host, port=settings.port,
-            timeout_s=settings.timeout_s, calling_ae_title=calling_ae_title, tls=settings.tls,
-        )  # fmt: skip
+        return cls._of("the PACS of [fetch]", settings, settings.host, settings.port, calling_ae_title)
+
+    @classmethod
+    def _of(
+        cls,
+        entry: str,
+        settings: DestinationSettings | SourceSettings | FetchSettings,
+        host: str,
+        port: int,
+        calling_ae_title: str,
+    ) -> "Peer":
+        return cls(entry, settings.ae_title, host, port, settings.timeout_s, calling_ae_title, settings.tls)
 
     def error(self, what: str, check: str) -> PeerError:
         """One line: who, what happened, what to check."""
