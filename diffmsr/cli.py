@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from diffmsr.memory import keep_freed_memory
+
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -228,6 +230,7 @@ def _failed(error: Exception) -> typer.Exit:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script."""
+    keep_freed_memory()
     try:
         app(arguments)
     except ModuleNotFoundError as error:

@@ -62,8 +62,10 @@ class Engine:
         import torch
 
         from diffmsr.inference import SuperResolver, WeightsError
+        from diffmsr.memory import keep_freed_memory
 
         read_model(settings)
+        keep_freed_memory()
         device = settings.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
