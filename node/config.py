@@ -176,6 +176,7 @@ class PairingLimits(Section):
     max_spacing_ratio: Positive = 2
     warn_spacing_ratio: Positive = 1.25
     min_coverage: Annotated[float, Field(gt=0, le=1)] = 0.95
+    min_volume_coverage: Annotated[float, Field(gt=0, le=1)] = 0.65
 
     @model_validator(mode="after")
     def _warn_before_refusing(self) -> Self:

@@ -37,7 +37,7 @@ def pair_predicates(
         *predicates,
         angle,
         *_planes_meet(target.geometry, reference.geometry, settings.pairing),
-        _covers(target.geometry, reference.geometry, settings.pairing),
+        _covers(target.geometry, reference, reference.geometry, settings.pairing),
         *_fine_enough(target, target.geometry, reference, reference.geometry, settings, scale),
         _without_agent(reference),
     ]
@@ -65,8 +65,9 @@ def spacing_within(reference: Geometry, target: Geometry) -> float:
 
 
 def coverage(target: Geometry, reference: Geometry, limits: PairingLimits) -> float:
-    """Part (0 to 1) of the area of the target's slices that lies within the field of view of the reference; to pixel
-    edges, not their centres. Of parallel stacks looking along the normal, else between its first and last slice too.
+    """Part (0 to 1) of the area of the target's slices that lies within the field of view of the reference, of the slice
+    where it is least; to pixel edges, not their centres. Of parallel stacks looking along the normal, else between the
+    reference's first and last slice too.
 
     Sampled on the outermost slices of parallel stacks: between them a tilt within the limits moves the view evenly.
     """
@@ -82,7 +83,7 @@ def coverage(target: Geometry, reference: Geometry, limits: PairingLimits) -> fl
     if not parallel:
         depth, margin = points @ reference.normal, (reference.step or reference.slice_thickness or 0) / 2
         inside &= (depth >= reference.depths[0] - margin) & (depth <= reference.depths[-1] + margin)
-    return float(inside.mean())
+    return float(inside.mean(axis=(-2, -1)).min())
 
 
 def is_parallel(target: Geometry, reference: Geometry, limits: PairingLimits) -> bool:
@@ -144,14 +145,13 @@ def _same_subject(target: Stack, reference: Stack) -> list[Predicate]:
 def _cuttable(target: Geometry, reference: Stack, geometry: Geometry, limits: PairingLimits) -> Predicate:
     """Whether the reference can be cut in the planes of the target: it is parallel, or a volume."""
     angle = angle_between(target, geometry)
-    volume = reference.physics.three_dimensional or max(geometry.voxel) <= limits.max_voxel_ratio * min(geometry.voxel)
     if is_parallel(target, geometry, limits):
         good = "The slices of both are parallel."
     else:
         good = f"The reference is a volume, which can be cut in the planes of the target, {angle:.0f} degrees from its own."
     return expect(
         "angle",
-        is_parallel(target, geometry, limits) or volume,
+        is_parallel(target, geometry, limits) or _is_volume(reference, geometry, limits),
         good,
         "E_NOT_PARALLEL",
         f"The slices are tilted against each other by {angle:.1f} degrees, and those of the reference are too thick to "
@@ -159,6 +159,11 @@ def _cuttable(target: Geometry, reference: Stack, geometry: Geometry, limits: Pa
         value=angle,
         threshold=limits.max_angle_deg,
     )
+
+
+def _is_volume(reference: Stack, geometry: Geometry, limits: PairingLimits) -> bool:
+    voxel = geometry.voxel
+    return reference.physics.three_dimensional or max(voxel) <= limits.max_voxel_ratio * min(voxel)
 
 
 def _planes_meet(target: Geometry, reference: Geometry, limits: PairingLimits) -> list[Predicate]:
@@ -180,16 +185,17 @@ def _planes_meet(target: Geometry, reference: Geometry, limits: PairingLimits) -
     ]
 
 
-def _covers(target: Geometry, reference: Geometry, limits: PairingLimits) -> Predicate:
-    covered = coverage(target, reference, limits)
+def _covers(target: Geometry, reference: Stack, geometry: Geometry, limits: PairingLimits) -> Predicate:
+    covered = coverage(target, geometry, limits)
+    asked = limits.min_volume_coverage if _is_volume(reference, geometry, limits) else limits.min_coverage
     return expect(
         "field of view",
-        covered >= limits.min_coverage,
-        "The reference covers the field of view of the target.",
+        covered >= asked,
+        "The reference covers the field of view of the target, as far as asked.",
         "E_FIELD_OF_VIEW",
         f"The reference covers only {covered:.0%} of the target's field of view.",
         value=covered,
-        threshold=limits.min_coverage,
+        threshold=asked,
     )
 
 

@@ -49,7 +49,7 @@ ADVICE = {
     "W_FEWER_THAN_ANNOUNCED": "Send the whole series, if images were left out.",
     # of a pair
     "E_FIELD_OF_VIEW": "Give the reference at least the field of view of the target, with the same centre; where only air "
-    "is outside, as of a sagittal volume over a square field of view, lower [match.pairing] min_coverage.",
+    "is outside, lower [match.pairing] min_coverage, or min_volume_coverage of a volume.",
     "E_FRAME_OF_REFERENCE": "Acquire both series in one session, without a new localizer in between.",
     "E_NOT_PARALLEL": "Plan the reference in the planes of the target, or acquire it in 3-D.",
     "E_OTHER_PATIENT": "Have the records corrected in the PACS.",
