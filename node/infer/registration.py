@@ -32,7 +32,11 @@ _DIGITS = 3
 @dataclass(frozen=True)
 class Motion:
     """A rigid motion within the planes of a stack: a point p, relative to the centre of the field of view, goes to
-    rotation(p) + shift."""
+    rotation(p) + shift.
+
+    The centre lies half a field of view from the first pixel's centre: one place on the grids of the target, of the
+    result and of what is compared, which share their first pixel and no other centre.
+    """
 
     shift_mm: tuple[float, float] = (0.0, 0.0)
     """Along a row, along a column."""
@@ -126,7 +130,7 @@ def follow(target: Volume, motion: Motion) -> Volume:
     back onto the target, with no interpolation but that one."""
     along_row, along_column = np.array(target.orientation)
     rows, columns = target.pixels.shape[1:]
-    centre = np.array([(columns - 1) / 2 * target.spacing[1], (rows - 1) / 2 * target.spacing[0]])
+    centre = np.array([columns / 2 * target.spacing[1], rows / 2 * target.spacing[0]])
     axes = motion.of(np.eye(2)) - np.array(motion.shift_mm)
     row_direction, column_direction = (a[0] * along_row + a[1] * along_column for a in axes)
     first = motion.of(-centre[None])[0] + centre
@@ -181,7 +185,7 @@ def _image(pixels: Images, spacing: tuple[float, float]) -> sitk.Image:
     image = sitk.GetImageFromArray(pixels / (pixels.max() or 1))
     rows, columns = pixels.shape[1:]
     image.SetSpacing((spacing[1], spacing[0], 1.0))
-    image.SetOrigin((-(columns - 1) / 2 * spacing[1], -(rows - 1) / 2 * spacing[0], 0.0))
+    image.SetOrigin((-columns / 2 * spacing[1], -rows / 2 * spacing[0], 0.0))
     return image
 
 

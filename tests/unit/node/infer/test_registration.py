@@ -28,8 +28,8 @@ PLACES = np.stack(np.meshgrid([-30.0, 0, 30], [-40.0, 0, 40]), axis=-1).reshape(
 def head(motion: Motion, inverted: bool) -> NDArray[np.float32]:
     """Slices of a head with structure, each place p showing what is at motion(p); contrast inverted, as T1 to T2."""
     n, rows, columns = SHAPE
-    x = (np.arange(columns) - (columns - 1) / 2) * SPACING[1]
-    y = (np.arange(rows) - (rows - 1) / 2) * SPACING[0]
+    x = (np.arange(columns) - columns / 2) * SPACING[1]
+    y = (np.arange(rows) - rows / 2) * SPACING[0]
     places = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     # What is at p in the moved image was at the place that the motion brings to p.
     back = np.linalg.inv(motion.of(np.eye(2)).T - np.array(motion.shift_mm)[:, None])
@@ -143,14 +143,14 @@ def found_in(target: Volume, reference: Volume) -> Found:
     return register(*alike, (target.spacing[0] / 2, target.spacing[1] / 2))
 
 
-@pytest.mark.parametrize("motion", [Motion((1.2, -0.8), 0.6), Motion((-4.5, 3.0), -4.0)], ids=["small", "large"])
+@pytest.mark.parametrize("motion", [Motion((1.2, -0.8), 0.6), Motion((-3.2, 2.4), -4.0)], ids=["small", "large"])
 def test_a_known_motion_is_found_in_real_images(sample: tuple[Volume, Volume], motion: Motion) -> None:
     """Beside the motion that is in the data already: the patient did move by a third of a millimetre."""
     target, reference = sample
     already = found_in(target, reference)
     found = found_in(target, beside(reference, target, motion))
     expected = motion.of(already.motion.of(PLACES))
-    assert np.linalg.norm(found.motion.of(PLACES) - expected, axis=1).max() < 0.15  # mm, a quarter of a result's pixel
+    assert np.linalg.norm(found.motion.of(PLACES) - expected, axis=1).max() < 0.1  # mm, a seventh of a result's pixel
     assert found.spread_mm is not None
     assert found.spread_mm < RegistrationSettings().max_spread_mm
 
@@ -162,7 +162,7 @@ def test_following_lays_the_target_where_the_reference_shows_it(sample: tuple[Vo
     along_row, along_column = np.array(target.orientation)
     rows, columns = target.pixels.shape[1:]
     for row, column in ((0, 0), (rows - 1, 3), (17, columns - 1)):
-        place = np.array([(column - (columns - 1) / 2) * target.spacing[1], (row - (rows - 1) / 2) * target.spacing[0]])
+        place = np.array([(column - columns / 2) * target.spacing[1], (row - rows / 2) * target.spacing[0]])
         moved = motion.of(place[None])[0] - place
         expected = _pixel(target, row, column) + moved[0] * along_row + moved[1] * along_column
         assert np.allclose(_pixel(there, row, column), expected, atol=1e-9)
