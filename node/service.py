@@ -39,7 +39,7 @@ from node.tracker.states import Kind
 log = structlog.get_logger()
 
 DRAIN_S = 25
-"""How long a stop waits for what is in hand; systemd's own patience is 90 s."""
+"""How long a stop waits for what is in hand, all of it together; systemd's own patience is 90 s."""
 
 
 class Role(StrEnum):
@@ -58,6 +58,7 @@ class Service:
         self._config_path = config_path
         self._roles = roles
         self._stopping = threading.Event()
+        self._deadline = 0.0
         self._stops: list[Callable[[], None]] = []
 
     def run(self) -> None:
@@ -81,6 +82,7 @@ class Service:
                 sdnotify.SystemdNotifier().notify("STOPPING=1")
             finally:
                 self._stopping.set()
+                self._deadline = time.monotonic() + DRAIN_S
                 for stop in reversed(self._stops):
                     stop()
                 database.dispose()
@@ -135,7 +137,11 @@ class Service:
             target=consume, args=(queue, kind, worker, work, self._stopping), name=role, daemon=True
         )
         thread.start()
-        self._stops.append(lambda: thread.join(DRAIN_S))
+        self._stops.append(lambda: thread.join(self._patience_s()))
+
+    def _patience_s(self) -> float:
+        """What is left of the time that a stop gives to all there is, not to each in turn."""
+        return max(0.0, self._deadline - time.monotonic())
 
     def _supervise_infer(self) -> None:
         """Keep one infer worker process alive; a crash is logged and answered with a new one, ever more slowly."""
@@ -145,19 +151,28 @@ class Service:
             pause_s = 1.0
             while not self._stopping.is_set():
                 started = time.monotonic()
-                process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
-                while process.poll() is None and not self._stopping.wait(0.2):
-                    pass
+                ended = self._infer(command)
                 if self._stopping.is_set():
-                    _let_finish(process)
                     return
                 pause_s = 1.0 if time.monotonic() - started > 60 else min(60.0, pause_s * 2)
-                log.error("infer.died", exit_code=process.returncode, restart_in_s=pause_s)
+                log.error("infer.died", ended=ended, restart_in_s=pause_s)
                 self._stopping.wait(pause_s)
 
         thread = threading.Thread(target=supervise, name=Role.INFER, daemon=True)
         thread.start()
-        self._stops.append(lambda: thread.join(DRAIN_S + 5))
+        self._stops.append(lambda: thread.join(self._patience_s() + 5))
+
+    def _infer(self, command: list[str]) -> str:
+        """Run a worker until it ends or the service stops; how it ended."""
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+        except OSError as error:
+            return f"cannot be started: {error.strerror}"
+        while process.poll() is None and not self._stopping.wait(0.2):
+            pass
+        if self._stopping.is_set():
+            _let_finish(process)
+        return f"exit code {process.returncode}"
 
 
 def _let_finish(process: "subprocess.Popen[str]") -> None:
