@@ -45,6 +45,8 @@ GRACE_S = 1.0
 """A peer that has released the association by then, or goes on sending, gets the report on another one."""
 ATTEMPTS, INITIAL_S, MAXIMUM_S = 100, 5, 900
 """To report to a source: for about a day."""
+BUSY_S = 60
+"""At most so long between two looks at an association that is still sending: more than an hour of attempts."""
 
 
 class Commitments:
@@ -124,7 +126,8 @@ class Commitments:
                     if _send(asked_on, verdict) == 0x0000:
                         return Done(f"{kept}, reported to {order.ae_title} on the association it asked on")
             elif peer is None:
-                return Retry(f"{kept}; {order.ae_title} is still sending on the association it asked on", GRACE_S)
+                wait_s = backoff_s(lease.claim.attempts, GRACE_S, BUSY_S)
+                return Retry(f"{kept}; {order.ae_title} is still sending on the association it asked on", wait_s)
         if peer is None:
             return Failed(
                 f"{kept}, but {order.ae_title} cannot be told: it has left or did not take the report, and no "
