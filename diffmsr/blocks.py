@@ -115,7 +115,8 @@ class WindowAttention(nn.Module):
         )  # fmt: skip
         key = rearrange(key, "w t (n d) -> w n d t", n=n)
         value = rearrange(value, "w t (n d) -> w n t d", n=n)
-        attention = (q * q.shape[-1] ** -0.5) @ key + self.bias()
+        attention = (q * q.shape[-1] ** -0.5) @ key
+        attention = attention + self.bias().to(attention.dtype)  # else bfloat16 goes on as float32, and slowly
         if apart is not None:
             attention = attention.masked_fill(apart.repeat(len(x), 1, 1, 1), -torch.inf)
         mixed = attention.softmax(dim=-1) @ value
