@@ -72,17 +72,26 @@ def evaluate(
     degraded with a smooth phase seeded by its index and no added noise; Z_T has the same seed. The frame is whole. The
     means, over slices, leave out patients whose images the scanner zero-filled; `all_patients` are the means with them.
     Intervals are 95 % bootstrap intervals over patients; over slices where there is one patient. A few slices are drawn
-    into `figure_file`. Raises DataError when nothing fits.
+    into `figure_file`. Where every patient was zero-filled all are quoted, and `notes` says so. Raises DataError when
+    nothing fits.
     """
     if protocol.metric not in VARIANTS:
         raise DataError(f"unknown metric {protocol.metric!r}; known are {', '.join(VARIANTS)}")
+    if figure_file and not figure_file.parent.is_dir():
+        raise DataError(f"cannot write the figure {figure_file}: there is no such folder")
+    notes: list[str] = []
     slices = read_slices(dataset, root, split_file)
-    split = split or ("held-out" if any(piece.held_out for piece in slices) else "all")
+    if split is None:
+        split = "held-out" if any(piece.held_out for piece in slices) else "all"
+        if split == "all":
+            notes.append("the split holds out no patient of this folder: the weights may have been trained on them")
     slices = [piece for piece in slices if split in ("all", piece.part)]
     if not slices:
         raise DataError(f"{root}: no patient belongs to {split}")
     usual = usual_pair(slices[0].images)
     target, reference = target or usual[0], reference or usual[1]
+    if target == reference:
+        raise DataError(f"target and reference are both {target}; name another one with --target and --reference")
     patients = _by_patient([piece for piece in slices if {target, reference} <= piece.images.keys()])
     if not patients:
         known = ", ".join(sorted({contrast for piece in slices for contrast in piece.images}))
@@ -122,7 +131,8 @@ def evaluate(
         )
     quoted = [scores[row["patient"]] for row in rows if row["quoted"]]
     if not quoted:
-        raise DataError(f"{root}: every {split} patient was zero-filled by the scanner")
+        quoted = list(scores.values())
+        notes.append("every patient was zero-filled by the scanner: a good part of the truth is itself interpolated")
     flat, everything = ([one for of in group for one in of] for group in (quoted, scores.values()))
     without_pair = sorted({piece.subject for piece in slices} - set(patients))
     if figure_file:
@@ -134,6 +144,7 @@ def evaluate(
         "reference": reference,
         **asdict(protocol),
         "definitions": VARIANTS[protocol.metric],
+        "notes": notes,
         "n_slices": len(flat),
         "n_patients": len(quoted),
         **_rounded(mean(flat)),

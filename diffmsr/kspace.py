@@ -55,9 +55,18 @@ def with_centre(k: Tensor, centre: Tensor) -> Tensor:
 
 def data_consistent(image: Tensor, low: Tensor) -> Tensor:
     """The image (..., H, W) with the centre of its k-space replaced by that of the measured `low` (..., h, w); both real, or both complex."""
-    h, w = image.shape[-2:]
-    missing = zero_fill(low - crop(image, *low.shape[-2:]), h, w)
-    return image + (missing if image.is_complex() else missing.real)
+    (rows, columns), (h, w) = image.shape[-2:], low.shape[-2:]
+    missing = low - crop(image, h, w)
+    if image.is_complex():
+        return image + zero_fill(missing, rows, columns)
+    # The first frequency of an even size has no mirror image in the centre: of it, the real part keeps a half.
+    k = fft2c(missing)
+    twice = torch.ones_like(k.real)
+    if h % 2 == 0 and h < rows:
+        twice[..., 0, :] = 2
+    if w % 2 == 0 and w < columns:
+        twice[..., :, 0] = 2
+    return image + zero_fill(ifft2c(k * twice), rows, columns).real
 
 
 def inconsistency(images: NDArray[np.float32], low: NDArray[np.float32]) -> NDArray[np.float64]:

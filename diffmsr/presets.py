@@ -49,6 +49,18 @@ class Preset:
     shift: bool = False
     """Whether every second PLWformer block's windows are shifted by half a window."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no network can be built of."""
+        for name, k in (("k", self.k), ("cross_k", self.cross_k)):
+            if k < 1 or self.window % k or self.channels % k**2:
+                raise ValueError(f"{name} = {k}: must divide window {self.window}, its square channels {self.channels}")
+        if self.heads < 1 or self.channels % self.heads:
+            raise ValueError(f"heads = {self.heads}: must divide channels {self.channels}")
+        if self.steps < 1 or self.denoiser_layers < 1:
+            raise ValueError("steps and denoiser_layers must be at least 1")
+        if self.scale != 4:
+            raise ValueError(f"scale = {self.scale}: the up-sampling tail is built for 4")
+
     @property
     def z_size(self) -> int:
         """Length of the prior the network takes: 0 without one."""

@@ -15,7 +15,7 @@ from diffmsr.data.lgg import read_lgg
 from diffmsr.data.open_ms import read_open_ms
 from diffmsr.data.samples import Augmentation, training_sample
 from diffmsr.data.slices import SCALE, DataError, Slice, usual_pair
-from diffmsr.data.split import apply_split, default_split, read_split
+from diffmsr.data.split import apply_split, check_split, default_split, read_split
 
 READERS: Mapping[str, Callable[[Path], list[Slice]]] = {
     "lgg": read_lgg, "open_ms": read_open_ms, "fastmri": read_fastmri, "folder": read_folder,
@@ -47,4 +47,6 @@ def read_slices(dataset: str, root: Path, split_file: Path | None = None) -> lis
     slices = READERS[dataset](root)
     if not slices:
         raise DataError(f"{root}: holds no slice")
+    if split_file:  # of the data set's own split, a folder may hold some patients only
+        check_split(slices, split, split_file)
     return apply_split(slices, split)

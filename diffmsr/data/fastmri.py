@@ -13,6 +13,7 @@ Beside `kspace`, `reconstruction_esc` or `reconstruction_rss` (n, rows, columns)
 field of view; the rest is what reading out oversampled. Slices of one number are a pair.
 """
 
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -78,7 +79,10 @@ def _shape(path: Path) -> tuple[int, int, int]:
 def _image(path: Path, index: int) -> Pixels:
     """One slice (h, w), complex64 or float32."""
     with _opened(path) as (stored, in_kspace, view):
-        image = np.asarray(stored[index])
+        try:
+            image = np.asarray(stored[index])
+        except OSError as error:
+            raise DataError(f"{path}: slice {index} cannot be read: {error}") from None
     if in_kspace:
         image = _centred_ifft(image)
     if image.ndim == 3:
@@ -104,7 +108,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, bool, tuple[int, int]]]:
         arrays: Any = scipy.io.loadmat(path) if path.suffix == ".mat" else h5py.File(path)
     except NotImplementedError:
         raise DataError(f"{path}: a MATLAB 7.3 file; save it with -v7, or as h5") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, zlib.error, scipy.io.matlab.MatReadError) as error:
         raise DataError(f"{path}: not a readable file: {error}") from None
     with nullcontext() if isinstance(arrays, dict) else arrays:
         name = "kspace" if "kspace" in arrays else "image"

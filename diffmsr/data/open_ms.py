@@ -4,6 +4,7 @@ The scanner's coordinates are trusted (the studies were acquired without reposit
 left out. A slice's subject is its patient.
 """
 
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -56,9 +57,9 @@ def _on_grid(path: Path, grid_path: Path) -> Pixels:
     volume, grid = _header(path), _header(grid_path)
     try:
         pixels = finite(np.asarray(volume.dataobj, dtype=np.float32), path)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: not a readable NIfTI volume: {error}") from None
     to_source = np.linalg.inv(volume.affine) @ grid.affine
     if not np.allclose(to_source, np.eye(4), atol=1e-4):
         pixels = affine_transform(pixels, to_source[:3, :3], to_source[:3, 3], grid.shape, order=3)
-    return fitted(np.moveaxis(np.clip(pixels, 0, None), -1, 0).astype(np.float16), path)
+    return fitted(np.moveaxis(np.clip(pixels, 0, None), -1, 0).astype(np.float32), path)

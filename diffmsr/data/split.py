@@ -58,6 +58,15 @@ def _members(table: dict[str, list[str]]) -> Members:
     return Members(**{key: frozenset(names) for key, names in table.items()})
 
 
+def check_split(slices: Sequence[Slice], split: Split, what: object) -> None:
+    """Raise DataError, naming `what`, when the split names a patient or a site that the data set does not hold: a name
+    that is misspelt would be trained on."""
+    known = {piece.subject for piece in slices} | {piece.site for piece in slices}
+    for part, members in split.items():
+        if absent := sorted((members.subjects | members.sites) - known):
+            raise DataError(f"{what}: [{part}] names {', '.join(absent)}, which the data set does not hold")
+
+
 def apply_split(slices: Sequence[Slice], split: Split) -> list[Slice]:
     """The slices with the part they belong to; without those of patients left out. Raises DataError when the split
     puts a patient into two parts."""

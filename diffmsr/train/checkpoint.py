@@ -1,9 +1,10 @@
 """What changes while training, and the file that keeps it: whole or not at all, and never a pickle."""
 
 import copy
+import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeGuard
 
@@ -85,7 +86,7 @@ def save(run: Run, folder: Path) -> None:
     for index, state in run.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{key}.{names[index]}": value for key, value in state.items()}
     progress = {
-        "preset": run.model.preset.name,
+        "network": json.dumps(asdict(run.model.preset)),
         "stage": str(run.stage),
         "slices": str(run.slices),
         "minutes": f"{run.minutes:.3f}",
@@ -108,8 +109,8 @@ def resume(config: Config, folder: Path) -> Run:
     run = start(config)
     try:
         tensors, progress = _read(path)
-        if progress.get("preset", config.preset) != config.preset:
-            raise ValueError(f"it is one of preset {progress['preset']}")
+        if differing := _differing(json.loads(progress["network"]), run.model):
+            raise ValueError(f"it is one of {differing}; give this run a folder of its own")
         run.slices, run.minutes = int(progress["slices"]), float(progress["minutes"])
         if progress["stage"] == "2" and config.stage_at(run.slices)[0] == 1:
             raise ValueError(f"it is in stage two after {run.slices} slices, where this configuration is in stage one")
@@ -126,8 +127,18 @@ def resume(config: Config, folder: Path) -> Run:
         }
         run.optimizer.load_state_dict({"state": state, "param_groups": run.optimizer.state_dict()["param_groups"]})
     except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"{path} is not a checkpoint of preset {config.preset}: {_line(error)}") from None
+        raise TrainingError(
+            f"{path} is not a checkpoint of preset {config.preset} as configured: {_line(error)}"
+        ) from None
     return run
+
+
+def _differing(of_checkpoint: Mapping[str, object], model: Network) -> str:
+    """In what the network of a checkpoint is another one."""
+    here = json.loads(json.dumps(asdict(model.preset)))
+    if of_checkpoint["name"] != here["name"]:
+        return f"preset {of_checkpoint['name']}"
+    return ", ".join(f"{name} = {value}" for name, value in of_checkpoint.items() if here.get(name) != value)
 
 
 def slices_of(folder: Path) -> int:

@@ -64,7 +64,7 @@ class Config:
     """Fields of the preset to change, such as steps = 8. Such a network can be trained and measured, not exported."""
     init: Path | None = None
     """Folder of weights, or of another run, to start from; what does not fit by name and shape starts afresh."""
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**22)] = 0
     joint: bool = True
     """Whether stage two trains the PLWformer with the diffusion, by all losses; else the diffusion alone, by L_diff."""
     dc_weight: NonNegativeFloat = DC_WEIGHT
@@ -171,4 +171,5 @@ def learning_rate(config: Config, slices: int) -> float:
 def first_line(error: ValidationError) -> str:
     """What a validation found first, in one line."""
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(map(str, first['loc']))}: {message}" if first["loc"] else message

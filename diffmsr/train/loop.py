@@ -47,7 +47,7 @@ def train(config: Config, folder: Path, minutes: float | None = None) -> Run:
             if first:
                 save(run, folder)
     except OSError as error:
-        raise TrainingError(f"cannot write into {folder}: {error.strerror}") from None
+        raise TrainingError(f"cannot write into {folder}: {error.strerror or error}") from None
     return run
 
 

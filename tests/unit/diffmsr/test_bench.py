@@ -58,6 +58,10 @@ def test_the_command_prints_counts_times_and_ratios(mini: Preset, monkeypatch: p
     assert f"{figures['inference'][1]['fast_over_plain']['median']:.2f} (fastest" in text(figures)
 
 
-def test_what_cannot_be_measured_is_refused_in_one_line() -> None:
-    done = CliRunner().invoke(app, ["bench", "--preset", "cnn"])
-    assert done.exit_code == 1 and "preset must be one of" in done.stderr and done.stderr.count("\n") == 1
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [(["--preset", "cnn"], "preset must be one of"), (["--device", "abacus"], "cannot use device abacus")],
+)
+def test_what_cannot_be_measured_is_refused_in_one_line(asked: list[str], says: str) -> None:
+    done = CliRunner().invoke(app, ["bench", *asked])
+    assert done.exit_code == 1 and says in done.stderr and done.stderr.count("\n") == 1

@@ -66,7 +66,7 @@ def of_another_preset(run: Path) -> None:
     [
         (cut, "is not a checkpoint of preset mini"),
         (pickled, "is not a checkpoint of preset mini"),
-        (of_another_preset, "it is one of preset mini"),
+        (of_another_preset, "it is one of preset mini; give this run a folder of its own"),
         (lambda run: (run / CHECKPOINT).unlink(), f"holds no {CHECKPOINT}"),
         (lambda run: (run / LOG).unlink(), "No such file"),
         (lambda run: (run / LOG).write_text("{}\n"), "holds no configuration"),

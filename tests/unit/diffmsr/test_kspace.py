@@ -83,3 +83,13 @@ def test_data_consistency_gives_back_what_was_measured_and_nothing_else(h: int, 
     nothing = torch.zeros(2, low_rows, low_columns)
     before, after = (kspace.with_centre(kspace.fft2c(x), nothing) for x in (image, consistent))
     assert torch.allclose(before, after, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(32, 24, 8, 6), (32, 25, 8, 5), (32, 24, 32, 6), (30, 24, 7, 24)])
+def test_data_consistency_is_exact_at_even_sizes_too(shape: tuple[int, int, int, int]) -> None:
+    image, low = torch.rand(2, *shape[:2]), torch.rand(2, *shape[2:])
+    consistent = kspace.data_consistent(image, low)
+    assert kspace.inconsistency(consistent.numpy(), low.numpy()) == pytest.approx([0, 0], abs=1e-5)
+    high = torch.complex(image, torch.rand(2, *shape[:2]))
+    measured = torch.complex(low, torch.rand(2, *shape[2:]))
+    assert torch.allclose(kspace.crop(kspace.data_consistent(high, measured), *shape[2:]), measured, atol=1e-5)

@@ -171,7 +171,9 @@ def test_exported_weights_load(config: Config, tmp_path: Path) -> None:
     assert out.shape == (1, 64, 64)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "pickle", "other network", "other preset", "other stages"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "pickle", "other file", "other preset", "other network", "other stages"]
+)
 def test_a_bad_checkpoint_is_refused(config: Config, tmp_path: Path, damage: str) -> None:
     run = train(config, tmp_path / "run")
     path = tmp_path / "run" / CHECKPOINT
@@ -183,9 +185,11 @@ def test_a_bad_checkpoint_is_refused(config: Config, tmp_path: Path, damage: str
         config = replace(config, stage_one=replace(config.stage_one, slices=100))
     elif damage == "other preset":
         save(start(replace(config, preset="tiny")), tmp_path / "run")
+    elif damage == "other network":
+        config = replace(config, network={"steps": 3})
     else:
         save_file({"x": torch.zeros(1)}, path, metadata={"stage": "1", "slices": "0", "minutes": "0"})
-    with pytest.raises(TrainingError, match="is not a checkpoint of preset mini") as caught:
+    with pytest.raises(TrainingError, match="is not a checkpoint of preset mini as configured") as caught:
         resume(config, tmp_path / "run")
     assert "\n" not in str(caught.value)
 
@@ -381,6 +385,10 @@ learning_rate = 1e-3
         (GOOD.replace("slices = 8", "slices = 0", 1), "init must name weights"),
         (GOOD.replace("1e-3", '"fast"', 1), "stage_one.learning_rate"),
         (GOOD.replace("data", 'preset = "giant"\ndata', 1), "unknown preset 'giant'"),
+        (GOOD.replace("data", "seed = 20240101\ndata", 1), "seed: Input should be less than"),
+        (GOOD.replace("data", "network = { k = 3 }\ndata", 1), "network: k = 3: must divide window 16"),
+        (GOOD.replace("data", "network = { steps = 0 }\ndata", 1), "steps and denoiser_layers must be at least 1"),
+        (GOOD.replace("data", "network = { scale = 2 }\ndata", 1), "the up-sampling tail is built for 4"),
         (GOOD + "[augmentation]\ndropout = 1.5\n", "augmentation.dropout: Input should be less than or equal to 1"),
         (GOOD + "[augmentation]\ndropot = 0.5\n", "augmentation.dropot: Unexpected"),
         (GOOD.replace("data", 'split = { open_ms = "x.toml" }\ndata', 1), "split names a data set that data does not"),

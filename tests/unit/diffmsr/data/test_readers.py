@@ -78,6 +78,10 @@ def test_open_ms_is_on_the_grid_of_the_t2(open_ms: Path) -> None:
     assert {image.shape for image in images.values()} == {(48, 60)}
     inside = np.s_[4:-4, 4:-4]
     assert np.allclose(images["T1"][inside], images["T2"][inside], atol=0.1)
+    path = open_ms / "patient01" / "study1_T2W.nii.gz"
+    volume = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(1000 * volume.get_fdata(), volume.affine), path)
+    assert read_slices("open_ms", open_ms)[0].images["T2"].max() > 90_000
 
 
 def test_open_ms_bad_data_gives_one_line(open_ms: Path, tmp_path: Path) -> None:
@@ -217,6 +221,20 @@ def test_fastmri_bad_data_gives_one_line(complex_pair: dict[str, np.ndarray], tm
     write("a_PD-FS.h5", image=complex_pair["PD"] * np.nan)
     with pytest.raises(DataError, match="not finite"):
         read_slices("fastmri", tmp_path)[0].images["PD-FS"]
+    with h5py.File(tmp_path / "a_PD-FS.h5", "w") as file:
+        file.create_dataset("image", data=complex_pair["PD-FS"], chunks=True, compression="gzip")
+        chunk = file["image"].id.get_chunk_info(0)
+    content = bytearray((tmp_path / "a_PD-FS.h5").read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    (tmp_path / "a_PD-FS.h5").write_bytes(content)
+    with pytest.raises(DataError, match=r"a_PD-FS\.h5: slice 0 cannot be read"):
+        read_slices("fastmri", tmp_path)[0].images["PD-FS"]
     (tmp_path / "a_PD-FS.h5").write_bytes(b"nonsense")
     with pytest.raises(DataError, match=r"a_PD-FS\.h5: not a readable file"):
+        read_slices("fastmri", tmp_path)
+    (tmp_path / "a_PD-FS.h5").rename(tmp_path / "a_PD-FS.mat")
+    with pytest.raises(DataError, match=r"a_PD-FS\.mat: not a readable file"):
+        read_slices("fastmri", tmp_path)
+    (tmp_path / "a_PD-FS.mat").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a_PD-FS\.mat: not a readable file"):
         read_slices("fastmri", tmp_path)

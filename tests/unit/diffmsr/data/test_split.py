@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from diffmsr.data import DataError, Slice
-from diffmsr.data.split import apply_split, read_split
+from diffmsr.data.split import apply_split, check_split, read_split
 
 SLICES = [
     Slice("x", subject, index, "", {}, site)
@@ -51,3 +51,10 @@ def test_what_is_no_split_gives_one_line(text: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a split file") as caught:
         read_split(tmp_path / "split.toml")
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_nobody_has_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "split.toml"
+    path.write_text('[held-out]\nsubjects = ["a"]\nsites = ["south"]\n[validation]\nsubjects = ["bb"]\n')
+    with pytest.raises(DataError, match=r"split\.toml: \[validation\] names bb, which the data set does not hold"):
+        check_split(SLICES, read_split(path), path)
