@@ -135,7 +135,7 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="Part of the split, or all; held-out where there is one.")] = None,
     split_file: Annotated[Path | None, typer.Option(help="Split in TOML or JSON; the data set's own.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of weights and manifest; the shipped ones.")] = None,
-    cnn: Annotated[Path | None, typer.Option(help="Folder of the CNN baseline's weights.")] = None,
+    cnn: Annotated[Path | None, typer.Option(help="Folder of the CNN baseline's weights; the shipped ones.")] = None,
     metric: Annotated[Metric, typer.Option(help="published rounds to 8 bits and clips.")] = Metric.FLOAT,
     reference_shift: Annotated[float, typer.Option(help="Move the reference by so many pixels.")] = 0.0,
     without_reference: Annotated[bool, typer.Option("--without-reference", help="Give a reference of zeros.")] = False,
@@ -158,13 +158,14 @@ def evaluate(
     from diffmsr.evaluate import Protocol
     from diffmsr.evaluate import evaluate as measure
     from diffmsr.inference import SuperResolver, WeightsError
-    from diffmsr.manifest import ManifestError
+    from diffmsr.manifest import ManifestError, baseline_weights_folder
 
     protocol = Protocol(metric, reference_shift, without_reference, foreign_reference)
     try:
         try:
             model = SuperResolver.load(weights, device, precision, data_consistency=data_consistency)
-            baseline = SuperResolver.load(cnn, device, precision, data_consistency=data_consistency) if cnn else None
+            cnn = cnn or baseline_weights_folder()
+            baseline = SuperResolver.load(cnn, device, precision, data_consistency=data_consistency)
         except (RuntimeError, AssertionError) as error:  # what torch raises for a device that it does not have
             raise DataError(f"cannot use device {device}: {str(error).splitlines()[0]}") from None
         figures = measure(
@@ -191,7 +192,7 @@ def _table(figures: dict[str, Any]) -> str:
             gain = intervals["gains"][key]["psnr"]
             line += f"   DiffMSR {gain['mean']:+.2f} dB [{gain['interval'][0]:+.2f}, {gain['interval'][1]:+.2f}]"
         lines.append(line)
-    return "\n".join(lines)
+    return "\n".join([*lines, *figures["notes"]])
 
 
 @app.command()
@@ -218,6 +219,10 @@ def bench(
         raise _failed(ValueError(f"preset must be one of {known}, precision one of {', '.join(PRECISIONS)}"))
     if threads:
         torch.set_num_threads(threads)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # what torch raises for a device that it does not have
+        raise _failed(ValueError(f"cannot use device {device}: {str(error).splitlines()[0]}")) from None
     figures = measure(chosen, size, batch, rounds, device, PRECISIONS[precision])
     figures = {"command": shlex.join(["diffmsr", *sys.argv[1:]]), **figures}
     typer.echo(json.dumps(figures, indent=2) if as_json else text(figures))

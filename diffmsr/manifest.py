@@ -55,6 +55,11 @@ def default_weights_folder() -> Path:
     return Path(__file__).parent / "weights" / "small"
 
 
+def baseline_weights_folder() -> Path:
+    """The CNN baseline's weights, shipped to stand beside any others in an evaluation."""
+    return Path(__file__).parent / "weights" / "cnn"
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a weights folder. ManifestError, in one line, when it is missing, damaged or not for this version."""
     path = folder / MANIFEST_FILE

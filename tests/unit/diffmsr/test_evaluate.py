@@ -129,7 +129,7 @@ def test_command_line_with_shipped_weights_and_figure(lgg: Path, tmp_path: Path)
     result = CliRunner().invoke(app, [*arguments, "--json", "--metric", "published"])
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)
-    assert {"n_slices", "psnr", "ssim", "zero_filled", "bicubic", "patients", "intervals"} <= figures.keys()
+    assert {"n_slices", "psnr", "ssim", "zero_filled", "bicubic", "cnn", "patients", "intervals"} <= figures.keys()
     assert "rounded to 8 bits" in figures["definitions"]["images"]
     with Image.open(figure) as image:
         assert image.format == "PNG" and np.asarray(image).std() > 10
@@ -142,6 +142,7 @@ def test_command_line_with_shipped_weights_and_figure(lgg: Path, tmp_path: Path)
     [
         (["--target", "PD"], "no held-out slices with PD and T1; there are T1, T2-FLAIR"),
         (["--split", "test"], "no patient belongs to test"),
+        (["--target", "T1"], "target and reference are both T1; name another one"),
         (["--weights", "nowhere"], "cannot read nowhere"),
         (["--cnn", "nowhere"], "cannot read nowhere"),
         (["--split-file", "nowhere.toml"], "nowhere.toml: not a split file"),
@@ -165,6 +166,13 @@ def test_a_subject_zero_filled_by_the_scanner_is_not_quoted(lgg: Path) -> None:
     figures = evaluate("lgg", lgg, Recorder())
     assert [row["quoted"] for row in figures["patients"]] == [True, False]
     assert figures["n_slices"] == 3 and figures["all_patients"]["n_slices"] == 5
+    assert figures["notes"] == []
+    for path in lgg.glob("a*.webp"):
+        path.unlink()
+    manifest = [line for line in (lgg / "manifest.csv").read_text().splitlines() if not line.startswith("a")]
+    (lgg / "manifest.csv").write_text("\n".join(manifest))
+    figures = evaluate("lgg", lgg, Recorder())
+    assert figures["n_slices"] == 2 and "every patient was zero-filled by the scanner" in figures["notes"][0]
 
 
 def test_images_too_small_for_the_network_are_one_line(lgg: Path) -> None:

@@ -5,27 +5,32 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from diffmsr.baselines import zero_filled
 from diffmsr.data import SCALE, degrade, read_slices
 from diffmsr.inference import SuperResolver
-from diffmsr.manifest import WEIGHTS_FILE, default_weights_folder, read_manifest
+from diffmsr.manifest import WEIGHTS_FILE, baseline_weights_folder, default_weights_folder, read_manifest
 from diffmsr.metrics import psnr
 
+SHIPPED = pytest.mark.parametrize("folder", [default_weights_folder(), baseline_weights_folder()], ids=["model", "cnn"])
 
-def test_digest_and_size() -> None:
-    weights = (default_weights_folder() / WEIGHTS_FILE).read_bytes()
-    manifest = read_manifest(default_weights_folder())
+
+@SHIPPED
+def test_digest_and_size(folder: Path) -> None:
+    weights = (folder / WEIGHTS_FILE).read_bytes()
+    manifest = read_manifest(folder)
     assert hashlib.sha256(weights).hexdigest() == manifest.sha256
     assert len(weights) < 16 * 2**20
     assert {(pair.target, pair.reference) for pair in manifest.trained_pairs} >= {("T2", "T1"), ("T2-FLAIR", "T1")}
 
 
-def test_the_model_card_quotes_the_manifest() -> None:
-    card = (default_weights_folder() / "MODEL_CARD.md").read_text()
-    manifest = read_manifest(default_weights_folder())
-    assert manifest.sha256 in card
+@SHIPPED
+def test_the_model_card_quotes_the_manifest(folder: Path) -> None:
+    card = (folder / "MODEL_CARD.md").read_text()
+    manifest = read_manifest(folder)
+    assert manifest.sha256 in card and manifest.metrics
     for figures in manifest.metrics.values():
         assert f"{figures['psnr']:.2f}" in card and f"{figures['zero_filled']['psnr']:.2f}" in card
 
