@@ -252,8 +252,8 @@ class ReportSettings(Section):
 
     sop_class: Literal["comprehensive_3d", "comprehensive", "none"] = "comprehensive_3d"
     ensemble: Annotated[int, Field(ge=1, le=16)] = 1
-    max_inconsistency: Positive = 0.1
-    max_intensity_drift: Positive = 0.05
+    max_inconsistency: Positive = 0.15
+    max_intensity_drift: Positive = 0.07
     max_seed_spread: Positive = 0.01
     max_displacement_mm: Positive = 2
     hold: bool = False
