@@ -3,6 +3,8 @@
 import json
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -162,12 +164,11 @@ def evaluate(
 
     protocol = Protocol(metric, reference_shift, without_reference, foreign_reference)
     try:
-        try:
-            model = SuperResolver.load(weights, device, precision, data_consistency=data_consistency)
-            cnn = cnn or baseline_weights_folder()
-            baseline = SuperResolver.load(cnn, device, precision, data_consistency=data_consistency)
-        except (RuntimeError, AssertionError) as error:  # what torch raises for a device that it does not have
-            raise DataError(f"cannot use device {device}: {str(error).splitlines()[0]}") from None
+        with _usable(device):
+            model, baseline = (
+                SuperResolver.load(folder, device, precision, data_consistency=data_consistency)
+                for folder in (weights, cnn or baseline_weights_folder())
+            )
         figures = measure(
             dataset, root, model, target, reference, split, split_file, baseline, protocol, figure_file=figure
         )
@@ -219,13 +220,19 @@ def bench(
         raise _failed(ValueError(f"preset must be one of {known}, precision one of {', '.join(PRECISIONS)}"))
     if threads:
         torch.set_num_threads(threads)
-    try:
+    with _usable(device):
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # what torch raises for a device that it does not have
-        raise _failed(ValueError(f"cannot use device {device}: {str(error).splitlines()[0]}")) from None
     figures = measure(chosen, size, batch, rounds, device, PRECISIONS[precision])
     figures = {"command": shlex.join(["diffmsr", *sys.argv[1:]]), **figures}
     typer.echo(json.dumps(figures, indent=2) if as_json else text(figures))
+
+
+@contextmanager
+def _usable(device: str) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:  # what torch raises for a device that it does not have
+        raise _failed(ValueError(f"cannot use device {device}: {str(error).splitlines()[0]}")) from None
 
 
 def _failed(error: Exception) -> typer.Exit:

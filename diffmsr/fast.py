@@ -247,9 +247,7 @@ class FastFeedForward(FeedForward):
             """What belongs to gate and value of (2 * hidden, ...), each with zeros after it."""
             return [F.pad(half, [0, 0] * (x.ndim - 1) + [0, missing]) for half in x.detach().chunk(2)]
 
-        self.gate, self.value = (
-            _linear(*both) for both in zip(*map(halves, plain.inward.parameters()), strict=True)
-        )  # fmt: skip
+        self.gate, self.value = (_linear(*both) for both in zip(*map(halves, plain.inward.parameters()), strict=True))
         self.gate_depthwise, self.value_depthwise = (
             _depthwise(*both) for both in zip(*map(halves, plain.depthwise.parameters()), strict=True)
         )

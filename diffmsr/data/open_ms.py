@@ -62,4 +62,4 @@ def _on_grid(path: Path, grid_path: Path) -> Pixels:
     to_source = np.linalg.inv(volume.affine) @ grid.affine
     if not np.allclose(to_source, np.eye(4), atol=1e-4):
         pixels = affine_transform(pixels, to_source[:3, :3], to_source[:3, 3], grid.shape, order=3)
-    return fitted(np.moveaxis(np.clip(pixels, 0, None), -1, 0).astype(np.float32), path)
+    return fitted(np.moveaxis(np.clip(pixels, 0, None), -1, 0), path)

@@ -65,6 +65,7 @@ class Config:
     init: Path | None = None
     """Folder of weights, or of another run, to start from; what does not fit by name and shape starts afresh."""
     seed: Annotated[int, Field(ge=0, lt=2**22)] = 0
+    """Bounded so that the seeds of the noise, which `draw_noise` makes of it, fit into 63 bits."""
     joint: bool = True
     """Whether stage two trains the PLWformer with the diffusion, by all losses; else the diffusion alone, by L_diff."""
     dc_weight: NonNegativeFloat = DC_WEIGHT

@@ -130,7 +130,7 @@ def follow(target: Volume, motion: Motion) -> Volume:
     back onto the target, with no interpolation but that one."""
     along_row, along_column = np.array(target.orientation)
     rows, columns = target.pixels.shape[1:]
-    centre = np.array([columns / 2 * target.spacing[1], rows / 2 * target.spacing[0]])
+    centre = _centre(rows, columns, target.spacing)
     axes = motion.of(np.eye(2)) - np.array(motion.shift_mm)
     row_direction, column_direction = (a[0] * along_row + a[1] * along_column for a in axes)
     first = motion.of(-centre[None])[0] + centre
@@ -185,8 +185,13 @@ def _image(pixels: Images, spacing: tuple[float, float]) -> sitk.Image:
     image = sitk.GetImageFromArray(pixels / (pixels.max() or 1))
     rows, columns = pixels.shape[1:]
     image.SetSpacing((spacing[1], spacing[0], 1.0))
-    image.SetOrigin((-columns / 2 * spacing[1], -rows / 2 * spacing[0], 0.0))
+    image.SetOrigin((*(-_centre(rows, columns, spacing)).tolist(), 0.0))
     return image
+
+
+def _centre(rows: int, columns: int, spacing: tuple[float, float]) -> NDArray[np.float64]:
+    """The point a `Motion` turns about: mm from the first pixel's centre along a row and along a column."""
+    return np.array([columns / 2 * spacing[1], rows / 2 * spacing[0]])
 
 
 def _head(image: sitk.Image) -> sitk.Image:
