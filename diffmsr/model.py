@@ -22,7 +22,7 @@ class DiffMSR(nn.Module):
         if p.prior:
             self.encoder = Extractor(2 * p.scale**2 + 2, p.extractor_width, p.extractor_blocks, p.latent)
             self.diffusion = LatentDiffusion(p)
-        self.embed = Conv(2, c)
+        self.embed = Conv(2 + 2 * p.scale**2 * p.skip_input, c)
         if p.reference:
             self.embed_reference = nn.Sequential(
                 Conv(2, r, bias=False), Conv(r, r, stride=2, bias=False), Conv(r, c, stride=2, bias=False)
@@ -46,9 +46,7 @@ class DiffMSR(nn.Module):
 
     def prior_of(self, high: Tensor, low: Tensor) -> Tensor:
         """Z, equation 1: from the high-resolution target itself. Training only."""
-        s = self.preset.scale
-        folded = rearrange(high, "b c (h p) (w q) -> b h w (c p q)", p=s, q=s)
-        prior: Tensor = self.encoder(torch.cat([folded, _channels_last(low)], dim=-1))
+        prior: Tensor = self.encoder(torch.cat([self._folded(high), _channels_last(low)], dim=-1))
         return prior
 
     def predicted_prior(self, low: Tensor, z_T: Tensor) -> Tensor:
@@ -63,16 +61,22 @@ class DiffMSR(nn.Module):
         """
         h, w = low.shape[-2:]
         s, padding = self.preset.scale, self._padding(h, w)
-        x = self.embed(_channels_last(F.pad(low, padding, mode="reflect")))
+        high_padding = [s * n for n in padding]
+        skip = zero_filled(low, s) if skip is None else skip
+        x = _channels_last(F.pad(low, padding, mode="reflect"))
+        if self.preset.skip_input:
+            folded = self._folded(F.pad(skip.to(x.dtype), high_padding, mode="reflect"))
+            x = torch.cat([x, folded], dim=-1)
+        x = self.embed(x)
         if self.preset.reference:
-            x = x + self._from_reference(x, F.pad(reference, [s * n for n in padding], mode="reflect"))
+            x = x + self._from_reference(x, F.pad(reference, high_padding, mode="reflect"))
         for blocks, out in zip(self.layers, self.layers_out, strict=True):
             y = x
             for block in blocks.children():
                 y = block(y, prior)
             x = x + out(y)
         detail = rearrange(self.tail(x), "b h w c -> b c h w")[..., : s * h, : s * w]
-        image: Tensor = detail + (zero_filled(low, s) if skip is None else skip)
+        image: Tensor = detail + skip
         return image
 
     def _from_reference(self, x: Tensor, reference: Tensor) -> Tensor:
@@ -86,6 +90,11 @@ class DiffMSR(nn.Module):
     def forward(self, low: Tensor, reference: Tensor, z_T: Tensor) -> Tensor:
         """Inference, section 3.4: the super-resolved target (b, 2, s h, s w)."""
         return self.reconstruct(low, reference, self.predicted_prior(low, z_T) if self.preset.prior else None)
+
+    def _folded(self, high: Tensor) -> Tensor:
+        """(b, c, s h, s w) at low resolution without loss: (b, h, w, c s s)."""
+        s = self.preset.scale
+        return rearrange(high, "b c (h p) (w q) -> b h w (c p q)", p=s, q=s)
 
     def _padding(self, h: int, w: int) -> list[int]:
         window = self.preset.window

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diffmsr.blocks import Conv
 from diffmsr.fast import FastDiffMSR, Folded, fast_network
 from diffmsr.model import DiffMSR
-from diffmsr.presets import PAPER, TINY, Preset
+from diffmsr.presets import PAPER, SMALL, Preset
 
 MINI = Preset(
     "mini",
@@ -59,18 +59,18 @@ def assert_equal(model: DiffMSR, n: int, h: int, w: int) -> None:
     seed=st.integers(0, 2**32),
     k=st.sampled_from([1, 2, 4]),
     switched_off=st.sets(st.sampled_from(["reference", "prior", "condition"])),
-    shift=st.booleans(),
+    switched_on=st.sets(st.sampled_from(["shift", "skip_input"])),
     steps=st.integers(1, 5),
 )
 def test_fast_is_plain(
-    size: tuple[int, int], seed: int, k: int, switched_off: set[str], shift: bool, steps: int
+    size: tuple[int, int], seed: int, k: int, switched_off: set[str], switched_on: set[str], steps: int
 ) -> None:
-    switches = dict.fromkeys(switched_off, False)
-    preset = replace(MINI, k=k, cross_k=k, shift=shift, steps=steps, **switches)
+    switches = dict.fromkeys(switched_off, False) | dict.fromkeys(switched_on, True)
+    preset = replace(MINI, k=k, cross_k=k, steps=steps, **switches)
     assert_equal(randomised(DiffMSR(preset), seed), 1, *size)
 
 
-@pytest.mark.parametrize("preset", [TINY, PAPER], ids=lambda preset: preset.name)
+@pytest.mark.parametrize("preset", [SMALL, PAPER], ids=lambda preset: preset.name)
 @pytest.mark.parametrize(("h", "w"), [(16, 32), (33, 17)])
 def test_fast_is_plain_in_the_presets(preset: Preset, h: int, w: int) -> None:
     assert_equal(randomised(DiffMSR(preset), seed=h), 2, h, w)

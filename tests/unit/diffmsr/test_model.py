@@ -83,9 +83,12 @@ def test_cross_attention_starts_at_its_own_place() -> None:
 
 @pytest.mark.parametrize(
     "switched",
-    [{"reference": False}, {"prior": False}, {"condition": False}, {"shift": True}, {"k": 1}, {"k": 4}, {"steps": 1}],
+    [
+        {"reference": False}, {"prior": False}, {"condition": False},
+        {"shift": True}, {"skip_input": True}, {"k": 1}, {"k": 4}, {"steps": 1},
+    ],
     ids=str,
-)
+)  # fmt: skip
 def test_every_part_of_the_ablations_can_be_left_out(switched: dict[str, int]) -> None:
     torch.manual_seed(0)
     preset = replace(MINI, blocks=(2,), **switched)
@@ -105,6 +108,20 @@ def test_every_part_of_the_ablations_can_be_left_out(switched: dict[str, int]) -
     assert any(name.startswith("diffusion.condition") for name, _ in model.named_parameters()) == (
         preset.prior and preset.condition
     )
+
+
+def test_a_network_that_sees_the_zero_filled_target_uses_it() -> None:
+    """A patch's differs from the one its own k-space would give; it counts in the result beyond being added to."""
+    torch.manual_seed(0)
+    low, reference, noise = inputs(1, 16, 17)
+    skip = zero_filled(low, 4)
+    for seen in (False, True):
+        model = DiffMSR(replace(MINI, skip_input=seen)).eval()
+        nn.init.normal_(model.tail[-1].weight, std=0.1)
+        with torch.no_grad():
+            prior = model.predicted_prior(low, noise)
+            own, other = (model.reconstruct(low, reference, prior, given) - given for given in (skip, -skip))
+        assert torch.allclose(own, other, atol=1e-5) == (not seen)
 
 
 def test_the_baseline_uses_the_reference_and_starts_as_the_zero_filled_image() -> None:
