@@ -59,7 +59,7 @@ class Config:
     input_kind: Literal["magnitude", "complex"] = "magnitude"
     """What the network is given of the target: magnitudes, as DICOM has them, or complex images, as k-space gives."""
     augmentation: Augmentation = Field(default_factory=Augmentation)
-    preset: str = "tiny"
+    preset: str = "small"
     network: Mapping[str, Any] = Field(default_factory=dict)
     """Fields of the preset to change, such as steps = 8. Such a network can be trained and measured, not exported."""
     init: Path | None = None

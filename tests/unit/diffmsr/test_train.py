@@ -80,6 +80,7 @@ def test_resuming_equals_not_stopping(
 
 
 TEAM = """
+preset = "tiny"
 network = {{ channels = 16, blocks = [1], latent = 16, extractor_width = 8, extractor_blocks = 1, tail_width = 4 }}
 data = {{ lgg = "{data}" }}
 share = {{ lgg = 1.0 }}
