@@ -97,7 +97,8 @@ TINY = Preset(
 
 SMALL = replace(TINY, name="small", blocks=(3, 3, 3), cross_k=1, skip_input=True)
 """Sized by what two CPU cores can train. CATL reads the reference pixel by pixel, as in the paper: with cross_k = 2, as in
-`tiny`, a query cannot tell which of the four pixels of a cell is its own, which cost 0.47 dB after 4,000 slices (LGG)."""
+`tiny`, a query cannot tell which of the four pixels of a cell is its own. Unlike the paper's network it sees the
+zero-filled target. docs/ablations.md says what either is worth."""
 CNN = CNNPreset("cnn")
 
 PRESETS: dict[str, Preset | CNNPreset] = {preset.name: preset for preset in (PAPER, PAPER_REFINE, SMALL, TINY, CNN)}
