@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diffmsr.blocks import Conv
 from diffmsr.fast import FastDiffMSR, Folded, fast_network
 from diffmsr.model import DiffMSR
-from diffmsr.presets import PAPER, SMALL, Preset
+from diffmsr.presets import PAPER, SMALL, TINY, Preset
 
 MINI = Preset(
     "mini",
@@ -70,7 +70,7 @@ def test_fast_is_plain(
     assert_equal(randomised(DiffMSR(preset), seed), 1, *size)
 
 
-@pytest.mark.parametrize("preset", [SMALL, PAPER], ids=lambda preset: preset.name)
+@pytest.mark.parametrize("preset", [TINY, SMALL, PAPER], ids=lambda preset: preset.name)
 @pytest.mark.parametrize(("h", "w"), [(16, 32), (33, 17)])
 def test_fast_is_plain_in_the_presets(preset: Preset, h: int, w: int) -> None:
     assert_equal(randomised(DiffMSR(preset), seed=h), 2, h, w)
