@@ -7,18 +7,19 @@ from typing import Any
 
 from pydicom import Dataset
 
-from node import archive
-from node.config import Settings
-from node.deliver.encode import encode
-from node.deliver.identifiers import series_number
-from node.deliver.transfer_syntax import to_bytes
+from node.archive.local import write_durably
+from node.config.settings import Settings
+from node.derived.encode import encode
+from node.derived.identifiers import series_number
+from node.dicom.read import read_header
+from node.dicom.transfer_syntax import to_bytes
 from node.errors import DamagedFileError, NodeError, NotFoundError, RefusedError, StorageError
 from node.infer.engine import Engine
 from node.infer.quality import not_usable
 from node.infer.volume import read_volume
 from node.match.assess import StudyVerdict, assess_study
-from node.model import model_facts
-from node.tracker.orders import PairOrder
+from node.payloads import PairRequest
+from node.weights import model_facts
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def read_files(files: Iterable[Path]) -> Folder:
     skipped: list[tuple[Path, str]] = []
     for path in files:
         try:
-            header = archive.read_header(path)
+            header = read_header(path)
             study_uid, sop_uid = str(header.StudyInstanceUID), str(header.SOPInstanceUID)
         except DamagedFileError as error:
             skipped.append((path, error.reason))
@@ -99,7 +100,7 @@ def process_folder(
     output: Path,
     settings: Settings,
     progress: Callable[[str, int, int], None],
-    made: Sequence[PairOrder] = (),
+    made: Sequence[PairRequest] = (),
 ) -> Iterator[Processed]:
     """Match, super-resolve and encode every study of a folder; derived instances go to output/STUDY/SERIES/SOP.dcm.
 
@@ -108,13 +109,13 @@ def process_folder(
     """
     engine: Engine | None = None
     for study_uid, verdict in zip(folder.headers, explain_folder(folder, settings), strict=True):
-        if not verdict.orders:
+        if not verdict.requests:
             yield Processed(study_uid, "refused", verdict.code, verdict.sentence)
-        for order in verdict.orders:
-            pair = (study_uid, order.target.series_uid, order.reference.series_uid)
+        for request in verdict.requests:
+            pair = (study_uid, request.target.series_uid, request.reference.series_uid)
             try:
                 engine = engine or Engine.load(settings.model, settings.registration, settings.report)
-                yield _process_pair(folder, order, (*made, *verdict.orders), output, settings, engine, progress)
+                yield _process_pair(folder, request, (*made, *verdict.requests), output, settings, engine, progress)
             except RefusedError as error:
                 yield Processed(pair[0], "refused", error.code, error.sentence, *pair[1:])
             except NodeError as error:
@@ -123,35 +124,35 @@ def process_folder(
 
 def _process_pair(
     folder: Folder,
-    order: PairOrder,
-    orders: Sequence[PairOrder],
+    request: PairRequest,
+    requests: Sequence[PairRequest],
     output: Path,
     settings: Settings,
     engine: Engine,
     progress: Callable[[str, int, int], None],
 ) -> Processed:
     target, reference = (
-        read_volume([folder.paths[uid] for uid in s.sop_uids], s.frames) for s in (order.target, order.reference)
+        read_volume([folder.paths[uid] for uid in s.sop_uids], s.frames) for s in (request.target, request.reference)
     )
     result = engine.super_resolve(
-        target, reference, order, lambda done, total: progress(order.target.series_uid, done, total)
+        target, reference, request, lambda done, total: progress(request.target.series_uid, done, total)
     )
     doubts = not_usable(result)
-    headers = folder.headers[order.study_uid]
-    number = series_number(order, orders, headers, settings.output.series_number_offset)
+    headers = folder.headers[request.study_uid]
+    number = series_number(request, requests, headers, settings.output.series_number_offset)
     encoded = encode(result, headers, settings.output, settings.report, number)
     for instance in encoded.instances:
-        place = output / order.study_uid / instance.SeriesInstanceUID
-        archive.write_durably(place / f"{instance.SOPInstanceUID}.dcm", to_bytes(instance))
-    place = output / order.study_uid / encoded.images[0].SeriesInstanceUID
-    archive.write_durably(place / "report.html", encoded.page.encode())
+        place = output / request.study_uid / instance.SeriesInstanceUID
+        write_durably(place / f"{instance.SOPInstanceUID}.dcm", to_bytes(instance))
+    place = output / request.study_uid / encoded.images[0].SeriesInstanceUID
+    write_durably(place / "report.html", encoded.page.encode())
     return Processed(
-        study_uid=order.study_uid,
+        study_uid=request.study_uid,
         state="done",
         code=None,
         sentence="; ".join([f"{len(result.source_uids)} slices super-resolved", *([doubts] if doubts else [])]),
-        target_series_uid=order.target.series_uid,
-        reference_series_uid=order.reference.series_uid,
+        target_series_uid=request.target.series_uid,
+        reference_series_uid=request.reference.series_uid,
         output=place,
         report=place / "report.html",
         instances=len(encoded.images),

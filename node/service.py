@@ -20,21 +20,21 @@ import sdnotify
 import structlog
 
 from node import __version__
-from node.archive import Archive
-from node.config import Settings
-from node.deliver.worker import deliverer
+from node.archive.facade import Archive
+from node.config.settings import Settings
+from node.deliver.worker import make_deliver_handler
 from node.errors import ConfigError, NodeError
-from node.housekeep import schedule
-from node.match.worker import matcher
-from node.model import model_facts, pixel_settings
-from node.receive.commitment import Commitments
-from node.receive.fetch import fetcher
-from node.receive.scp import Receiver
+from node.housekeeping.schedule import schedule
+from node.match.worker import make_match_handler
+from node.receive.commitment_scp import Commitments
+from node.receive.fetch import make_fetch_handler
+from node.receive.server import Receiver
 from node.receive.store import Store
-from node.tracker.consume import Work, consume
 from node.tracker.database import Database
 from node.tracker.queue import Queue
 from node.tracker.states import Kind
+from node.tracker.worker import Handler, run_worker
+from node.weights import model_facts, pixel_settings
 
 log = structlog.get_logger()
 
@@ -103,12 +103,12 @@ class Service:
         settings = self._settings
         facts, pixels = model_facts(settings), pixel_settings(settings)
         if Role.DELIVER in self._roles:
-            self._thread(queue, Kind.DELIVER, Role.DELIVER, deliverer(queue, archive, settings))
+            self._thread(queue, Kind.DELIVER, Role.DELIVER, make_deliver_handler(queue, archive, settings))
         if Role.INFER in self._roles:
             self._supervise_infer()
         if Role.MATCH in self._roles:
             fetch_attempts = settings.fetch.max_attempts if settings.fetch else None
-            work = matcher(
+            work = make_match_handler(
                 queue, settings.completion, settings.match, facts, pixels, settings.model.max_attempts, fetch_attempts
             )
             self._thread(queue, Kind.MATCH, Role.MATCH, work)
@@ -129,12 +129,14 @@ class Service:
             self._stops.append(receiver.stop)
             self._thread(queue, Kind.COMMIT, Role.RECEIVE, commitments.report)
             if settings.fetch:
-                self._thread(queue, Kind.FETCH, Role.RECEIVE, fetcher(queue, store, settings.fetch, settings))
+                self._thread(
+                    queue, Kind.FETCH, Role.RECEIVE, make_fetch_handler(queue, store, settings.fetch, settings)
+                )
 
-    def _thread(self, queue: Queue, kind: Kind, role: Role, work: Work) -> None:
+    def _thread(self, queue: Queue, kind: Kind, role: Role, work: Handler) -> None:
         worker = f"{socket.gethostname()}/{role}/{os.getpid()}"
         thread = threading.Thread(
-            target=consume, args=(queue, kind, worker, work, self._stopping), name=role, daemon=True
+            target=run_worker, args=(queue, kind, worker, work, self._stopping), name=role, daemon=True
         )
         thread.start()
         self._stops.append(lambda: thread.join(self._patience_s()))

@@ -1,10 +1,10 @@
-"""Make the study that `diffmsr-node demo` sends: a few slices of open_ms patient04 as DICOM, in node/sample/.
+"""Make the study that `diffmsr-node demo` sends: a few slices of open_ms patient04 as DICOM, in node/demo/sample/.
 
     python tests/make_sample.py ../shared/data/open_ms/patient04
 
 The T2 is truncated in k-space to a quarter in each in-plane direction, as a scanner acquiring a quarter of the matrix
 would have it; the full-resolution T2 is kept apart as the withheld truth. Slices above the orbits only: no face. The
-attributes a NIfTI file does not keep (echo times, say) are plausible values, as node/sample/NOTICE says.
+attributes a NIfTI file does not keep (echo times, say) are plausible values, as node/demo/sample/NOTICE says.
 """
 
 import sys

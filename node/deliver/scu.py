@@ -12,9 +12,9 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import time
 
-from node.config import DestinationSettings
-from node.deliver.transfer_syntax import recode
-from node.dimse.association import Peer, associate
+from node.config.settings import DestinationSettings
+from node.dicom.transfer_syntax import recode
+from node.dimse.associations import Peer, associate
 from node.dimse.status import C_ECHO, C_STORE, Verdict, meaning, words
 from node.errors import StorageError
 

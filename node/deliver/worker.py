@@ -11,24 +11,25 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from node.archive import Archive, read_header
-from node.config import DestinationSettings, Settings
-from node.deliver import commitment
-from node.deliver.encode import encode
-from node.deliver.identifiers import series_number
+from node.archive.facade import Archive
+from node.config.settings import DestinationSettings, Settings
+from node.deliver import commitment_scu
 from node.deliver.scu import Sent, send
-from node.deliver.transfer_syntax import to_bytes
-from node.dimse.association import Peer
+from node.derived.encode import encode
+from node.derived.identifiers import series_number
+from node.dicom.read import read_header
+from node.dicom.transfer_syntax import to_bytes
+from node.dimse.associations import Peer
 from node.dimse.status import Verdict
 from node.errors import PeerError
+from node.payloads import PairRequest
 from node.tracker import commitments, deliveries, views
-from node.tracker.consume import Lease, Work
 from node.tracker.database import Database
-from node.tracker.orders import PairOrder
 from node.tracker.outcomes import Committing, Done, Failed, Outcome, Retry
 from node.tracker.queue import Claim, Queue, backoff_s
 from node.tracker.states import State
 from node.tracker.tables import Delivery
+from node.tracker.worker import Handler, Lease
 
 log = structlog.get_logger()
 
@@ -40,15 +41,15 @@ DOCUMENTS = frozenset({Comprehensive3DSRStorage, ComprehensiveSRStorage, Graysca
 """What goes with the images. A PACS that does not store such things gets the images alone."""
 
 
-def deliverer(queue: Queue, archive: Archive, settings: Settings) -> Work:
+def make_deliver_handler(queue: Queue, archive: Archive, settings: Settings) -> Handler:
     """The deliver stage as a function of a lease."""
 
     def work(lease: Lease) -> Outcome:
         claim = lease.claim
         destination = settings.destination(claim.payload["destination"])
         if not deliveries.entered(queue, claim):
-            order = PairOrder.model_validate(claim.payload["order"])
-            files = derive(queue.database, archive, claim.payload["result"], order, settings)
+            request = PairRequest.model_validate(claim.payload["request"])
+            files = derive(queue.database, archive, claim.payload["result"], request, settings)
             deliveries.enter(queue, claim, files)
         delay_s = backoff_s(claim.attempts, destination.initial_delay_s, destination.max_delay_s)
         try:
@@ -98,13 +99,13 @@ def _commit(queue: Queue, claim: Claim, destination: DestinationSettings, ae_tit
     if all(row.committed for row in rows):  # a report came while the job was held, or waited to ask again
         return _reported(rows, destination.name, delay_s)
     peer = Peer.destination(destination, ae_title)
-    instances = commitment.headers([Path(row.path) for row in rows if not row.committed])
+    instances = commitment_scu.headers([Path(row.path) for row in rows if not row.committed])
     if claim.was is State.COMMITTING and destination.commitment_fallback == "find":
         return _found(queue, claim, peer, instances, delay_s, "it did not report on their storage commitment in time")
     transaction_uid = str(generate_uid(prefix=None))
     commitments.opened(queue, claim, transaction_uid)
     try:
-        commitment.ask(
+        commitment_scu.ask(
             peer,
             transaction_uid,
             instances,
@@ -133,7 +134,7 @@ def _reported(rows: list[Delivery], destination: str, delay_s: float) -> Outcome
 
 def _found(queue: Queue, claim: Claim, peer: Peer, instances: list[Dataset], delay_s: float, why: str) -> Outcome:
     """Without a commitment, be content with a C-FIND that lists every instance; what it does not is sent again."""
-    listed = commitment.found(peer, instances)
+    listed = commitment_scu.found(peer, instances)
     missing = [uid for uid in (str(ds.SOPInstanceUID) for ds in instances) if uid not in listed]
     for sop_uid in missing:
         deliveries.note(queue, claim, sop_uid, False, "accepted, but a C-FIND does not list it")
@@ -143,21 +144,21 @@ def _found(queue: Queue, claim: Claim, peer: Peer, instances: list[Dataset], del
     return Done(sentence, {"instances": len(instances), "sentence": sentence})
 
 
-def derive(database: Database, archive: Archive, key: str, order: PairOrder, settings: Settings) -> dict[str, Path]:
+def derive(database: Database, archive: Archive, key: str, request: PairRequest, settings: Settings) -> dict[str, Path]:
     """Encode the result `key` into the archive, once for all destinations; SOP instance UID to file, in the order to
     be sent."""
     if made := archive.derived(key):
         return made
-    paths = views.instance_paths(database, order.study_uid)
-    sources = [paths[uid] for uid in dict.fromkeys((*order.target.sop_uids, *order.reference.sop_uids))]
+    paths = views.instance_paths(database, request.study_uid)
+    sources = [paths[uid] for uid in dict.fromkeys((*request.target.sop_uids, *request.reference.sop_uids))]
     number = series_number(
-        order,
-        views.orders(database, order.study_uid),
-        (read_header(Path(path)) for path in views.one_instance_a_series(database, order.study_uid)),
+        request,
+        views.requests(database, request.study_uid),
+        (read_header(Path(path)) for path in views.one_instance_a_series(database, request.study_uid)),
         settings.output.series_number_offset,
     )
     headers = [read_header(Path(path)) for path in sources]
     encoded = encode(archive.open_result(key), headers, settings.output, settings.report, number)
-    for mend in encoded.mends:
-        log.warning("derived.mended", study=order.study_uid, what=mend)
+    for mend in encoded.corrections:
+        log.warning("derived.mended", study=request.study_uid, what=mend)
     return archive.put_derived(key, ((i.SOPInstanceUID, to_bytes(i)) for i in encoded.instances), encoded.page)

@@ -6,7 +6,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
     StudyRootQueryRetrieveInformationModelFind as StudyRootFind,
 )
 
-from node.dimse.association import Peer, associate
+from node.dimse.associations import Peer, associate
 from node.dimse.status import C_FIND, words
 
 FIND_CONTEXTS = [(str(StudyRootFind), str(syntax)) for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)]

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffmsr.manifest import Manifest, ManifestError, default_weights_folder, read_manifest
-from node.archive import Registration, Result
-from node.config import ModelSettings, RegistrationSettings, ReportSettings
+from node.config.settings import ModelSettings, RegistrationSettings, ReportSettings
 from node.errors import ModelError, RefusedError
-from node.infer.geometry import Reference, fine_grid, resample_reference
 from node.infer.quality import grade, intensity_drift, seed_spread
 from node.infer.registration import Motion, follow, judge, register
+from node.infer.resample import Reference, fine_grid, resample_reference
 from node.infer.volume import Volume
-from node.tracker.orders import PairOrder
+from node.payloads import PairRequest
+from node.result import Registration, Result
 
 if TYPE_CHECKING:
     from diffmsr.inference import SuperResolver
@@ -82,7 +82,7 @@ class Engine:
         return cls(resolver, device, settings, registration, report)
 
     def super_resolve(
-        self, target: Volume, reference: Volume, order: PairOrder, progress: Callable[[int, int], None]
+        self, target: Volume, reference: Volume, request: PairRequest, progress: Callable[[int, int], None]
     ) -> Result:
         """Super-resolve every slice of `target`, guided by `reference`.
 
@@ -96,8 +96,8 @@ class Engine:
         from diffmsr.kspace import inconsistency
 
         manifest = self._resolver.manifest
-        if order.acquired_matrix is not None:
-            target = _as_acquired(target, order.acquired_matrix)
+        if request.acquired_matrix is not None:
+            target = _as_acquired(target, request.acquired_matrix)
         guide, registration, warnings = self._guide(target, reference)
         pixels, spread = self._run(target, guide, progress)
         quality = grade(
@@ -121,8 +121,8 @@ class Engine:
             model_version=manifest.version,
             weights_sha256=manifest.sha256,
             scale=manifest.scale,
-            parameters=self._parameters(order, registration),
-            warnings=[*order.warnings, *warnings, *_coverage_warnings(guide.coverage.tolist())],
+            parameters=self._parameters(request, registration),
+            warnings=[*request.warnings, *warnings, *_coverage_warnings(guide.coverage.tolist())],
             source_frames=None if target.frames is None else list(target.frames),
             reference_frames=_frames(reference, guide.slices),
             quality=quality,
@@ -169,7 +169,7 @@ class Engine:
             raise ModelError(f'model {self.name} gave values that are not finite; try [model] precision = "float32"')
         return pixels, spread or None
 
-    def _parameters(self, order: PairOrder, registration: Registration | None) -> dict[str, str]:
+    def _parameters(self, request: PairRequest, registration: Registration | None) -> dict[str, str]:
         """Everything besides sources and weights that changes pixels. Device and batch do, by rounding: on another
         device the result is not the same to the last bit, so it must not have the same identifiers."""
         parameters = {
@@ -180,8 +180,8 @@ class Engine:
             "precision": self._settings.precision,
             "reference interpolation": "cubic B-spline, mean over the voxel of the result",
         }
-        if order.acquired_matrix is not None:
-            parameters["k-space cropped to"] = "{} x {}".format(*order.acquired_matrix)
+        if request.acquired_matrix is not None:
+            parameters["k-space cropped to"] = "{} x {}".format(*request.acquired_matrix)
         if registration is not None and registration.corrected:
             parameters["reference moved by"] = str(Motion(registration.shift_mm, registration.rotation_deg))
         return parameters

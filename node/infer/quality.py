@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from node.archive import Quality, Registration, Result
-from node.config import ReportSettings
+from node.config.settings import ReportSettings
+from node.result import Quality, Registration, Result
 
 
 def intensity_drift(images: NDArray[np.float32], low: NDArray[np.float32]) -> list[float]:

@@ -12,10 +12,10 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
-from node.archive import Registration
-from node.config import RegistrationSettings
+from node.config.settings import RegistrationSettings
 from node.errors import RefusedError
 from node.infer.volume import Volume
+from node.result import Registration
 
 Images = NDArray[np.float32]
 

@@ -12,10 +12,11 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
-from node.archive import is_uid, read_instance
+from node.dicom.frames import frame_number, images_of
+from node.dicom.pixels import stored_frames
+from node.dicom.read import read_instance
+from node.dicom.uid import is_uid
 from node.errors import DamagedFileError, NodeError, RefusedError
-from node.frames import frame_number, images_of
-from node.pixels import stored_frames
 
 Vector = tuple[float, float, float]
 

@@ -13,56 +13,57 @@ from pathlib import Path
 
 import structlog
 
-from node.archive import Archive
-from node.config import DestinationSettings, Settings, load_settings
+from node.archive.facade import Archive
+from node.config.loading import load_settings
+from node.config.settings import DestinationSettings, Settings
 from node.errors import NodeError
 from node.infer.engine import Engine
 from node.infer.quality import not_usable
 from node.infer.volume import read_volume
-from node.telemetry import configure_logging
+from node.payloads import PairRequest, StackRequest
+from node.telemetry.log import configure_logging
 from node.tracker import views
-from node.tracker.consume import Lease, Work, consume
 from node.tracker.database import Database
-from node.tracker.orders import PairOrder, StackOrder
 from node.tracker.outcomes import Done, NewJob, Outcome
 from node.tracker.queue import Queue
 from node.tracker.states import Kind
+from node.tracker.worker import Handler, Lease, run_worker
 
 log = structlog.get_logger()
 
 
-def inferrer(
+def make_infer_handler(
     database: Database, archive: Archive, engine: Engine, destinations: list[DestinationSettings], hold: bool
-) -> Work:
+) -> Handler:
     """The infer stage as a function of a lease: volumes in, a Result in the archive, a deliver job a destination.
     With `hold`, deliveries of a result graded not usable start held."""
 
     def work(lease: Lease) -> Outcome:
         claim = lease.claim
-        order = PairOrder.model_validate(claim.payload)
+        request = PairRequest.model_validate(claim.payload)
         started = time.monotonic()
         if archive.has_result(claim.key):
             result = archive.open_result(claim.key)
         else:
-            paths = views.instance_paths(database, order.study_uid)
+            paths = views.instance_paths(database, request.study_uid)
             target, reference = (
-                read_volume(_files(stack, paths), stack.frames) for stack in (order.target, order.reference)
+                read_volume(_files(stack, paths), stack.frames) for stack in (request.target, request.reference)
             )
-            result = engine.super_resolve(target, reference, order, lease.progress)
+            result = engine.super_resolve(target, reference, request, lease.progress)
             archive.put_result(claim.key, result)
         doubts = not_usable(result)
-        slices = len(order.target.sop_uids)
+        slices = len(request.target.sop_uids)
         seconds = time.monotonic() - started
         deliveries = tuple(
             NewJob(
                 kind=Kind.DELIVER,
                 key=f"{claim.key}:{destination.name}",
                 study_uid=claim.study_uid,
-                payload={"destination": destination.name, "result": claim.key, "order": claim.payload},
+                payload={"destination": destination.name, "result": claim.key, "request": claim.payload},
                 max_attempts=destination.max_attempts,
                 revision=claim.revision,
-                target_series_uid=order.target.series_uid,
-                reference_series_uid=order.reference.series_uid,
+                target_series_uid=request.target.series_uid,
+                reference_series_uid=request.reference.series_uid,
                 held=doubts if hold else None,
             )
             for destination in destinations
@@ -76,7 +77,7 @@ def inferrer(
     return work
 
 
-def _files(stack: StackOrder, paths: dict[str, str]) -> list[Path]:
+def _files(stack: StackRequest, paths: dict[str, str]) -> list[Path]:
     return [Path(paths[uid]) for uid in stack.sop_uids]
 
 
@@ -89,11 +90,11 @@ def run(settings: Settings) -> None:
     archive = Archive(settings.node.data_dir, settings.storage.reserve_gb)
     worker = f"{socket.gethostname()}/infer/{os.getpid()}"
     log.info("infer.ready", model=engine.name, device=engine.device)
-    consume(
+    run_worker(
         Queue(database),
         Kind.INFER,
         worker,
-        inferrer(database, archive, engine, settings.destinations, settings.report.hold),
+        make_infer_handler(database, archive, engine, settings.destinations, settings.report.hold),
         stop,
     )
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from math import log2
 from typing import Any, Literal
 
-from node.config import MatchSettings, PairingLimits
+from node.config.match import MatchSettings, PairingLimits
+from node.config.site_rules import ContrastLabel
+from node.dicom.attributes import Header
 from node.match.contrast import classify
-from node.match.headers import Header
 from node.match.pairing import coverage, pair_predicates, spacing_ratio
 from node.match.predicates import Predicate, expect, failures, warnings
-from node.match.rules import ruling
+from node.match.site import ruling
 from node.match.stacks import Stack, angle_between, stacks_of
 from node.match.suitability import BROKEN_STACK, NOT_OURS, suitability, target_suitability
-from node.site_rules import ContrastLabel
-from node.tracker.orders import PairOrder, StackOrder
+from node.payloads import PairRequest, StackRequest
 
 Role = Literal["target", "reference", "neither"]
 
@@ -110,7 +110,7 @@ class StudyVerdict:
     stacks: tuple[StackVerdict, ...]
     pairs: tuple[PairVerdict, ...]
     targets: tuple[TargetVerdict, ...]
-    orders: tuple[PairOrder, ...]
+    requests: tuple[PairRequest, ...]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -124,7 +124,7 @@ class StudyVerdict:
             "stacks": [stack.to_json() for stack in self.stacks],
             "pairs": [pair.to_json() for pair in self.pairs],
             "targets": [target.to_json() for target in self.targets],
-            "orders": [order.model_dump(mode="json") for order in self.orders],
+            "requests": [request.model_dump(mode="json") for request in self.requests],
         }
 
 
@@ -137,7 +137,7 @@ def assess_study(headers: Iterable[Header], settings: MatchSettings, model: Mode
         for stack in stacks
         if stack.role == "target"
     )
-    orders = tuple(_order(t.chosen, settings) for t in targets if t.chosen is not None)
+    requests = tuple(_request(t.chosen, settings) for t in targets if t.chosen is not None)
     outcome, missing, code, sentence = _conclude(stacks, targets, settings)
     return StudyVerdict(
         study_uid=stacks[0].stack.study_uid if stacks else "",
@@ -149,7 +149,7 @@ def assess_study(headers: Iterable[Header], settings: MatchSettings, model: Mode
         stacks=stacks,
         pairs=pairs,
         targets=targets,
-        orders=orders,
+        requests=requests,
     )
 
 
@@ -302,22 +302,22 @@ def _reasons_against(pairs: Sequence[PairVerdict], settings: MatchSettings) -> I
             yield f"{pair.reference.stack.label}: {predicate.sentence}"
 
 
-def _order(pair: PairVerdict, settings: MatchSettings) -> PairOrder:
+def _request(pair: PairVerdict, settings: MatchSettings) -> PairRequest:
     target, reference = pair.target, pair.reference
     warned = warnings([*target.predicates, *reference.predicates, *pair.predicates])
-    return PairOrder(
+    return PairRequest(
         study_uid=target.stack.study_uid,
-        target=_stack_order(target),
-        reference=_stack_order(reference),
+        target=_stack_request(target),
+        reference=_stack_request(reference),
         acquired_matrix=target.stack.measured_matrix(settings.target.max_interpolation),
         warnings=tuple(dict.fromkeys(f"{p.code}: {p.sentence}" for p in warned)),
     )
 
 
-def _stack_order(verdict: StackVerdict) -> StackOrder:
+def _stack_request(verdict: StackVerdict) -> StackRequest:
     stack = verdict.stack
     frames = tuple(frame for frame in stack.frames if frame is not None)
-    return StackOrder(
+    return StackRequest(
         series_uid=stack.series_uid, contrast=verdict.contrast or "", sop_uids=stack.sop_uids, frames=frames or None
     )
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from node.config import MatchSettings, PairingLimits
+from node.config.match import MatchSettings, PairingLimits
 from node.match.predicates import Predicate, expect
 from node.match.stacks import Geometry, Stack, angle_between
 from node.match.suitability import measured_spacing

@@ -14,13 +14,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from node import MANUFACTURER
-from node.archive import has_pixels
-from node.frames import compressed_with_loss, frame_number, images_of
-from node.match.headers import Attributes, Header
+from node.config.site_rules import SiteRule
+from node.dicom.attributes import Attributes, Header
+from node.dicom.frames import compressed_with_loss, frame_number, images_of
+from node.dicom.read import has_pixels
+from node.identity import MANUFACTURER
 from node.match.predicates import printable
-from node.match.rules import rules_of
-from node.site_rules import SiteRule
+from node.match.site import rules_of
 
 Vector = npt.NDArray[np.float64]
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from pydicom.uid import MRImageStorage
 
-from node.config import MatchSettings, StackLimits, TargetLimits
-from node.frames import ENHANCED_SOP_CLASSES
+from node.config.match import MatchSettings, StackLimits, TargetLimits
+from node.dicom.frames import ENHANCED_SOP_CLASSES
 from node.match.predicates import Predicate, expect
 from node.match.stacks import Geometry, Stack, angle_between
 

@@ -11,21 +11,22 @@ from pydicom import Dataset
 from pydicom.uid import MRImageStorage
 from sqlalchemy import select
 
-from node.archive import read_header
-from node.config import CompletionSettings, MatchSettings
+from node.config.match import MatchSettings
+from node.config.settings import CompletionSettings
+from node.dicom.read import read_header
 from node.errors import DamagedFileError
 from node.match.assess import ModelFacts, assess_study
-from node.tracker.consume import Lease, Work
-from node.tracker.orders import PairOrder
+from node.payloads import PairRequest
 from node.tracker.outcomes import Matched, NewJob, Outcome, Refused
 from node.tracker.queue import Claim, Queue
 from node.tracker.states import Kind
 from node.tracker.tables import Instance, Series
+from node.tracker.worker import Handler, Lease
 
 log = structlog.get_logger()
 
 
-def matcher(
+def make_match_handler(
     queue: Queue,
     completion: CompletionSettings,
     rules: MatchSettings,
@@ -33,7 +34,7 @@ def matcher(
     pixel_settings: dict[str, str],
     infer_attempts: int,
     fetch_attempts: int | None,
-) -> Work:
+) -> Handler:
     """The match stage as a function of a lease. `pixel_settings` is everything beside the pair that changes the
     result (weights digest, precision, version): with the pair it names the infer job, so that the same study sent
     twice is worked on once. `fetch_attempts`: how often to ask a PACS for a missing reference; None where no [fetch] is
@@ -47,7 +48,7 @@ def matcher(
         if not quiet:
             return Matched("every series is still arriving", {}, (), receiving=True, look_again_at=look_again_at)
         verdict = assess_study((_header(study_uid, uid, path) for uid in quiet for path in paths[uid]), rules, model)
-        wanted = tuple(_infer_job(order, revisions, pixel_settings, infer_attempts) for order in verdict.orders)
+        wanted = tuple(_infer_job(request, revisions, pixel_settings, infer_attempts) for request in verdict.requests)
         facts = verdict.to_json()
         if look_again_at is not None:
             return Matched(
@@ -101,19 +102,21 @@ def _header(study_uid: str, series_uid: str, path: Path) -> Dataset:
         return lost
 
 
-def _infer_job(order: PairOrder, revisions: dict[str, int], pixel_settings: dict[str, str], attempts: int) -> NewJob:
-    payload: dict[str, Any] = order.model_dump(mode="json")
+def _infer_job(
+    request: PairRequest, revisions: dict[str, int], pixel_settings: dict[str, str], attempts: int
+) -> NewJob:
+    payload: dict[str, Any] = request.model_dump(mode="json")
     name = hashlib.sha256(json.dumps([payload, pixel_settings], sort_keys=True).encode()).hexdigest()
-    series = {order.target.series_uid, order.reference.series_uid}
+    series = {request.target.series_uid, request.reference.series_uid}
     return NewJob(
         kind=Kind.INFER,
         key=f"infer:{name[:32]}",
-        study_uid=order.study_uid,
+        study_uid=request.study_uid,
         payload=payload,
         max_attempts=attempts,
         revision=sum(revisions[uid] for uid in series),
-        target_series_uid=order.target.series_uid,
-        reference_series_uid=order.reference.series_uid,
+        target_series_uid=request.target.series_uid,
+        reference_series_uid=request.reference.series_uid,
     )
 
 

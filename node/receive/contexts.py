@@ -4,7 +4,7 @@ from pydicom import uid
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from node.dimse.commitment import PUSH_MODEL
+from node.dimse.commitment_messages import PUSH_MODEL
 
 IMAGE_SOP_CLASSES = [
     uid.MRImageStorage,

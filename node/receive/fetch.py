@@ -16,19 +16,19 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from node.archive import is_uid
-from node.config import FetchSettings, Settings
-from node.dimse.association import Peer, associate
+from node.config.settings import FetchSettings, Settings
+from node.dicom.uid import is_uid
+from node.dimse.associations import Peer, associate
 from node.dimse.query import find
 from node.dimse.status import C_GET, C_MOVE, Meaning, words
 from node.errors import PeerError
 from node.receive.contexts import IMAGE_SOP_CLASSES, TRANSFER_SYNTAXES
-from node.receive.scp import take_instance
+from node.receive.server import take_instance
 from node.receive.store import Store
 from node.tracker import views
-from node.tracker.consume import Lease, Work
 from node.tracker.outcomes import Done, Outcome, Retry
 from node.tracker.queue import Queue, backoff_s
+from node.tracker.worker import Handler, Lease
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class _Series:
     """None where the PACS does not count them."""
 
 
-def fetcher(queue: Queue, store: Store, fetch: FetchSettings, settings: Settings) -> Work:
+def make_fetch_handler(queue: Queue, store: Store, fetch: FetchSettings, settings: Settings) -> Handler:
     """The work of a fetch job as a function of a lease."""
     peer = Peer.fetch(fetch, settings.scp.ae_title)
 

@@ -14,11 +14,13 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
-from node.archive import Archive, is_uid, parse, read_instance
+from node.archive.facade import Archive
+from node.dicom.pixels import stored_frames
+from node.dicom.read import parse, read_instance
+from node.dicom.uid import is_uid
 from node.dimse.status import StoreStatus as Status
 from node.errors import NodeError, StorageFullError
-from node.pixels import stored_frames
-from node.telemetry import place_of
+from node.telemetry.log import place_of
 from node.tracker.queue import Arrival, Queue
 
 log = structlog.get_logger()

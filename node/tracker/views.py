@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from node.archive import Archive
+from node.archive.facade import Archive
 from node.errors import NotFoundError
+from node.payloads import PairRequest
 from node.tracker.database import Database
-from node.tracker.orders import PairOrder
 from node.tracker.states import Kind, State
 from node.tracker.tables import Delivery, Event, Instance, Job, Series
 
@@ -95,7 +95,7 @@ def verdict(database: Database, study_uid: str) -> dict[str, Any]:
     return found.result
 
 
-def aftermath(database: Database, archive: Archive, study_uid: str) -> list[dict[str, Any]]:
+def study_history(database: Database, archive: Archive, study_uid: str) -> list[dict[str, Any]]:
     """The jobs of a study, oldest first, each with the reason of its last change and what was measured of its result."""
     with database.read() as session:
         found = list(session.scalars(select(Job).where(Job.study_uid == study_uid).order_by(Job.id)))
@@ -116,7 +116,7 @@ def aftermath(database: Database, archive: Archive, study_uid: str) -> list[dict
     return rows
 
 
-def result_of(database: Database, job_id: int) -> tuple[str, PairOrder]:
+def result_of(database: Database, job_id: int) -> tuple[str, PairRequest]:
     """The result that an infer job makes or a deliver job sends, by its key in the archive, and what was ordered;
     NotFoundError when there is no such job, or it is one that has no result."""
     with database.read() as session:
@@ -126,8 +126,8 @@ def result_of(database: Database, job_id: int) -> tuple[str, PairOrder]:
         if found.kind not in (Kind.INFER, Kind.DELIVER):
             raise NotFoundError(f"job {job_id} is a {found.kind} job; reports are of infer and deliver jobs")
         if found.kind is Kind.INFER:
-            return found.key, PairOrder.model_validate(found.payload)
-        return str(found.payload["result"]), PairOrder.model_validate(found.payload["order"])
+            return found.key, PairRequest.model_validate(found.payload)
+        return str(found.payload["result"]), PairRequest.model_validate(found.payload["request"])
 
 
 def counts(database: Database) -> dict[str, dict[str, int]]:
@@ -161,11 +161,11 @@ def instance_paths(database: Database, study_uid: str) -> dict[str, str]:
     return paths
 
 
-def orders(database: Database, study_uid: str) -> list[PairOrder]:
+def requests(database: Database, study_uid: str) -> list[PairRequest]:
     """What was ever asked to be super-resolved of a study, oldest first."""
     query = select(Job.payload).where(Job.study_uid == study_uid, Job.kind == Kind.INFER).order_by(Job.id)
     with database.read() as session:
-        return [PairOrder.model_validate(payload) for payload in session.scalars(query)]
+        return [PairRequest.model_validate(payload) for payload in session.scalars(query)]
 
 
 def one_instance_a_series(database: Database, study_uid: str) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from node.config import template
+from node.config.loading import template
 from tests.conftest import free_port
 from tests.dicom import mr_series, write
 
@@ -74,7 +74,8 @@ def test_no_configuration_says_how_to_make_one(tmp_path: Path) -> None:
 
 def test_the_documented_configuration_is_the_default_one(tmp_path: Path) -> None:
     """Every key of config/node.toml has its default value there."""
-    from node.config import Settings, load_settings
+    from node.config.loading import load_settings
+    from node.config.settings import Settings
 
     config = tmp_path / "node.toml"
     config.write_text(template())

@@ -21,7 +21,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from node.telemetry import configure_logging
+from node.telemetry.log import configure_logging
 from tests.fuzz.corpus import SECRET, corpus, part10
 from tests.fuzz.mutate import PIXELS, Damaged, damaged
 from tests.fuzz.surfaces import NAMED, Receive, Study, warm_up

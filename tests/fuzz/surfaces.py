@@ -15,20 +15,23 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, EnhancedMRImageStorage, MRImageStorage
 
-from node.archive import Archive, is_uid, read_header
-from node.config import MatchSettings, SCPSettings, Settings
+from node.archive.facade import Archive
+from node.config.match import MatchSettings
+from node.config.settings import SCPSettings, Settings
+from node.dicom.read import read_header
+from node.dicom.uid import is_uid
 from node.errors import NodeError, NotFoundError, RefusedError
 from node.infer.volume import read_volume
 from node.match.assess import assess_study
-from node.match.words import lines
-from node.model import model_facts
+from node.match.explanation import lines
 from node.offline import process_folder, read_folder
-from node.receive.commitment import Commitments
-from node.receive.scp import Receiver
+from node.receive.commitment_scp import Commitments
+from node.receive.server import Receiver
 from node.receive.store import Status, Store
 from node.tracker import views
 from node.tracker.database import Database
 from node.tracker.queue import Queue
+from node.weights import model_facts
 from tests.conftest import free_port
 from tests.fuzz.corpus import SECRET, Instance, part10, stack
 from tests.fuzz.mutate import SYNTAXES, Damaged, written

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from node.archive import read_header
-from node.config import MatchSettings
+from node.config.match import MatchSettings
+from node.dicom.read import read_header
 from node.errors import RefusedError
 from node.infer.volume import read_volume
 from node.match.assess import assess_study

@@ -8,11 +8,11 @@ import pytest
 from pydicom.uid import UID
 from pynetdicom import AE
 
-from node.archive import Archive
-from node.config import SCPSettings, Settings
-from node.conformance import markdown, statement
-from node.receive.commitment import Commitments
-from node.receive.scp import Receiver
+from node.archive.facade import Archive
+from node.config.settings import SCPSettings, Settings
+from node.conformance.statement import markdown, statement
+from node.receive.commitment_scp import Commitments
+from node.receive.server import Receiver
 from node.receive.store import Store
 from node.tracker.database import Database
 from node.tracker.queue import Queue

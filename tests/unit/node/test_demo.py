@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from node import demo
-from node.config import DestinationSettings
+from node.config.settings import DestinationSettings
 from node.deliver.scu import send
+from node.demo import demo
 from node.errors import NodeError
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from node.config import Settings
-from node.model import pixel_settings
+from node.config.settings import Settings
+from node.weights import pixel_settings
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from pydicom import dcmread
 from safetensors.torch import load_file, save_file
 
 from diffmsr.manifest import default_weights_folder
-from node.archive import Archive
-from node.config import ModelSettings, OutputSettings, Settings
+from node.archive.facade import Archive
+from node.config.settings import ModelSettings, OutputSettings, Settings
 from node.errors import NotFoundError
 from node.offline import process_folder, read_folder
-from node.replay import Replay, Series, lines, replay_folder, replay_study
+from node.replay.replay import Replay, Series, lines, replay_folder, replay_study
 from node.tracker.database import Database
 from tests.dicom import study, write
 

@@ -16,9 +16,9 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, generate_uid
 
-from node.archive import Result
-from node.config import OutputSettings, ReportSettings
-from node.deliver.encode import encode
+from node.config.settings import OutputSettings, ReportSettings
+from node.derived.encode import encode
+from node.result import Result
 from tests.conftest import require
 from tests.dicom import enhanced, study, write
 

@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 import node.match
-from node.config import MatchSettings
+from node.config.match import MatchSettings
 from node.errors import RefusedError
 from node.infer.volume import Volume, read_volume
 from node.match.assess import StudyVerdict, assess_study
 from node.offline import Folder, read_folder
-from node.tracker.orders import StackOrder
+from node.payloads import StackRequest
 from tests.unit.node.cases.studies import Made
 from tests.unit.node.cases.table import CASES, Case
 from tests.unit.node.match.builder import MODEL
@@ -30,10 +30,10 @@ def test_case(case: Case, tmp_path: Path, request: pytest.FixtureRequest) -> Non
     (headers,) = found.headers.values()
     verdict = assess_study(headers, MatchSettings.model_validate(case.settings), MODEL)
     assert (verdict.code, _codes(verdict)) == (case.code, case.says), verdict.sentence
-    assert (verdict.outcome == "paired") == (case.code is None) == bool(verdict.orders)
-    if not verdict.orders:
+    assert (verdict.outcome == "paired") == (case.code is None) == bool(verdict.requests)
+    if not verdict.requests:
         return
-    (order,) = verdict.orders
+    (order,) = verdict.requests
     if case.read is not None:
         with pytest.raises(RefusedError) as refused:
             _read(order.target, found)
@@ -61,7 +61,7 @@ def _codes(verdict: StudyVerdict) -> set[str]:
     return {predicate.code for each in judged for predicate in each.predicates if predicate.code}
 
 
-def _read(stack: StackOrder, found: Folder) -> Volume:
+def _read(stack: StackRequest, found: Folder) -> Volume:
     return read_volume([found.paths[uid] for uid in stack.sop_uids], stack.frames)
 
 

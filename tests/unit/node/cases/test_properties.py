@@ -13,7 +13,7 @@ from pydicom import Dataset, dcmread
 from pydicom.valuerep import format_number_as_ds
 from scipy.spatial.transform import Rotation
 
-from node.config import MatchSettings
+from node.config.match import MatchSettings
 from node.infer.volume import Volume, read_volume
 from node.match.assess import assess_study
 from tests.dicom import enhanced, study, write
@@ -77,7 +77,7 @@ def test_geometry_survives_matching_and_reading(
         chance.shuffle(images)
         paths = {str(ds.SOPInstanceUID): path for ds, path in zip(images, write(images, Path(folder)), strict=True)}
         headers = [dcmread(path, stop_before_pixels=True) for path in paths.values()]
-        (order,) = assess_study(headers, MatchSettings(), MODEL).orders
+        (order,) = assess_study(headers, MatchSettings(), MODEL).requests
         target, reference = (
             read_volume([paths[uid] for uid in stack.sop_uids], stack.frames)
             for stack in (order.target, order.reference)

@@ -18,16 +18,16 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
 )
 
-from node.archive import Archive
-from node.config import DestinationSettings, Settings
-from node.deliver import commitment
-from node.deliver.worker import deliverer
+from node.archive.facade import Archive
+from node.config.settings import DestinationSettings, Settings
+from node.deliver import commitment_scu
+from node.deliver.worker import make_deliver_handler
 from node.tracker import commitments, deliveries, views
-from node.tracker.consume import Lease
 from node.tracker.database import Database
 from node.tracker.outcomes import NewJob
 from node.tracker.queue import Queue
 from node.tracker.states import Kind, State
+from node.tracker.worker import Lease
 from tests.dicom import mr_series, write
 
 
@@ -107,18 +107,18 @@ class Delivery:
         peer = DestinationSettings(
             name="pacs", ae_title="PACS", host="127.0.0.1", port=pacs.port, timeout_s=20, commitment=True, **destination
         )
-        self.work = deliverer(self.queue, Archive(folder / "data"), Settings(destinations=[peer]))
+        self.work = make_deliver_handler(self.queue, Archive(folder / "data"), Settings(destinations=[peer]))
         instances = mr_series(3)
         self.uids = [str(ds.SOPInstanceUID) for ds in instances]
         self.files = dict(zip(self.uids, write(instances, folder / "derived"), strict=True))
         self.queue.ask(NewJob(Kind.DELIVER, "deliver:1", "1.2", {"destination": "pacs"}, 5), "test")
 
-    def attempt(self, patience_s: float = commitment.SAME_ASSOCIATION_S) -> State:
+    def attempt(self, patience_s: float = commitment_scu.SAME_ASSOCIATION_S) -> State:
         """`patience_s` is for a report on the same association."""
         claim = self.queue.claim(Kind.DELIVER, "host/deliver/1")
         assert claim is not None, "not due"
         deliveries.enter(self.queue, claim, self.files)
-        patience = patch.object(commitment, "SAME_ASSOCIATION_S", patience_s)
+        patience = patch.object(commitment_scu, "SAME_ASSOCIATION_S", patience_s)
         with Lease(self.queue, claim, threading.Event()) as lease, patience:
             return self.queue.settle(claim, self.work(lease))
 

@@ -19,10 +19,10 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageS
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
-from node.config import DestinationSettings, OutputSettings, ReportSettings, TLSSettings
-from node.deliver.encode import encode
+from node.config.settings import DestinationSettings, OutputSettings, ReportSettings, TLSSettings
 from node.deliver.scu import echo, send
-from node.deliver.transfer_syntax import TRANSFER_SYNTAXES, to_bytes
+from node.derived.encode import encode
+from node.dicom.transfer_syntax import TRANSFER_SYNTAXES, to_bytes
 from node.dimse.status import C_STORE, Verdict, words
 from node.errors import ConfigError, PeerError, StorageError
 

@@ -11,17 +11,17 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, evt
 
-from node.archive import Archive
-from node.config import DestinationSettings, OutputSettings, ReportSettings, Settings
-from node.deliver.transfer_syntax import to_bytes
-from node.deliver.worker import deliverer, derive
+from node.archive.facade import Archive
+from node.config.settings import DestinationSettings, OutputSettings, ReportSettings, Settings
+from node.deliver.worker import derive, make_deliver_handler
+from node.dicom.transfer_syntax import to_bytes
+from node.payloads import PairRequest, StackRequest
 from node.tracker import views
-from node.tracker.consume import Lease
 from node.tracker.database import Database
-from node.tracker.orders import PairOrder, StackOrder
 from node.tracker.outcomes import NewJob
 from node.tracker.queue import Arrival, Queue
 from node.tracker.states import Kind, State
+from node.tracker.worker import Lease
 
 KEY = "infer:1"
 
@@ -42,23 +42,23 @@ class Node:
                 Arrival(names[2], names[1], names[0], str(ds.SOPClassUID), syntax, str(path), names[2], 1, "MR1"), 10
             )
         target, reference = (
-            StackOrder(
+            StackRequest(
                 series_uid=headers[0].SeriesInstanceUID, contrast=contrast,
                 sop_uids=tuple(ds.SOPInstanceUID for ds in headers),
             )
             for headers, contrast in ((study.target, "T2"), (study.reference, "T1"))
         )  # fmt: skip
-        self.order = PairOrder(study_uid=study.target[0].StudyInstanceUID, target=target, reference=reference)
+        self.order = PairRequest(study_uid=study.target[0].StudyInstanceUID, target=target, reference=reference)
         self.archive.put_result(KEY, study.result)
         self.queue.ask(NewJob(Kind.INFER, KEY, self.order.study_uid, self.order.model_dump(mode="json"), 3), "test")
 
     def deliver(self, settings: Settings, name: str) -> State:
-        payload = {"destination": name, "result": KEY, "order": self.order.model_dump(mode="json")}
+        payload = {"destination": name, "result": KEY, "request": self.order.model_dump(mode="json")}
         self.queue.ask(NewJob(Kind.DELIVER, f"{KEY}:{name}", self.order.study_uid, payload, 5), "test")
         claim = self.queue.claim(Kind.DELIVER, "host/deliver/1")
         assert claim is not None
         with Lease(self.queue, claim, threading.Event()) as lease:
-            return self.queue.settle(claim, deliverer(self.queue, self.archive, settings)(lease))
+            return self.queue.settle(claim, make_deliver_handler(self.queue, self.archive, settings)(lease))
 
     def last(self) -> dict[str, Any]:
         return views.job(self.database, views.jobs(self.database, kind=Kind.DELIVER)[-1]["id"])

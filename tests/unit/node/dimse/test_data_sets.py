@@ -9,7 +9,7 @@ from pydicom import Dataset
 from pynetdicom.dsutils import decode, encode
 
 from node.dimse import status
-from node.dimse.commitment import Instance, Report, read_report, read_request, report, request
+from node.dimse.commitment_messages import Instance, Report, read_report, read_request, report, request
 from node.dimse.status import Verdict, meaning, words
 
 uids = st.lists(st.integers(0, 99999), min_size=2, max_size=8).map(lambda parts: ".".join(map(str, parts)))

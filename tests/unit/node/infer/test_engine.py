@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from node.archive import Archive
-from node.config import ModelSettings, RegistrationSettings, ReportSettings
+from node.archive.facade import Archive
+from node.config.settings import ModelSettings, RegistrationSettings, ReportSettings
 from node.errors import LeaseLostError, ModelError, RefusedError
 from node.infer.engine import Engine, read_model
 from node.infer.volume import Volume, read_volume
-from node.tracker.orders import PairOrder, StackOrder
+from node.payloads import PairRequest, StackRequest
 
 SCALE = 4
 AXES = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
@@ -60,12 +60,12 @@ def reference() -> Volume:
     return volume("44", (5, 64, 48), (0.5, 0.6))
 
 
-def order_of(target: Volume, reference: Volume, **more: Any) -> PairOrder:
+def order_of(target: Volume, reference: Volume, **more: Any) -> PairRequest:
     stacks = {
-        name: StackOrder(series_uid=f"1.2.{name}", contrast=contrast, sop_uids=stack.sop_uids)
+        name: StackRequest(series_uid=f"1.2.{name}", contrast=contrast, sop_uids=stack.sop_uids)
         for name, contrast, stack in (("target", "T2", target), ("reference", "T1", reference))
     }
-    return PairOrder(study_uid="1.2", **stacks, **more)
+    return PairRequest(study_uid="1.2", **stacks, **more)
 
 
 def engine(resolver: Any = None, mode: Any = "none", report: ReportSettings | None = None, **settings: Any) -> Engine:

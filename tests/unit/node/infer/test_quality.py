@@ -8,9 +8,9 @@ import pytest
 
 from diffmsr.baselines import zero_filled
 from diffmsr.kspace import inconsistency
-from node.archive import Registration
-from node.config import ReportSettings
+from node.config.settings import ReportSettings
 from node.infer.quality import grade, intensity_drift, seed_spread
+from node.result import Registration
 
 BESIDE = Registration((3.0, 0.0), 0.0, trusted=True, corrected=False, displacement_mm=3.0, spread_mm=0.1)
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from diffmsr.baselines import zero_filled
 from diffmsr.kspace import crop_to
-from node.archive import Registration
-from node.config import RegistrationSettings
+from node.config.settings import RegistrationSettings
 from node.errors import RefusedError
-from node.infer.geometry import resample_reference
 from node.infer.registration import Found, Motion, follow, judge, register
+from node.infer.resample import resample_reference
 from node.infer.volume import Volume, read_volume
+from node.result import Registration
 
 SAMPLE = Path(__file__).parents[4] / "node" / "sample"
 SPACING = (1.3, 1.1)

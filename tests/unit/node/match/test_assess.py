@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from node.config import MatchSettings
+from node.config.match import MatchSettings
 from node.match.assess import ModelFacts, StudyVerdict, assess_study
-from node.match.words import lines
+from node.match.explanation import lines
 from tests.unit.node.match.builder import FLAIR, MODEL, PD, SAGITTAL, series, t1, t2
 
 ROOT = Path(__file__).parents[4]
@@ -23,7 +23,7 @@ def assess(*parts: list[Any], settings: MatchSettings | None = None, model: Mode
 def test_a_pair() -> None:
     verdict = assess(t2(), t1())
     assert (verdict.outcome, verdict.code, verdict.missing) == ("paired", None, None)
-    (order,) = verdict.orders
+    (order,) = verdict.requests
     assert order.study_uid == verdict.study_uid
     assert order.target.sop_uids == tuple(h.SOPInstanceUID for h in t2())
     assert (order.target.contrast, order.reference.contrast) == ("T2", "T1")
@@ -32,7 +32,7 @@ def test_a_pair() -> None:
 
 def test_every_target_gets_an_order() -> None:
     verdict = assess(t2(3), t2(4), series(7, FLAIR), t1())
-    assert [(o.target.series_uid[-1], o.target.contrast) for o in verdict.orders] == [
+    assert [(o.target.series_uid[-1], o.target.contrast) for o in verdict.requests] == [
         ("3", "T2"),
         ("4", "T2"),
         ("7", "T2-FLAIR"),
@@ -48,7 +48,7 @@ def test_a_target_left_without_reference_is_named_beside_the_pair() -> None:
 
 def test_an_interpolated_target_says_what_to_crop_and_warns() -> None:
     target = t2(matrix=(256, 256), spacing=(0.9, 0.9), AcquisitionMatrix=[0, 64, 48, 0])
-    (order,) = assess(target, t1(spacing=(0.6, 0.6), matrix=(384, 384))).orders
+    (order,) = assess(target, t1(spacing=(0.6, 0.6), matrix=(384, 384))).requests
     assert order.acquired_matrix == (48, 64)
     assert any(w.startswith("W_") and "interpolated" in w for w in order.warnings)
 
@@ -56,7 +56,7 @@ def test_an_interpolated_target_says_what_to_crop_and_warns() -> None:
 def test_warnings_of_both_stacks_and_the_pair_go_with_the_order_once() -> None:
     lossy = {"LossyImageCompression": "01"}
     accept = MatchSettings(lossy="accept")
-    (order,) = assess(t2(**lossy), t1(**lossy, ContrastBolusAgent="Gd"), settings=accept).orders
+    (order,) = assess(t2(**lossy), t1(**lossy, ContrastBolusAgent="Gd"), settings=accept).requests
     assert len(order.warnings) == 2
 
 
@@ -93,7 +93,7 @@ def test_nothing_usable_is_refused_with_the_code_all_share_or_with_each_reason()
 
 def test_the_latest_of_equal_references_wins_and_the_verdict_says_so() -> None:
     verdict = assess(t2(), t1(5, AcquisitionTime="120000"), t1(6, AcquisitionTime="110000"))
-    (order,) = verdict.orders
+    (order,) = verdict.requests
     assert order.reference.series_uid.endswith(".5")
     assert verdict.targets[0].reasons == ("series 5 is preferred to series 6: it is the later of equals.",)
 
@@ -101,7 +101,7 @@ def test_the_latest_of_equal_references_wins_and_the_verdict_says_so() -> None:
 def test_an_incomplete_later_repeat_does_not_win() -> None:
     repeat = t1(6)
     del repeat[2]
-    (order,) = assess(t2(), t1(5), repeat).orders
+    (order,) = assess(t2(), t1(5), repeat).requests
     assert order.reference.series_uid.endswith(".5")
 
 
@@ -115,14 +115,14 @@ BETTER: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 @pytest.mark.parametrize(("merit", "good", "worse"), BETTER, ids=[merit for merit, *_ in BETTER])
 def test_the_better_reference_wins_over_the_later(merit: str, good: dict[str, Any], worse: dict[str, Any]) -> None:
     verdict = assess(t2(), t1(5, **good), t1(6, **worse))
-    assert verdict.orders[0].reference.series_uid.endswith(".5")
+    assert verdict.requests[0].reference.series_uid.endswith(".5")
     assert merit in verdict.targets[0].reasons[0]
 
 
 def test_knee_pairs_are_a_matter_of_configuration() -> None:
     settings = MatchSettings(targets=["PD-FS"], references=["PD"])
     fine = series(5, PD, matrix=(256, 256), spacing=(0.9, 0.9))
-    (order,) = assess(series(3, PD, ScanOptions="FS"), fine, settings=settings).orders
+    (order,) = assess(series(3, PD, ScanOptions="FS"), fine, settings=settings).requests
     assert (order.target.contrast, order.reference.contrast) == ("PD-FS", "PD")
 
 
@@ -144,7 +144,7 @@ def test_a_pair_the_model_was_not_trained_for() -> None:
 def test_the_verdict_is_json_and_reads_as_lines() -> None:
     verdict = assess(t2(), t1(), t2(9, Modality="OT"))
     kept = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
-    assert kept["orders"][0]["target"]["contrast"] == "T2"
+    assert kept["requests"][0]["target"]["contrast"] == "T2"
     text = lines(kept)
     assert text == lines(verdict.to_json())
     assert text[0] == f"Study {verdict.study_uid}: paired"

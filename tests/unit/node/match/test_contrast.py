@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from node.config import ContrastRules
+from node.config.match import ContrastRules
 from node.match.contrast import classify
 from node.match.stacks import stacks_of
 from tests.dicom import enhanced

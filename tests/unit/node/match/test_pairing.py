@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
 
-from node.config import MatchSettings, PairingLimits
+from node.config.match import MatchSettings, PairingLimits
 from node.match.assess import assess_study
 from node.match.stacks import angle_between, stacks_of
 from tests.unit.node.match.builder import MODEL, SAGITTAL, t1, t2

@@ -11,10 +11,10 @@ from pydicom import Dataset
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.tag import Tag
 
-from node.config import MatchSettings
+from node.config.match import MatchSettings
 from node.match.assess import assess_study
+from node.match.explanation import lines
 from node.match.stacks import stacks_of
-from node.match.words import lines
 from tests.dicom import enhanced
 from tests.unit.node.match.builder import MODEL, SAGITTAL, t1, t2
 

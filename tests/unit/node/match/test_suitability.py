@@ -7,7 +7,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import JPEGLSNearLossless, SecondaryCaptureImageStorage
 
-from node.config import MatchSettings, StackLimits, TargetLimits
+from node.config.match import MatchSettings, StackLimits, TargetLimits
 from node.match.assess import StackVerdict, assess_stacks
 from node.match.predicates import Outcome
 from node.match.stacks import stacks_of

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
-from node.config import CompletionSettings, MatchSettings
+from node.config.match import MatchSettings
+from node.config.settings import CompletionSettings
 from node.match.assess import ModelFacts
-from node.match.worker import matcher
+from node.match.worker import make_match_handler
 from node.tracker import views
-from node.tracker.consume import Lease
 from node.tracker.database import Database
 from node.tracker.queue import Arrival, Queue
 from node.tracker.states import Kind, State
+from node.tracker.worker import Lease
 from tests.dicom import study, write
 
 WAIT_S = 3600
@@ -33,7 +34,7 @@ class Room:
         self.queue = Queue(self.database, clock=lambda: self.now)
         completion = CompletionSettings(series_quiet_s=10, study_max_wait_s=WAIT_S)
         model = ModelFacts("tiny", "1", 4, (("T2", "T1"),))
-        self.work = matcher(self.queue, completion, MatchSettings(), model, {}, 3, fetch_attempts)
+        self.work = make_match_handler(self.queue, completion, MatchSettings(), model, {}, 3, fetch_attempts)
 
     def receive(self, instances: list[Dataset]) -> None:
         first = instances[0]

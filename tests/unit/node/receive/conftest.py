@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from node.archive import Archive
+from node.archive.facade import Archive
 from node.receive.store import Store
 from node.tracker.database import Database
 from node.tracker.queue import Queue

@@ -12,17 +12,17 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel as PushModel
 from pynetdicom.sop_class import StorageCommitmentPushModelInstance as PushModelInstance
 
-from node.config import SCPSettings, SourceSettings
-from node.dimse.commitment import Instance
-from node.dimse.commitment import request as asking
-from node.receive import commitment
-from node.receive.commitment import Commitments
-from node.receive.scp import Receiver
+from node.config.settings import SCPSettings, SourceSettings
+from node.dimse.commitment_messages import Instance
+from node.dimse.commitment_messages import request as asking
+from node.receive import commitment_scp
+from node.receive.commitment_scp import Commitments
+from node.receive.server import Receiver
 from node.receive.store import Store
 from node.tracker import views
-from node.tracker.consume import Lease
 from node.tracker.queue import Queue
 from node.tracker.states import Kind, State
+from node.tracker.worker import Lease
 from tests.conftest import free_port
 from tests.dicom import mr_series
 
@@ -84,7 +84,7 @@ def sources() -> list[SourceSettings]:
 
 @pytest.fixture
 def commitments(queue: Queue, sources: list[SourceSettings], monkeypatch: pytest.MonkeyPatch) -> Commitments:
-    monkeypatch.setattr(commitment, "GRACE_S", 0)
+    monkeypatch.setattr(commitment_scp, "GRACE_S", 0)
     return Commitments(queue, sources, "DIFFMSR")
 
 
@@ -175,7 +175,7 @@ def test_an_association_that_goes_on_sending_is_not_disturbed(
     scanner.send([first])
     status, association = scanner.ask(*named([first]))
     assert status == 0x0000
-    monkeypatch.setattr(commitment, "GRACE_S", 60)
+    monkeypatch.setattr(commitment_scp, "GRACE_S", 60)
     address = sources[0]
     sources[0] = address.model_copy(update={"port": None})
     assert attempt() is State.RETRY_WAIT, "nowhere to go until it falls silent"

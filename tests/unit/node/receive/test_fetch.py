@@ -17,16 +17,16 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as F
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as Get
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove as Move
 
-from node.config import FetchSettings, SCPSettings, Settings
-from node.receive.commitment import Commitments
-from node.receive.fetch import fetcher
-from node.receive.scp import Receiver
+from node.config.settings import FetchSettings, SCPSettings, Settings
+from node.receive.commitment_scp import Commitments
+from node.receive.fetch import make_fetch_handler
+from node.receive.server import Receiver
 from node.receive.store import Store
 from node.tracker import views
-from node.tracker.consume import Lease
 from node.tracker.outcomes import NewJob
 from node.tracker.queue import Queue
 from node.tracker.states import Kind, State
+from node.tracker.worker import Lease
 from tests.conftest import free_port, require
 from tests.dicom import T1, mr_series, write
 
@@ -97,7 +97,7 @@ class Study:
     def attempt(self, port: int, /, **settings: Any) -> tuple[State, str]:
         """What an attempt led to, and what it says."""
         fetch = FetchSettings(**({"ae_title": "PACS", "host": "127.0.0.1", "port": port, "timeout_s": 20} | settings))
-        work = fetcher(self.queue, self.store, fetch, Settings())
+        work = make_fetch_handler(self.queue, self.store, fetch, Settings())
         self.queue.ask(NewJob(Kind.FETCH, f"fetch:{time.monotonic_ns()}", STUDY, {}, fetch.max_attempts), "test")
         claim = self.queue.claim(Kind.FETCH, "host/receive/1")
         assert claim is not None

@@ -24,11 +24,11 @@ from pydicom.uid import (
 from pynetdicom import AE
 from structlog.testing import capture_logs
 
-from node.archive import Archive
-from node.config import SCPSettings, SourceSettings
+from node.archive.facade import Archive
+from node.config.settings import SCPSettings, SourceSettings
 from node.errors import StorageFullError
-from node.receive.commitment import Commitments
-from node.receive.scp import Receiver
+from node.receive.commitment_scp import Commitments
+from node.receive.server import Receiver
 from node.receive.store import Sent, Status, Store
 from node.tracker import views
 from node.tracker.queue import Queue

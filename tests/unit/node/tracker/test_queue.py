@@ -10,7 +10,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from node.config import DestinationSettings
+from node.config.settings import DestinationSettings
 from node.errors import LeaseLostError, NotFoundError, TransitionError
 from node.tracker import commitments, deliveries, views
 from node.tracker.database import Database, DatabaseError

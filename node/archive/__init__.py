@@ -1,0 +1,1 @@
+"""The archive: everything durable that is not a row of the tracker."""

@@ -1,0 +1,28 @@
+"""Types that sections of the configuration share."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _ae_title(value: str) -> str:
+    title = value.strip()
+    if not 1 <= len(title) <= 16 or any(not 32 <= ord(c) < 127 or c == "\\" for c in title):
+        raise ValueError("an AE title is 1 to 16 printable ASCII characters without backslash (PS3.5, VR AE)")
+    return title
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)

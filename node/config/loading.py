@@ -1,0 +1,87 @@
+"""Finding, reading and explaining the configuration file.
+
+The file is named by `--config`, else `DIFFMSR_NODE_CONFIG`, else `./node.toml`, else `/etc/diffmsr-node/node.toml`.
+Any key can be set from the environment: `DIFFMSR_NODE_SCP__PORT=11113` sets `[scp] port`. Every key is explained in
+`config/node.toml`, which `diffmsr-node init` copies.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import TomlConfigSettingsSource
+
+from node.config.settings import Settings
+from node.errors import ConfigError
+
+ENVIRONMENT_VARIABLE = "DIFFMSR_NODE_CONFIG"
+
+
+SYSTEM_CONFIG = Path("/etc/diffmsr-node/node.toml")
+
+
+def find_config(given: Path | None) -> Path:
+    """The configuration file to use; ConfigError when there is none."""
+    if given is None and os.environ.get(ENVIRONMENT_VARIABLE):
+        given = Path(os.environ[ENVIRONMENT_VARIABLE])
+    candidates = [given] if given else [Path("node.toml"), SYSTEM_CONFIG]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate.resolve()
+    looked = ", ".join(str(c) for c in candidates)
+    raise ConfigError(f"no configuration file at {looked}; write one with: diffmsr-node init --config {candidates[0]}")
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and validate a configuration file; relative paths in it are relative to it.
+
+    Raises ConfigError naming the file, the key, what is wrong and the value's type of mistake.
+    """
+    try:
+        values = TomlConfigSettingsSource(Settings, toml_file=path).toml_data
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    _anchor_paths(values, path.parent)
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        lines = [f"{path}: {_where(e['loc'])}: {_what(e)}" for e in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _anchor_paths(table: dict[str, Any], folder: Path) -> None:
+    """Resolve relative paths against the configuration file's folder, not the working directory of the service."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            _anchor_paths(value, folder)
+        elif isinstance(value, list):
+            for item in value:
+                if isinstance(item, dict):
+                    _anchor_paths(item, folder)
+        elif (
+            isinstance(value, str)
+            and value
+            and key in {"data_dir", "path", "database_url_file", "cert_file", "key_file", "ca_file"}
+        ):
+            table[key] = str(folder / Path(value).expanduser())
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    if not location:
+        return "the file as a whole"
+    section, *rest = location
+    return " ".join([f"[{section}]", *[str(part) if isinstance(part, str) else f"#{part + 1}" for part in rest]])
+
+
+def _what(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key; see config/node.toml for the keys there are"
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def template() -> str:
+    """The commented configuration that `init` writes: config/node.toml of the source tree, or its packaged copy."""
+    packaged = Path(__file__).parents[1] / "_config" / "node.toml"
+    source = Path(__file__).parents[2] / "config" / "node.toml"
+    return (packaged if packaged.is_file() else source).read_text()

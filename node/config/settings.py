@@ -1,0 +1,205 @@
+"""The sections of `config/node.toml`, in its order. Unknown keys are errors."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from node.config.base import AETitle, Port, Positive, Seconds, Section
+from node.config.match import MatchSettings
+from node.errors import ConfigError, NotFoundError
+
+TransferSyntaxName = Literal["explicit", "implicit", "jpeg_ls", "jpeg_2000", "rle"]
+
+
+class NodeSettings(Section):
+    data_dir: Path = Path("/var/lib/diffmsr-node")
+    database_url: str | None = None
+    database_url_file: Path | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy URL of the tracker: the one given, the one in the secret file, or SQLite in `data_dir`."""
+        if self.database_url_file is not None:
+            try:
+                return self.database_url_file.read_text().strip()
+            except OSError as error:
+                raise ConfigError(
+                    f"[node] database_url_file: cannot read {self.database_url_file}: {error.strerror}"
+                ) from None
+        return self.database_url or f"sqlite:///{self.data_dir / 'tracker.sqlite3'}"
+
+    @model_validator(mode="after")
+    def _one_url(self) -> Self:
+        if self.database_url and self.database_url_file:
+            raise ValueError("give database_url or database_url_file, not both")
+        return self
+
+
+class TLSSettings(Section):
+    cert_file: Path
+    key_file: Path
+    ca_file: Path | None = None
+
+
+class SCPSettings(Section):
+    ae_title: AETitle = "DIFFMSR"
+    host: str = "0.0.0.0"
+    port: Port = 11112
+    require_called_ae_title: bool = False
+    max_associations: Annotated[int, Field(ge=1)] = 20
+    max_pdu: Annotated[int, Field(ge=0)] = 65536
+    max_instance_mb: Annotated[int, Field(ge=1)] = 2048
+    acse_timeout_s: Seconds = 30
+    dimse_timeout_s: Seconds = 30
+    network_timeout_s: Seconds = 60
+    tls: TLSSettings | None = None
+
+
+class SourceSettings(Section):
+    name: str
+    ae_title: AETitle
+    host: str | None = None
+    port: Port | None = None
+    tls: TLSSettings | None = None
+    timeout_s: Seconds = 30
+
+
+class DestinationSettings(Section):
+    name: str
+    ae_title: AETitle
+    host: str
+    port: Port = 104
+    tls: TLSSettings | None = None
+    timeout_s: Seconds = 30
+    max_attempts: Annotated[int, Field(ge=1)] = 297
+    initial_delay_s: Seconds = 5
+    max_delay_s: Seconds = 900
+    commitment: bool = False
+    commitment_timeout_s: Seconds = 3600
+    commitment_fallback: Literal["none", "find"] = "none"
+
+
+class FetchSettings(Section):
+    ae_title: AETitle
+    host: str
+    port: Port = 104
+    tls: TLSSettings | None = None
+    timeout_s: Seconds = 30
+    method: Literal["get", "move"] = "get"
+    max_series: Annotated[int, Field(ge=1)] = 4
+    max_instances: Annotated[int, Field(ge=1)] = 1000
+    max_attempts: Annotated[int, Field(ge=1)] = 30
+    initial_delay_s: Seconds = 60
+    max_delay_s: Seconds = 3600
+
+
+class CompletionSettings(Section):
+    series_quiet_s: Seconds = 10
+    study_max_wait_s: Seconds = 24 * 3600
+
+
+class RegistrationSettings(Section):
+    """What to do about a patient who moved between the two series."""
+
+    mode: Literal["none", "warn", "correct", "refuse"] = "correct"
+    tolerance_mm: Positive = 0.2
+    limit_mm: Positive = 5
+    max_spread_mm: Positive = 1
+
+    @model_validator(mode="after")
+    def _tolerate_less_than_the_limit(self) -> Self:
+        if self.tolerance_mm > self.limit_mm:
+            raise ValueError("tolerance_mm must not be above limit_mm")
+        return self
+
+
+class ModelSettings(Section):
+    path: Path | None = None
+    device: str = "auto"
+    batch_slices: Annotated[int, Field(ge=1)] = 4
+    precision: Literal["float32", "bfloat16"] = "float32"
+    data_consistency: bool = False
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+
+
+class ReportSettings(Section):
+    """What is measured of a result, what makes it not usable, and how it is said."""
+
+    sop_class: Literal["comprehensive_3d", "comprehensive", "none"] = "comprehensive_3d"
+    ensemble: Annotated[int, Field(ge=1, le=16)] = 1
+    max_inconsistency: Positive = 0.15
+    max_intensity_drift: Positive = 0.07
+    max_seed_spread: Positive = 0.01
+    max_displacement_mm: Positive = 2
+    hold: bool = False
+
+
+class OutputSettings(Section):
+    sop_class: Literal["mr", "sc", "legacy_enhanced"] = "mr"
+    transfer_syntax: TransferSyntaxName = "explicit"
+    series_description_prefix: Annotated[str, Field(max_length=32)] = "AI SR x4: "
+    series_number_offset: Annotated[int, Field(ge=0)] = 9000
+    synthetic_data: bool = True
+    presentation_state: bool = False
+
+
+class StorageSettings(Section):
+    reserve_gb: Annotated[float, Field(ge=0)] = 2.0
+
+
+class Settings(BaseSettings):
+    """The whole configuration, in the order of `config/node.toml`."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix="DIFFMSR_NODE_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    node: NodeSettings = NodeSettings()
+    scp: SCPSettings = SCPSettings()
+    sources: list[SourceSettings] = []
+    destinations: list[DestinationSettings] = []
+    fetch: FetchSettings | None = None
+    completion: CompletionSettings = CompletionSettings()
+    match: MatchSettings = MatchSettings()
+    registration: RegistrationSettings = RegistrationSettings()
+    model: ModelSettings = ModelSettings()
+    report: ReportSettings = ReportSettings()
+    output: OutputSettings = OutputSettings()
+    storage: StorageSettings = StorageSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for kind, names in (
+            ("sources", [s.name for s in self.sources]),
+            ("destinations", [d.name for d in self.destinations]),
+        ):
+            twice = {name for name in names if names.count(name) > 1}
+            if twice:
+                raise ValueError(f"[[{kind}]] name {', '.join(sorted(twice))} is used twice; names must differ")
+        return self
+
+    def destination(self, name: str) -> DestinationSettings:
+        """The destination of that name, or NotFoundError naming those there are."""
+        for destination in self.destinations:
+            if destination.name == name:
+                return destination
+        known = ", ".join(d.name for d in self.destinations) or "none is configured"
+        raise NotFoundError(f"no [[destinations]] is named {name!r}; known: {known}")

@@ -1,0 +1,1 @@
+"""The whole way on a shipped study, to be seen in a minute."""

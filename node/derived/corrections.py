@@ -1,0 +1,159 @@
+"""Copy attributes of a source that may not conform: identification as it stands, everything else mended."""
+
+import copy
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from pydicom import config as pydicom_config
+from pydicom.config import IGNORE
+from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.valuerep import format_number_as_ds, validate_value
+
+from node.derived.attributes import CLINICAL_TRIAL, ENUMERATED, PATIENT, STUDY, TYPE_1_DEFAULTS, TYPE_2
+
+TEXT_LENGTH = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240}
+"""Characters a text may have, by value representation (PS3.5 6.2)."""
+
+
+def copy_identification(derived: Dataset, header: Dataset, corrections: list[str]) -> None:
+    """Copy patient and study as they stand, so that the PACS files both in one place. `derived` has empty type 2
+    attributes already, which stay where the source has none."""
+    character_set = corrected(header, "SpecificCharacterSet", corrections)
+    if character_set is not None:
+        derived.add(character_set)
+    for keyword in (*PATIENT, *CLINICAL_TRIAL, *STUDY):
+        if keyword not in header:
+            if keyword in TYPE_2:
+                corrections.append(f"{keyword} is missing in the source: written empty")
+            continue
+        element = readable(header, keyword)
+        if element is None:
+            corrections.append(f"{keyword} left out: its value is malformed")
+            continue
+        if dictionary_VR(keyword) != element.VR:  # the value stands, its representation is the standard's
+            element = DataElement(element.tag, dictionary_VR(keyword), element.value, validation_mode=IGNORE)
+        derived.add(element)
+        flaws: list[str] = []
+        corrected(header, keyword, flaws)
+        if flaws:
+            corrections.append(f"{keyword} copied as it stands, although it does not conform")
+
+
+def unidentified(image: Dataset) -> Dataset:
+    """A copy of a derived image with identification left empty, to hand to highdicom: it checks what is copied as it
+    stands, and refuses what does not conform."""
+    stripped = Dataset()
+    left_out = {"SpecificCharacterSet", *PATIENT, *CLINICAL_TRIAL, *STUDY}
+    stripped.update({e.tag: e for e in image if e.keyword not in left_out})
+    stripped.StudyInstanceUID = image.StudyInstanceUID
+    stripped.file_meta = image.file_meta
+    for keyword in TYPE_2.intersection((*PATIENT, *STUDY)):
+        setattr(stripped, keyword, None)
+    return stripped
+
+
+def undate(derived: Dataset) -> None:
+    """Take out the time of encoding, which highdicom stamps and which would make other bytes of the same content."""
+    del derived.InstanceCreationDate, derived.InstanceCreationTime
+    for item in derived.get("ContributingEquipmentSequence", ()):
+        item.pop("ContributionDateTime", None)
+
+
+def complete_laterality(derived: Dataset) -> None:
+    """Type 2C without a body part: whether the part is one of a pair is not known."""
+    if "BodyPartExamined" not in derived and "Laterality" not in derived:
+        derived.Laterality = None
+
+
+def copy_mended(derived: Dataset, header: Dataset, keywords: Iterable[str], corrections: list[str]) -> None:
+    """Copy attributes so that they conform, with what the standard requires where the source has nothing usable."""
+    for keyword in keywords:
+        element = corrected(header, keyword, corrections)
+        if element is not None:
+            derived.add(element)
+        elif keyword in TYPE_1_DEFAULTS:
+            setattr(derived, keyword, TYPE_1_DEFAULTS[keyword])
+            corrections.append(f"{keyword} has no value in the source: {TYPE_1_DEFAULTS[keyword]} written")
+        elif keyword in TYPE_2:
+            setattr(derived, keyword, None)
+            if keyword not in header:
+                corrections.append(f"{keyword} is missing in the source: written empty")
+
+
+def readable(header: Dataset, keyword: str) -> DataElement | None:
+    """A copy of the attribute, without private tags in its items; None when it is not there or cannot be parsed."""
+    try:
+        element = copy.deepcopy(header[keyword])
+        for item in element.value if element.VR == "SQ" else ():
+            item.remove_private_tags()
+    except Exception:  # pydicom parses on access, and malformed bytes fail in as many ways as there are VRs
+        return None
+    return element
+
+
+def corrected(header: Dataset, keyword: str, corrections: list[str]) -> DataElement | None:
+    """A copy of the attribute that conforms; None when it is not there, empty, or beyond mending."""
+    if keyword not in header:
+        return None
+    element = readable(header, keyword)
+    if element is not None and element.is_empty:
+        return None
+    if element is None or dictionary_VR(keyword) != element.VR or not _vm_allowed(keyword, element.VM):
+        corrections.append(f"{keyword} left out: its value is malformed")
+        return None
+    if element.VR == "SQ":
+        if all(_conforms(item) for item in element.value):
+            return element
+        corrections.append(f"{keyword} left out: an item is malformed")
+        return None
+    values = [_valid(element.VR, value) for value in (element.value if element.VM > 1 else [element.value])]
+    allowed = ENUMERATED.get(keyword)
+    if None in values or (allowed is not None and not allowed.issuperset(values)):
+        corrections.append(f"{keyword} left out: its value is not one the standard allows")
+        return None
+    fit = DataElement(element.tag, element.VR, values if element.VM > 1 else values[0])
+    if fit.value != element.value:
+        corrections.append(f"{keyword} shortened to what the standard allows")
+    return fit
+
+
+def positive_int(header: Dataset, keyword: str) -> int | None:
+    try:
+        number = int(header[keyword].value)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return number if 0 < number < 2**31 - 1_000_000 else None
+
+
+def _conforms(item: Dataset) -> bool:
+    """Whether every attribute of a sequence item, and of the items in it, is fit to be written as it is; of an item
+    that is a code, whether it has all of one."""
+    corrections: list[str] = []
+    for element in item:
+        corrected(item, element.keyword, corrections)
+    known = all(element.keyword for element in item)
+    code = {"CodeValue", "CodingSchemeDesignator", "CodeMeaning"}
+    return known and not corrections and (code.isdisjoint(item.dir()) or code <= set(item.dir()))
+
+
+def _valid(vr: str, value: Any) -> Any:
+    """The value itself, or a shorter one that its VR allows, or None."""
+    if vr in TEXT_LENGTH:
+        value = str(value)[: TEXT_LENGTH[vr]]
+    try:
+        if vr == "DS" and len(str(value)) > 16 and math.isfinite(float(value)):
+            value = format_number_as_ds(float(value))
+        validate_value(vr, str(value) if vr in ("DS", "IS") else value, pydicom_config.RAISE)
+    except ValueError:
+        return None
+    return value
+
+
+def _vm_allowed(keyword: str, vm: int) -> bool:
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    least, _, most = dictionary_VM(tag).partition("-")
+    return int(least) <= vm and (most.endswith("n") or vm <= int(most or least))

@@ -1,0 +1,84 @@
+"""The one entry: a result and the headers of its sources in, DICOM instances and a page to read out.
+
+The same result and headers give the same bytes on any day (docs/adr/0002): dates come from the sources, nothing is
+stamped with the time of encoding, and identifiers are derived from everything that determines the content.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydicom import config as pydicom_config
+from pydicom.dataset import Dataset
+
+from node import __version__
+from node.config.settings import OutputSettings, ReportSettings
+from node.derived.findings import findings
+from node.derived.legacy_enhanced import legacy_enhanced_image
+from node.derived.mr import mr_images
+from node.derived.page import html_page
+from node.derived.presentation_state import presentation_state
+from node.derived.report import sr_report
+from node.derived.secondary_capture import secondary_captures
+from node.derived.series import DerivedSeries, derived_series
+from node.dicom.transfer_syntax import TRANSFER_SYNTAXES, recode
+from node.result import Result
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What is made of a result."""
+
+    images: list[Dataset]
+    documents: list[Dataset]
+    """What goes with the images: the mark over them, the report."""
+    page: str
+    """The report as HTML."""
+    corrections: list[str]
+    """What had to be mended or left out of defective sources, with the attribute's name and nothing of its value."""
+
+    @property
+    def instances(self) -> list[Dataset]:
+        """In the order to be sent."""
+        return [*self.images, *self.documents]
+
+
+def encode(
+    result: Result,
+    headers: Iterable[Dataset],
+    output: OutputSettings,
+    report: ReportSettings,
+    series_number: int,
+    *,
+    salt: str = "",
+    software_version: str = __version__,
+) -> Encoded:
+    """Encode `result` as one derived series of its target's study, and the report on it as another.
+
+    `headers` are those of the source instances, of target and reference, in any order, with file meta information where
+    there is some; pixel data is not looked at. `salt` makes other UIDs, for a rerun that is forced although nothing
+    changed. Raises NotFoundError when the header of a source is missing.
+    """
+    series = derived_series(result, headers, output, series_number, salt, software_version)
+    with pydicom_config.disable_value_validation():  # its log quotes malformed values, which may be patient data
+        images = _images(series)
+        found = findings(series, report)
+        documents = [presentation_state(series, images)] if output.presentation_state else []
+        if report.sop_class != "none":
+            documents.append(sr_report(series, images, found, report.sop_class))
+    syntax = TRANSFER_SYNTAXES[output.transfer_syntax]
+    return Encoded(
+        images=[recode(image, syntax) for image in images],
+        documents=[recode(document, syntax) for document in documents],
+        page=html_page(series, found),
+        corrections=list(dict.fromkeys(series.corrections)),
+    )
+
+
+def _images(series: DerivedSeries) -> list[Dataset]:
+    match series.settings.sop_class:
+        case "mr":
+            return mr_images(series)
+        case "sc":
+            return secondary_captures(series)
+        case "legacy_enhanced":
+            return [legacy_enhanced_image(series)]

@@ -1,0 +1,140 @@
+"""What is to be said of a result, in figures and in words: the one source of the SR report and of the page."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from node.config.settings import ReportSettings
+from node.derived.series import DerivedSeries
+from node.result import Quality, Registration
+
+RESEARCH_ONLY = (
+    "For research use only, not for diagnosis. The images were computed by a neural network; detail that the scanner "
+    "did not measure may be wrong or missing."
+)
+
+
+class Grade(Enum):
+    """Imaging Series Quality (130550, DCM); the first three values are those of CID 6044."""
+
+    MEETS_STANDARD = "111237", "Usable - Meets the quality control standard"
+    BELOW_STANDARD = "111236", "Usable - Does not meet the quality control standard"
+    UNUSABLE = "111235", "Unusable - Quality renders image unusable"
+    NOT_MEASURED = None, "Not measured"
+
+    def __init__(self, code: str | None, meaning: str) -> None:
+        self.code, self.meaning = code, meaning
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of the whole series, or one for each slice."""
+
+    code: str
+    """In our coding scheme 99DIFFMSR."""
+    name: str
+    unit: str
+    """UCUM."""
+    words: str
+    """What it means, for a physicist."""
+    value: float | None = None
+    slices: list[float] | None = None
+    limit: float | None = None
+    """Beyond which, either way, the result is not usable."""
+
+    @property
+    def mean(self) -> float:
+        return sum(self.slices or ()) / len(self.slices or ())
+
+    @property
+    def worst_slice(self) -> int:
+        """Index of the value farthest from 0."""
+        slices = self.slices or []
+        return max(range(len(slices)), key=lambda i: abs(slices[i]))
+
+    @property
+    def worst(self) -> float:
+        return (self.slices or [])[self.worst_slice]
+
+
+@dataclass(frozen=True)
+class Findings:
+    grade: Grade
+    reasons: list[str]
+    """Why not usable: every threshold that was crossed."""
+    measures: list[Measure]
+    warnings: list[str]
+    """Of matching and inference, and what had to be mended of defective sources."""
+
+
+def findings(series: DerivedSeries, settings: ReportSettings) -> Findings:
+    """Everything that was found out about a result. Call it when the images are encoded: that is when defects show."""
+    result = series.result
+    warnings = [*result.warnings, *(f"W_MENDED: {mend}" for mend in dict.fromkeys(series.corrections))]
+    quality = result.quality
+    if quality is None:
+        return Findings(Grade.NOT_MEASURED, [], [], warnings)
+    if not quality.usable:
+        grade = Grade.UNUSABLE
+    else:
+        grade = Grade.BELOW_STANDARD if result.warnings else Grade.MEETS_STANDARD
+    return Findings(grade, quality.reasons, list(_measures(quality, settings)), warnings)
+
+
+def _measures(quality: Quality, settings: ReportSettings) -> Iterator[Measure]:
+    yield Measure(
+        "INCONSISTENCY", "K-space inconsistency", "1",
+        "Each result is taken back to the low resolution that the scanner measured and compared with it in k-space: "
+        "norm of the difference over the norm of the measurement. 0 means that everything measured is kept; what is "
+        "above 0 was changed by the network.",
+        slices=quality.consistency, limit=settings.max_inconsistency,
+    )  # fmt: skip
+    yield Measure(
+        "INTENSITY_DRIFT", "Intensity drift", "1",
+        "Mean intensity of the result over that of the zero-filled target, less 1. 0 means that the brightness of a "
+        "slice is kept; +0.05 that it has become 5 % brighter.",
+        slices=quality.intensity_drift, limit=settings.max_intensity_drift,
+    )  # fmt: skip
+    if quality.seed_spread is not None:
+        yield Measure(
+            "SEED_SPREAD", "Seed spread", "1",
+            "The network starts from noise. Several starts were compared: standard deviation between them, mean over "
+            "the pixels, over the slice's maximum. 0 means that chance plays no part in the result.",
+            slices=quality.seed_spread, limit=settings.max_seed_spread,
+        )  # fmt: skip
+    registration = quality.registration
+    if registration is not None:
+        yield from _moved(registration, settings)
+
+
+def _moved(registration: Registration, settings: ReportSettings) -> Iterator[Measure]:
+    along_row, along_column = registration.shift_mm
+    yield Measure(
+        "DISPLACEMENT", "Displacement of the reference", "mm",
+        "How far the reference was found to lie beside the target where the scanner's coordinates put both, as when the "
+        "patient moved between the two series: the most that it displaces anything within the head. " + (
+            "It was moved back before it guided." if registration.corrected
+            else "It was used as it lies." if registration.trusted
+            else "The figure is not to be believed, and the reference was used as it lies."
+        ),
+        value=registration.displacement_mm,
+        limit=settings.max_displacement_mm if registration.trusted and not registration.corrected else None,
+    )  # fmt: skip
+    if registration.spread_mm is not None:
+        yield Measure(
+            "DISPLACEMENT_SPREAD", "Uncertainty of that", "mm",
+            "How far apart even and odd slices, registered alone, put the reference: the smaller, the more the figure "
+            "above is to be believed.",
+            value=registration.spread_mm,
+        )  # fmt: skip
+    yield Measure(
+        "SHIFT_ROW", "Shift along a row", "mm", "The part of the displacement along a row of the target.",
+        value=along_row,
+    )  # fmt: skip
+    yield Measure(
+        "SHIFT_COLUMN", "Shift along a column", "mm", "The part along a column.", value=along_column
+    )  # fmt: skip
+    yield Measure(
+        "ROTATION", "Rotation", "deg", "In the plane, from the direction along a row towards that along a column.",
+        value=registration.rotation_deg,
+    )  # fmt: skip

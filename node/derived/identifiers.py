@@ -1,0 +1,71 @@
+"""Identifiers of derived instances: UIDs that depend on the content, numbers that people sort by.
+
+The same result and headers give the same identifiers on any day and any node, and other content never the same UID
+(docs/adr/0002).
+"""
+
+import uuid
+from collections.abc import Iterable, Sequence
+
+from pydicom.dataset import Dataset
+
+from node.derived.corrections import positive_int
+from node.identity import MODEL_NAME
+from node.payloads import PairRequest, StackRequest
+
+_UID_NAMESPACE = uuid.UUID("3c1f4a0e-52a5-5a4e-9d5c-6c0f2d2b7f11")
+"""Ours, so that no other software derives our identifiers. Never change it: a rerun would appear as a new series."""
+
+REPORT, PRESENTATION_STATE = 10_000, 20_000
+"""Added to the SeriesNumber of the derived images: series of their own that sort behind all images."""
+
+_STEP = 1000
+
+
+def derived_uid(*parts: str) -> str:
+    """A UID (2.25, PS3.5 B.2) that depends on `parts` and on nothing else."""
+    return f"2.25.{uuid.uuid5(_UID_NAMESPACE, chr(31).join(parts)).int}"
+
+
+def series_number(request: PairRequest, made: Sequence[PairRequest], headers: Iterable[Dataset], offset: int) -> int:
+    """SeriesNumber of an order's derived images: that of its target plus `offset`, stepped on while it is taken.
+
+    `made` are all orders of the study since it came, oldest first: each keeps its number, whatever comes later, and two
+    stacks never share one, though they are of one series or of series of the same number. `headers` hold at least one
+    of each series of the study. Our own output among them, which may have come back from the PACS, counts for nothing:
+    a number must not depend on whether the result was delivered before.
+    """
+    numbers = {str(header.SeriesInstanceUID): positive_int(header, "SeriesNumber") or 1 for header in _foreign(headers)}
+    taken = set(numbers.values())
+    given: list[tuple[StackRequest, int]] = []
+    for each in (*made, request):
+        stack = each.target
+        if any(_same_stack(stack, other) for other, _ in given):
+            continue
+        number = offset + numbers.get(stack.series_uid, 1)
+        while taken & (claim := {number, number + REPORT, number + PRESENTATION_STATE}):
+            number += _STEP
+        taken |= claim
+        given.append((stack, number))
+    return next(number for stack, number in given if _same_stack(stack, request.target))
+
+
+def instance_numbers(sources: Sequence[Dataset]) -> list[int]:
+    """The sources' own numbers where they are all there and all different, so that slices sort alike; else 1, 2, …"""
+    numbers = [positive_int(source, "InstanceNumber") or 0 for source in sources]
+    if 0 not in numbers and len(set(numbers)) == len(numbers):
+        return numbers
+    return list(range(1, len(sources) + 1))
+
+
+def _foreign(headers: Iterable[Dataset]) -> Iterable[Dataset]:
+    return (h for h in headers if h.get("ManufacturerModelName") != MODEL_NAME)
+
+
+def _same_stack(a: StackRequest, b: StackRequest) -> bool:
+    """Whether they are one stack, perhaps with slices that came later."""
+    return a.series_uid == b.series_uid and not _slices(a).isdisjoint(_slices(b))
+
+
+def _slices(stack: StackRequest) -> set[tuple[str, int]]:
+    return set(zip(stack.sop_uids, stack.frames or [0] * len(stack.sop_uids), strict=True))

@@ -1,0 +1,199 @@
+"""The report of a job as DICOM SR: TID 1500 Measurement Report (PS3.16), one measurement group for the derived series."""
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Literal
+
+import numpy as np
+from highdicom import ContentQualificationValues
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodedConcept,
+    Comprehensive3DSR,
+    ComprehensiveSR,
+    DeviceObserverIdentifyingAttributes,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    QualitativeEvaluation,
+    RelationshipTypeValues,
+    SourceImageForMeasurement,
+    SourceImageForMeasurementGroup,
+    TextContentItem,
+    TrackingIdentifier,
+)
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian
+
+from node.derived.corrections import copy_identification, undate, unidentified
+from node.derived.findings import RESEARCH_ONLY, Findings, Measure
+from node.derived.identifiers import REPORT, derived_uid
+from node.derived.series import DerivedSeries
+from node.derived.stored_values import decimals
+from node.identity import MANUFACTURER, MODEL_NAME
+
+_SCHEME = "99DIFFMSR"
+
+_UNITS = {
+    "1": CodedConcept("1", "UCUM", "no units"),
+    "mm": CodedConcept("mm", "UCUM", "mm"),
+    "deg": CodedConcept("deg", "UCUM", "degrees"),
+}
+_MEAN = CodedConcept("373098007", "SCT", "Mean")
+_MAXIMUM = CodedConcept("56851009", "SCT", "Maximum")
+
+
+def sr_report(
+    series: DerivedSeries,
+    images: Sequence[Dataset],
+    findings: Findings,
+    sop_class: Literal["comprehensive_3d", "comprehensive"],
+) -> Dataset:
+    """The report on `images`, as a series of its own in their study. The same findings give the same bytes."""
+    content = hashlib.sha256(json.dumps(asdict(findings), default=lambda e: e.name).encode()).hexdigest()
+    uid = derived_uid(series.uid, "report", sop_class, content)
+    date, time = series.moment
+    document: Dataset = {"comprehensive_3d": Comprehensive3DSR, "comprehensive": ComprehensiveSR}[sop_class](
+        evidence=[unidentified(image) for image in images],
+        content=_measurement_report(series, images, findings, uid)[0],
+        series_instance_uid=uid,
+        series_number=series.number + REPORT,
+        sop_instance_uid=derived_uid(uid, "document"),
+        instance_number=1,
+        is_complete=True,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        content_qualification=ContentQualificationValues.RESEARCH,
+        coding_schemes=[
+            CodingSchemeIdentificationItem(_SCHEME, name="DiffMSR node", responsible_organization=MANUFACTURER)
+        ],
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MODEL_NAME,
+        software_versions=series.software_version,
+        content_date=date,
+        content_time=time,
+    )
+    for element in list(document.iterall()):
+        if element.keyword == "ContinuityOfContent":
+            element.value = "SEPARATE"  # viewers show the figures of running text without their names
+    undate(document)
+    copy_identification(document, series.header, [])
+    document.SeriesDescription = f"{series.settings.series_description_prefix}report {series.description}"[:64].strip()
+    if series.settings.synthetic_data:
+        document.SyntheticData = "YES"
+    return document
+
+
+def _measurement_report(
+    series: DerivedSeries, images: Sequence[Dataset], findings: Findings, uid: str
+) -> MeasurementReport:
+    observer = DeviceObserverIdentifyingAttributes(
+        uid=derived_uid("device", series.software_version),
+        name=MODEL_NAME,
+        manufacturer_name=MANUFACTURER,
+        model_name=f"{MODEL_NAME} {series.software_version}",
+    )
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=derived_uid(uid, "tracking"), identifier=f"Derived series {series.number}"
+        ),
+        algorithm_id=_algorithm(series),
+        measurements=list(_measurements(series, images, findings)),
+        qualitative_evaluations=_evaluations(findings),
+        source_images=[
+            SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID) for image in images
+        ],
+    )  # fmt: skip
+    group[0].ContentSequence.extend(_comments(findings))
+    return MeasurementReport(
+        observation_context=ObservationContext(
+            observer_device_context=ObserverContext(codes.DCM.Device, observer)
+        ),
+        procedure_reported=CodedConcept("25056-3", "LN", "MRI unspecified body region"),
+        imaging_measurements=[group],
+    )  # fmt: skip
+
+
+def _algorithm(series: DerivedSeries) -> AlgorithmIdentification:
+    result = series.result
+    parameters = {
+        "weights SHA-256": result.weights_sha256,
+        "scale": f"{result.scale} in-plane",
+        "stored value over source intensity": f"{series.factor:g}",
+        **result.parameters,
+    }
+    return AlgorithmIdentification(
+        name=_ascii(f"DiffMSR {result.model_name}"),
+        version=_ascii(result.model_version),
+        family=codes.DCM.ArtificialIntelligence,
+        parameters=[_ascii(f"{key} = {value}") for key, value in sorted(parameters.items())],
+    )
+
+
+def _measurements(series: DerivedSeries, images: Sequence[Dataset], findings: Findings) -> Iterator[Measurement]:
+    """For each measure its worst and mean over the series, then every slice's with the image it is of."""
+    shown = [_image_of(images, position) for position in series.result.positions]
+    for measure in findings.measures:
+        if measure.slices is None:
+            yield _measurement(measure, measure.value or 0.0)
+            continue
+        yield _measurement(measure, measure.worst, derivation=_MAXIMUM)
+        yield _measurement(measure, measure.mean, derivation=_MEAN)
+        for value, image in zip(measure.slices, shown, strict=True):
+            yield _measurement(measure, value, image=image)
+
+
+def _measurement(
+    measure: Measure,
+    value: float,
+    derivation: CodedConcept | None = None,
+    image: SourceImageForMeasurement | None = None,
+) -> Measurement:
+    return Measurement(
+        name=CodedConcept(measure.code, _SCHEME, measure.name),
+        value=float(f"{value:.6g}"),
+        unit=_UNITS[measure.unit],
+        derivation=derivation,
+        referenced_images=None if image is None else [image],
+    )
+
+
+def _image_of(images: Sequence[Dataset], position: NDArray[np.float64]) -> SourceImageForMeasurement:
+    """The image, or the frame, that shows the slice at a position."""
+    place = [float(v) for v in decimals(position)]
+    for image in images:
+        if "ImagePositionPatient" in image:
+            if list(image.ImagePositionPatient) == place:
+                return SourceImageForMeasurement(image.SOPClassUID, image.SOPInstanceUID)
+            continue
+        for number, frame in enumerate(image.PerFrameFunctionalGroupsSequence, start=1):
+            if list(frame.PlanePositionSequence[0].ImagePositionPatient) == place:
+                return SourceImageForMeasurement(image.SOPClassUID, image.SOPInstanceUID, [number])
+    raise AssertionError("every slice is shown")
+
+
+def _evaluations(findings: Findings) -> list[QualitativeEvaluation]:
+    if findings.grade.code is None:
+        return []
+    value = CodedConcept(findings.grade.code, "DCM", findings.grade.meaning)
+    return [QualitativeEvaluation(name=codes.DCM.ImagingSeriesQuality, value=value)]
+
+
+def _comments(findings: Findings) -> Iterator[TextContentItem]:
+    quality = [] if findings.grade.code else ["Quality: not measured."]
+    for text in (RESEARCH_ONLY, *quality, *findings.reasons, *findings.warnings):
+        yield TextContentItem(
+            name=codes.DCM.Comment, value=_ascii(text), relationship_type=RelationshipTypeValues.CONTAINS
+        )
+
+
+def _ascii(text: str) -> str:
+    """Every character set of a source can express it."""
+    return unicodedata.normalize("NFKD", text).replace("×", "x").encode("ascii", "replace").decode()

@@ -1,0 +1,130 @@
+"""The derived series: what all its instances share, whatever their SOP class."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import highdicom
+from highdicom import ContributingEquipment
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from node import __version__
+from node.config.settings import OutputSettings
+from node.derived.corrections import corrected
+from node.derived.identifiers import derived_uid
+from node.derived.stored_values import intensity_factor
+from node.dicom.frames import frame_number, images_of
+from node.errors import NotFoundError
+from node.identity import MANUFACTURER, MODEL_NAME
+from node.result import Result
+
+
+@dataclass(frozen=True)
+class DerivedSeries:
+    """A result, the headers it was made from, and what was decided of the series that shows it."""
+
+    result: Result
+    sources: list[Dataset]
+    """For each slice, the header of the target image."""
+    references: list[list[Dataset]]
+    """For each slice, the headers of the reference images that contributed to it."""
+    uid: str
+    number: int
+    factor: float
+    """Stored value over the sources' intensity."""
+    settings: OutputSettings
+    software_version: str
+    corrections: list[str] = field(default_factory=list)
+    """What had to be mended or left out, with the attribute's name and nothing of its value."""
+
+    @property
+    def header(self) -> Dataset:
+        """The first slice's: patient, study and series attributes come from it alone."""
+        return self.sources[0]
+
+    @property
+    def description(self) -> str:
+        """The target's SeriesDescription; empty when it has none."""
+        text = str(self.header.get("SeriesDescription") or "")
+        return "".join(c for c in text if c.isprintable() and c != "\\")
+
+    @property
+    def moment(self) -> tuple[str, str]:
+        """Date and time of the content, for an object that must have them with a value: the target's, never today's."""
+        for kind in ("Content", "Acquisition", "Series", "Study"):
+            date, time = (corrected(self.header, f"{kind}{what}", []) for what in ("Date", "Time"))
+            if date is not None:
+                return str(date.value), "000000" if time is None else str(time.value)
+        return "19000101", "000000"
+
+    @property
+    def equipment(self) -> list[ContributingEquipment]:
+        """The node and the model, as ContributingEquipmentSequence has them (PS3.3 C.12.1.1.5)."""
+        result, processing = self.result, codes.DCM.ProcessingEquipment
+        return [
+            ContributingEquipment(
+                MANUFACTURER, processing, manufacturer_model_name=MODEL_NAME,
+                software_versions=[self.software_version], contribution_description="Resampling and encoding",
+            ),
+            ContributingEquipment(
+                MANUFACTURER, processing, manufacturer_model_name=f"DiffMSR {result.model_name}"[:64],
+                software_versions=[result.model_version, result.weights_sha256],
+                contribution_description="Super-resolution model; software versions: model, SHA-256 of its weights",
+            ),
+        ]  # fmt: skip
+
+
+class _ImageName(NamedTuple):
+    """What names a source image; the frame is None in a single-frame instance."""
+
+    sop_uid: str
+    frame: int | None
+
+    def __str__(self) -> str:
+        return self.sop_uid if self.frame is None else f"{self.sop_uid} frame {self.frame}"
+
+    @classmethod
+    def of(cls, header: Dataset) -> "_ImageName":
+        return cls(str(header.SOPInstanceUID), frame_number(header))
+
+
+def derived_series(
+    result: Result,
+    headers: Iterable[Dataset],
+    settings: OutputSettings,
+    number: int,
+    salt: str = "",
+    software_version: str = __version__,
+) -> DerivedSeries:
+    """The series that will show `result`. `headers` are those of its source instances, in any order; pixel data is not
+    looked at. `salt` makes other UIDs, for a rerun that is forced although nothing changed. Raises NotFoundError when
+    the header of a source is missing."""
+    sources = _names(result.source_uids, result.source_frames)
+    references = [
+        _names(uids, None if result.reference_frames is None else result.reference_frames[i])
+        for i, uids in enumerate(result.reference_uids)
+    ]
+    by_name = {_ImageName.of(image): image for header in headers for image in images_of(header)}
+    missing = {str(name) for names in (sources, *references) for name in names if name not in by_name}
+    if missing:
+        raise NotFoundError(f"the header of source instance {min(missing)} is missing; {len(missing)} in all")
+    uid = derived_uid(
+        *map(str, sources), *(",".join(map(str, names)) for names in references), result.weights_sha256,
+        *(f"{key}={value}" for key, value in sorted(result.parameters.items())), settings.model_dump_json(), str(number),
+        software_version, highdicom.__version__, salt,
+    )  # fmt: skip
+    return DerivedSeries(
+        result=result,
+        sources=[by_name[name] for name in sources],
+        references=[[by_name[name] for name in names] for names in references],
+        uid=uid,
+        number=number,
+        factor=intensity_factor(result.pixels),
+        settings=settings,
+        software_version=software_version,
+    )
+
+
+def _names(sop_uids: Sequence[str], frames: Sequence[int] | None) -> list[_ImageName]:
+    return [_ImageName(uid, frames[i] if frames else None) for i, uid in enumerate(sop_uids)]

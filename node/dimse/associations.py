@@ -1,0 +1,192 @@
+"""Associations we open: granted or one line that says what happened, with whom, and what to check."""
+
+import socket
+import ssl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.uid import UID
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+
+from node import __version__
+from node.config.settings import DestinationSettings, FetchSettings, SourceSettings, TLSSettings
+from node.errors import ConfigError, PeerError
+
+IMPLEMENTATION_CLASS_UID = "2.25.190145043185233445724092555672737775169"
+IMPLEMENTATION_VERSION_NAME = f"DIFFMSR_{__version__}"[:16]
+"""What this node calls itself on associations (PS3.7 D.3.3.2)."""
+
+
+def application_entity(ae_title: str) -> AE:
+    """This node, as it negotiates under that AE title."""
+    ae = AE(ae_title)
+    ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    return ae
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A remote application entity, and how we speak to it."""
+
+    entry: str
+    """Where it is configured, as people name it: 'destination pacs'."""
+    ae_title: str
+    host: str
+    port: int
+    timeout_s: float
+    calling_ae_title: str
+    tls: TLSSettings | None = None
+
+    @classmethod
+    def destination(cls, settings: DestinationSettings, calling_ae_title: str) -> "Peer":
+        return cls._of(f"destination {settings.name}", settings, settings.host, settings.port, calling_ae_title)
+
+    @classmethod
+    def source(cls, settings: SourceSettings, calling_ae_title: str) -> "Peer | None":
+        """None when the configuration does not say where the source listens."""
+        if settings.host is None or settings.port is None:
+            return None
+        return cls._of(f"source {settings.name}", settings, settings.host, settings.port, calling_ae_title)
+
+    @classmethod
+    def fetch(cls, settings: FetchSettings, calling_ae_title: str) -> "Peer":
+        return cls._of("the PACS of [fetch]", settings, settings.host, settings.port, calling_ae_title)
+
+    @classmethod
+    def _of(
+        cls,
+        entry: str,
+        settings: DestinationSettings | SourceSettings | FetchSettings,
+        host: str,
+        port: int,
+        calling_ae_title: str,
+    ) -> "Peer":
+        return cls(entry, settings.ae_title, host, port, settings.timeout_s, calling_ae_title, settings.tls)
+
+    def error(self, what: str, check: str) -> PeerError:
+        """One line: who, what happened, what to check."""
+        where = f"{self.ae_title} at {self.host}:{self.port}"
+        return PeerError(f"{self.entry} ({where}, calling as {self.calling_ae_title}): {what}; {check}")
+
+
+class associate:  # noqa: N801  # used as a function: with associate(…) as association
+    """An association as a context manager: PeerError when it is not granted, released at the end.
+
+    `contexts` are (abstract syntax, transfer syntax): one presentation context a syntax, because within one context the
+    peer would choose, and some choose what they cannot decode. `roles` and `handlers` are pynetdicom's.
+    """
+
+    def __init__(
+        self,
+        peer: Peer,
+        contexts: Iterable[tuple[str, str]],
+        roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+        handlers: Sequence[tuple[Any, ...]] = (),
+    ) -> None:
+        self._peer, self._roles, self._handlers = peer, roles, handlers
+        self._connected = False
+        self._ae = application_entity(peer.calling_ae_title)
+        self._ae.acse_timeout = self._ae.dimse_timeout = self._ae.connection_timeout = peer.timeout_s
+        self._ae.network_timeout = 2 * peer.timeout_s
+        for abstract_syntax, transfer_syntax in contexts:
+            self._ae.add_requested_context(abstract_syntax, transfer_syntax)
+
+    def __enter__(self) -> Association:
+        peer = self._peer
+        tls = (_client_context(peer), peer.host) if peer.tls else None
+        handlers: list[Any] = [
+            (evt.EVT_CONN_OPEN, self._on_connection), (evt.EVT_DATA_SENT, _acknowledge_at_once), *self._handlers,
+        ]  # fmt: skip
+        self.association = self._ae.associate(
+            peer.host, peer.port, ae_title=peer.ae_title, tls_args=tls, ext_neg=list(self._roles), evt_handlers=handlers
+        )
+        if not self.association.is_established:
+            raise peer.error(*self._why_not())
+        hand_back_stolen_answers(self.association)
+        return self.association
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if self.association.is_established and error is None:
+            self.association.release()
+        elif self.association.is_established:
+            self.association.abort()  # in the middle of something: a release would have to wait for its end
+        elif isinstance(error, RuntimeError):  # pynetdicom's, for a request on an association that has ended
+            raise self._peer.error("the association ended before the request was answered", "check the peer's log")
+
+    def _on_connection(self, event: evt.Event) -> None:
+        self._connected = True
+        # An instance goes out in many small writes; Nagle's algorithm would wait 40 ms for an acknowledgement of each.
+        connection: Any = event.assoc.dul.socket
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _why_not(self) -> tuple[str, str]:
+        """(what happened, what to check) for an association that was not granted."""
+        peer = self._peer
+        if self.association.is_rejected:
+            answer: Any = self.association.acceptor.primitive
+            return (
+                f"association rejected ({answer.result_str.lower()}: {answer.reason_str.lower()})",
+                "check that the peer knows both AE titles, and this host's address",
+            )
+        if self._connected and self.association.rejected_contexts:
+            names = sorted({UID(context.abstract_syntax or "").name for context in self.association.rejected_contexts})
+            return f"the peer takes no {' nor '.join(names)}", "check the SOP classes and transfer syntaxes it accepts"
+        if self._connected:
+            return (
+                f"no answer to the association request within {peer.timeout_s:g} s",
+                "check that it is a DICOM port",
+            )
+        try:  # pynetdicom keeps the reason to itself: knock once more
+            socket.create_connection((peer.host, peer.port), timeout=peer.timeout_s).close()
+        except OSError as error:
+            reason = (error.strerror or str(error) or type(error).__name__).lower()
+            return (
+                f"cannot connect ({reason})",
+                "check host and port, that the peer is running, and the firewalls between",
+            )
+        if peer.tls:
+            return (
+                "the TLS handshake failed",
+                "check both sides' certificates, and that the peer expects TLS on this port",
+            )
+        return "the connection was closed at once", "check that it is a DICOM port, and does not expect TLS"
+
+
+def _acknowledge_at_once(event: evt.Event) -> None:
+    """Many peers send an answer in two small writes and hold the second back until the first is acknowledged, which
+    Linux delays by 40 ms unless told otherwise, and it has to be told again after each exchange."""
+    connection: Any = event.assoc.dul.socket
+    connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+def hand_back_stolen_answers(association: Association) -> None:
+    """Close a race in pynetdicom 3.0: its reactor thread pauses while a request waits for its answer, but takes itself
+    for paused a moment before it is, and may then take the answer off the queue and drop it as unexpected; the request
+    waits until the DIMSE timeout. Give such an answer back: the reactor pauses before it looks at the queue again."""
+    serve = association._serve_request
+
+    def serve_or_hand_back(msg: Any, context_id: int) -> None:
+        if msg.is_valid_response:
+            association.dimse.msg_queue.put((context_id, msg))
+        else:
+            serve(msg, context_id)
+
+    association._serve_request = serve_or_hand_back  # type: ignore[method-assign]
+
+
+def _client_context(peer: Peer) -> ssl.SSLContext:
+    """Mutual authentication (PS3.15 B.9, BCP 195): our certificate, and the peer's checked against `ca_file` or the
+    system's authorities, and against the host name."""
+    assert peer.tls is not None
+    tls = peer.tls
+    try:
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=tls.ca_file)
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+    except OSError as error:  # ssl.SSLError is one
+        files = ", ".join(str(file) for file in (tls.cert_file, tls.key_file, tls.ca_file) if file)
+        raise ConfigError(f"{peer.entry}: tls: cannot use {files}: {error.strerror or error}") from None
+    return context

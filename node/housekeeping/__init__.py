@@ -1,0 +1,1 @@
+"""Housekeeping: what happens by the clock."""

@@ -1,0 +1,50 @@
+"""What has to happen by the clock. APScheduler says when; what is due is a question to the tracker."""
+
+from collections.abc import Callable
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from node.archive.facade import Archive
+from node.errors import NodeError, StorageFullError
+from node.tracker.queue import Queue
+
+log = structlog.get_logger()
+
+RESCUE_EVERY_S = 5
+DISK_EVERY_S = 60
+
+
+def schedule(queue: Queue, archive: Archive) -> BackgroundScheduler:
+    """The clock, not yet started: its jobs live in memory and are the same at every start."""
+    scheduler = BackgroundScheduler(
+        timezone="UTC", job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
+    )
+    scheduler.add_job(_guarded(lambda: rescue(queue)), "interval", seconds=RESCUE_EVERY_S, id="rescue")
+    scheduler.add_job(_guarded(lambda: watch_disk(archive)), "interval", seconds=DISK_EVERY_S, id="disk")
+    return scheduler
+
+
+def rescue(queue: Queue) -> None:
+    """Free the jobs of workers that died."""
+    count = queue.rescue()
+    if count:
+        log.warning("jobs.rescued", count=count)
+
+
+def watch_disk(archive: Archive) -> None:
+    """Say it while there is still time to act."""
+    try:
+        archive.check_space()
+    except StorageFullError as error:
+        log.error("disk.below_reserve", reason=str(error))
+
+
+def _guarded(task: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+        try:
+            task()
+        except NodeError as error:
+            log.error("housekeep.failed", reason=str(error))
+
+    return run

@@ -1,0 +1,43 @@
+"""What is asked of a stage: the payload of a job row. Match writes a PairOrder, infer and deliver read it; the receiver
+writes a CommitmentOrder for itself, to be done after the association, or after a restart."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class StackRequest(BaseModel):
+    """One stack of slices of one series: enough for a later stage to find and order its instances."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    series_uid: str
+    contrast: str
+    sop_uids: tuple[str, ...]
+    """In order along the slice normal; of a multi-frame instance, its UID once for each slice."""
+    frames: tuple[int, ...] | None = None
+    """Frame numbers from 1, one for each slice, when the instances are multi-frame."""
+
+
+class PairRequest(BaseModel):
+    """A target to super-resolve with a reference, both of one study."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    study_uid: str
+    target: StackRequest
+    reference: StackRequest
+    acquired_matrix: tuple[int, int] | None = None
+    """(rows, columns) to crop the target's k-space to first, when the scanner interpolated it; else None."""
+    warnings: tuple[str, ...] = ()
+    """Sentences that go with the result, from predicates that warned."""
+
+
+class CommitmentRequest(BaseModel):
+    """A storage commitment that a peer asked of us: what to report, and to whom."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    transaction_uid: str
+    ae_title: str
+    """Of the peer, as it called."""
+    instances: tuple[tuple[str, str], ...]
+    """(SOP class UID, SOP instance UID), as the peer named them."""

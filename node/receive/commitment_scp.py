@@ -1,0 +1,180 @@
+"""Storage commitment as its SCP: what a scanner asks us to keep is looked for in tracker and archive, and reported on the
+association it asked on, or on one to the scanner. The report that is owed is a job: it survives a restart.
+
+As its SCU too, for a destination that opens an association to us to report what the deliver stage asked of it."""
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import structlog
+from pynetdicom import build_role
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+
+from node.config.settings import SourceSettings
+from node.dimse.associations import Peer, associate, hand_back_stolen_answers
+from node.dimse.commitment_messages import (
+    CONTEXTS,
+    PUSH_MODEL,
+    REQUEST,
+    WELL_KNOWN_INSTANCE,
+    Instance,
+    Report,
+    read_request,
+    report,
+    take_report,
+)
+from node.dimse.status import N_EVENT_REPORT, ActionStatus, EventStatus, FailureReason, words
+from node.errors import NodeError, PeerError
+from node.payloads import CommitmentRequest
+from node.tracker import commitments
+from node.tracker.outcomes import Done, Failed, NewJob, Outcome, Retry
+from node.tracker.queue import Queue, backoff_s
+from node.tracker.states import FINISHED, Kind
+from node.tracker.tables import Instance as StoredInstance
+from node.tracker.worker import Lease
+
+log = structlog.get_logger()
+
+GRACE_S = 1.0
+"""A peer that has released the association by then, or goes on sending, gets the report on another one."""
+ATTEMPTS, INITIAL_S, MAXIMUM_S = 100, 5, 900
+"""To report to a source: for about a day."""
+BUSY_S = 60
+"""At most so long between two looks at an association that is still sending: more than an hour of attempts."""
+
+
+class Commitments:
+    """Storage commitment at our door. One object serves all associations."""
+
+    def __init__(self, queue: Queue, sources: Sequence[SourceSettings], ae_title: str) -> None:
+        self._queue = queue
+        self._sources = sources
+        self._ae_title = ae_title
+        self._asked_on: WeakValueDictionary[str, Association] = WeakValueDictionary()
+        self._heard_at: WeakKeyDictionary[Association, float] = WeakKeyDictionary()
+
+    def requested(self, event: Event) -> tuple[ActionStatus, None]:
+        """N-ACTION from a scanner: keep what it asks as a job, so that the answer promises a report."""
+        return self._take_request(event), None
+
+    def heard(self, event: Event) -> None:
+        """Any message: an association that still brings instances is no place for a report, because pynetdicom would
+        take the next C-STORE for a broken answer."""
+        if event.assoc in self._heard_at:
+            self._heard_at[event.assoc] = time.monotonic()
+
+    def reported(self, event: Event) -> tuple[EventStatus, None]:
+        """N-EVENT-REPORT from a destination that was asked by the deliver stage."""
+        return take_report(
+            event,
+            lambda said: commitments.reported(self._queue, said.transaction_uid, said.committed_uids, said.failed_uids),
+        )
+
+    def _take_request(self, event: Event) -> ActionStatus:
+        ae_title = event.assoc.requestor.ae_title.strip()
+        logger = log.bind(source=ae_title)
+        request: Any = event.request
+        if request.RequestedSOPInstanceUID != WELL_KNOWN_INSTANCE:
+            return ActionStatus.NO_SUCH_INSTANCE
+        if event.action_type != REQUEST:
+            return ActionStatus.NO_SUCH_ACTION
+        try:
+            transaction_uid, instances = read_request(event.action_information)
+        except Exception as error:  # pydicom raises nearly anything on a damaged data set
+            logger.warning("commitment.request_malformed", error=type(error).__name__)
+            return ActionStatus.INVALID_ARGUMENT
+        key = f"commit:{ae_title}:{transaction_uid}"
+        request = CommitmentRequest(
+            transaction_uid=transaction_uid,
+            ae_title=ae_title,
+            instances=tuple((instance.sop_class_uid, instance.sop_uid) for instance in instances),
+        )
+        try:
+            known = self._queue.find_instance(instances[0].sop_uid)
+            study_uid = known.study_uid if known is not None else ""
+            new = NewJob(Kind.COMMIT, key, study_uid, request.model_dump(mode="json"), ATTEMPTS)
+            state = self._queue.ask(new, ae_title, GRACE_S)
+        except NodeError as error:
+            logger.error("commitment.request_not_recorded", reason=str(error))
+            return ActionStatus.PROCESSING_FAILURE
+        if state in FINISHED:
+            return ActionStatus.DUPLICATE_TRANSACTION
+        if event.assoc not in self._heard_at:  # its first request; once is enough for all its reports
+            hand_back_stolen_answers(event.assoc)
+        self._asked_on[key] = event.assoc
+        self._heard_at[event.assoc] = time.monotonic()
+        logger.info("commitment.requested", transaction=transaction_uid, instances=len(instances))
+        return ActionStatus.SUCCESS
+
+    def report(self, lease: Lease) -> Outcome:
+        """The work of a commit job: look for the instances, and report."""
+        request = CommitmentRequest.model_validate(lease.claim.payload)
+        verdict = self._judge(request)
+        kept = f"{len(verdict.committed)} of {len(request.instances)} instances committed"
+        peers = [Peer.source(source, self._ae_title) for source in self._sources if source.ae_title == request.ae_title]
+        peer = next((peer for peer in peers if peer is not None), None)
+        asked_on = self._asked_on.get(lease.claim.key)
+        if asked_on is not None and asked_on.is_established:
+            if time.monotonic() - self._heard_at[asked_on] >= GRACE_S:
+                with suppress(RuntimeError):  # it ended just now
+                    if _send(asked_on, verdict) == 0x0000:
+                        return Done(f"{kept}, reported to {request.ae_title} on the association it asked on")
+            elif peer is None:
+                wait_s = backoff_s(lease.claim.attempts, GRACE_S, BUSY_S)
+                return Retry(f"{kept}; {request.ae_title} is still sending on the association it asked on", wait_s)
+        if peer is None:
+            return Failed(
+                f"{kept}, but {request.ae_title} cannot be told: it has left or did not take the report, and no "
+                "[[sources]] entry with that ae_title has host and port; add them, then: diffmsr-node queue retry"
+            )
+        try:
+            # We open the association, but stay the SCP of the service.
+            with associate(peer, CONTEXTS, roles=[build_role(PUSH_MODEL, scp_role=True)]) as association:
+                status = _send(association, verdict)
+            if status != 0x0000:
+                what = "no answer" if status is None else f"answered {words(N_EVENT_REPORT, status)}"
+                raise peer.error(f"report of storage commitment: {what}", "check the peer's log")
+        except PeerError as error:
+            return Retry(str(error), backoff_s(lease.claim.attempts, INITIAL_S, MAXIMUM_S))
+        return Done(f"{kept}, reported to {request.ae_title}")
+
+    def _judge(self, request: CommitmentRequest) -> Report:
+        failed = dict(self._failures(request))
+        instances = [Instance(*instance) for instance in request.instances]
+        return Report(request.transaction_uid, [i for i in instances if i not in failed], failed)
+
+    def _failures(self, request: CommitmentRequest) -> Iterator[tuple[Instance, FailureReason]]:
+        for sop_class_uid, sop_uid in request.instances:
+            stored = self._queue.find_instance(sop_uid)
+            instance = Instance(sop_class_uid, sop_uid)
+            if stored is None:
+                yield instance, FailureReason.NO_SUCH_INSTANCE
+            elif stored.sop_class_uid != sop_class_uid:
+                yield instance, FailureReason.CLASS_INSTANCE_CONFLICT
+            else:
+                try:
+                    if not _intact(stored):
+                        yield instance, FailureReason.PROCESSING_FAILURE
+                except OSError:
+                    yield instance, FailureReason.NO_SUCH_INSTANCE
+
+
+def _intact(stored: StoredInstance) -> bool:
+    """Whether the data set in the file is what was received. OSError when the file cannot be read."""
+    with Path(stored.path).open("rb") as file:
+        file.seek(128 + 4 + 8)  # preamble, DICM, tag and VR of the group length (PS3.10 section 7.1)
+        file.seek(int.from_bytes(file.read(4), "little"), 1)
+        return hashlib.file_digest(file, "sha256").hexdigest() == stored.sha256
+
+
+def _send(association: Association, verdict: Report) -> int | None:
+    """N-EVENT-REPORT; the peer's status, None without an answer."""
+    answer, _ = association.send_n_event_report(report(verdict), verdict.event_type, PUSH_MODEL, WELL_KNOWN_INSTANCE)
+    status: int | None = answer.get("Status")
+    return status

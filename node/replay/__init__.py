@@ -1,0 +1,1 @@
+"""A study once more, compared with what was kept of it."""

@@ -1,0 +1,73 @@
+"""What the infer stage makes: a super-resolved stack, what was measured of it, and how its reference was registered."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How the reference was found to lie to the target, in-plane, over the whole stack: what was left after the scanner's
+    coordinates were trusted. What the target shows at p, relative to the centre of its field of view, the reference
+    shows at rotation(p) + shift."""
+
+    shift_mm: tuple[float, float]
+    """Along a row, along a column."""
+    rotation_deg: float
+    """From the direction along a row towards that along a column."""
+    trusted: bool
+    """Whether the figures are to be believed: there was something to compare, and even and odd slices agree."""
+    corrected: bool
+    """Whether the reference was moved accordingly before it guided."""
+    displacement_mm: float
+    """By how much, at most, that displaces what lies within the head."""
+    spread_mm: float | None
+    """How far apart even and odd slices, taken alone, put the reference, at most within the head; None of a stack too
+    small to be halved."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What the infer stage measured of a result, and its grade by the thresholds of the configuration."""
+
+    consistency: list[float]
+    """For each slice: norm of the difference between the measured low-resolution k-space and the result's centre of
+    k-space, over the norm of the former."""
+    intensity_drift: list[float]
+    """For each slice: mean intensity of the result over that of the zero-filled target, less 1."""
+    registration: Registration | None
+    """None when it was not asked for."""
+    seed_spread: list[float] | None
+    """For each slice: mean over pixels of the standard deviation over an ensemble of seeds, over the slice's maximum;
+    None when no ensemble was asked for."""
+    usable: bool
+    reasons: list[str]
+    """A sentence for every threshold that was crossed; empty when usable."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A super-resolved stack, as the infer stage leaves it and the deliver stage finds it.
+
+    pixels: (n, rows, columns) float32, in the target's stored-value unit, slices in the order of `source_uids`.
+    positions: (n, 3) mm, centre of the first pixel of each slice (ImagePositionPatient).
+    orientation: (row cosine, column cosine), each (x, y, z) (ImageOrientationPatient).
+    spacing: (between rows, between columns) mm (PixelSpacing).
+    """
+
+    pixels: NDArray[np.float32]
+    positions: NDArray[np.float64]
+    orientation: tuple[tuple[float, float, float], tuple[float, float, float]]
+    spacing: tuple[float, float]
+    source_uids: list[str]
+    reference_uids: list[list[str]]  # for each slice, the reference instances that contributed to it
+    model_name: str
+    model_version: str
+    weights_sha256: str
+    scale: int
+    parameters: dict[str, str]  # everything else that changes pixels
+    warnings: list[str]
+    source_frames: list[int] | None = None  # of `source_uids`, frame numbers from 1, when the target is multi-frame
+    reference_frames: list[list[int]] | None = None  # of `reference_uids`, likewise
+    quality: Quality | None = None

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from node.config.loading import load_settings
+from node.config.settings import Settings
+from node.errors import ConfigError, NotFoundError
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "node.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_environment_wins_over_the_file_key_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, "[scp]\nport = 104\nae_title = 'SITE'")
+    monkeypatch.setenv("DIFFMSR_NODE_SCP__PORT", "11113")
+    settings = load_settings(path)
+    assert (settings.scp.port, settings.scp.ae_title) == (11113, "SITE")
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    settings = load_settings(written(tmp_path, "[node]\ndata_dir = 'data'\n[model]\npath = 'weights'"))
+    assert settings.node.data_dir == tmp_path / "data"
+    assert settings.model.path == tmp_path / "weights"
+    assert settings.node.url == f"sqlite:///{tmp_path}/data/tracker.sqlite3"
+
+
+def test_a_database_password_comes_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("postgresql+psycopg://u:p@h/d\n")
+    assert load_settings(written(tmp_path, "node.database_url_file = 'secret'")).node.url.endswith("u:p@h/d")
+    both = written(tmp_path, "[node]\ndatabase_url_file = 'secret'\ndatabase_url = 'sqlite://'")
+    with pytest.raises(ConfigError, match="not both"):
+        load_settings(both)
+    with pytest.raises(ConfigError, match="cannot read"):
+        _ = load_settings(written(tmp_path, "node.database_url_file = 'none'")).node.url
+
+
+def test_every_mistake_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, "[scp]\nport = 'x'\nae_titel = 'A'\n[nonsense]\na = 1")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(str(path)) for line in lines)
+
+
+def test_an_unknown_destination_names_those_there_are() -> None:
+    with pytest.raises(NotFoundError, match="none is configured"):
+        Settings().destination("pacs")
