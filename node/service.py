@@ -30,8 +30,9 @@ from node.receive.commitment_scp import Commitments
 from node.receive.fetch import make_fetch_handler
 from node.receive.server import Receiver
 from node.receive.store import Store
+from node.tracker import queue
 from node.tracker.database import Database
-from node.tracker.queue import Queue
+from node.tracker.handle import Tracker
 from node.tracker.states import Kind
 from node.tracker.worker import Handler, run_worker
 from node.weights import model_facts, pixel_settings
@@ -71,10 +72,10 @@ class Service:
         with only_one(settings.node.data_dir, self._roles):
             database = Database(settings.node.url)
             database.upgrade()
-            queue = Queue(database)
-            self._recover(queue, archive)
+            tracker = Tracker(database)
+            self._recover(tracker, archive)
             try:
-                self._start(queue, archive)
+                self._start(tracker, archive)
                 sdnotify.SystemdNotifier().notify("READY=1")
                 log.info("service.ready", version=__version__, roles=self._roles)
                 self._stopping.wait()
@@ -82,61 +83,62 @@ class Service:
                 sdnotify.SystemdNotifier().notify("STOPPING=1")
             finally:
                 self._stopping.set()
+                tracker.wakeups.wake(*Kind)
                 self._deadline = time.monotonic() + DRAIN_S
                 for stop in reversed(self._stops):
                     stop()
                 database.dispose()
         log.info("service.stopped")
 
-    def _recover(self, queue: Queue, archive: Archive) -> None:
+    def _recover(self, tracker: Tracker, archive: Archive) -> None:
         """What a crash left: half-written files of instances never acknowledged, and jobs whose workers are gone.
 
         The lock of `only_one` is ours, so every worker of these roles on this host is dead.
         """
         mine = tuple(f"{socket.gethostname()}/{role}/" for role in self._roles)
-        rescued = queue.rescue(dead=lambda worker: worker.startswith(mine), actor="start")
+        rescued = queue.rescue(tracker, dead=lambda worker: worker.startswith(mine), actor="start")
         discarded = archive.discard_incoming() if Role.RECEIVE in self._roles else 0
         if rescued or discarded:
             log.warning("service.recovered", jobs=rescued, unfinished_files=discarded)
 
-    def _start(self, queue: Queue, archive: Archive) -> None:
+    def _start(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings
         facts, pixels = model_facts(settings), pixel_settings(settings)
         if Role.DELIVER in self._roles:
-            self._thread(queue, Kind.DELIVER, Role.DELIVER, make_deliver_handler(queue, archive, settings))
+            self._thread(tracker, Kind.DELIVER, Role.DELIVER, make_deliver_handler(tracker, archive, settings))
         if Role.INFER in self._roles:
             self._supervise_infer()
         if Role.MATCH in self._roles:
             fetch_attempts = settings.fetch.max_attempts if settings.fetch else None
             work = make_match_handler(
-                queue, settings.completion, settings.match, facts, pixels, settings.model.max_attempts, fetch_attempts
+                tracker, settings.completion, settings.match, facts, pixels, settings.model.max_attempts, fetch_attempts
             )
-            self._thread(queue, Kind.MATCH, Role.MATCH, work)
+            self._thread(tracker, Kind.MATCH, Role.MATCH, work)
         if Role.HOUSEKEEP in self._roles:
-            scheduler = schedule(queue, archive)
+            scheduler = schedule(tracker, archive)
             scheduler.start()
             self._stops.append(scheduler.shutdown)
         if not settings.destinations:
             log.warning("service.no_destination", reason="results stay here: no [[destinations]] is configured")
         if Role.RECEIVE in self._roles:
-            store = Store(archive, queue, settings.completion.series_quiet_s)
-            commitments = Commitments(queue, settings.sources, settings.scp.ae_title)
+            store = Store(archive, tracker, settings.completion.series_quiet_s)
+            commitments = Commitments(tracker, settings.sources, settings.scp.ae_title)
             answering = [d.ae_title for d in settings.destinations if d.commitment]
             if settings.fetch:
                 answering.append(settings.fetch.ae_title)
             receiver = Receiver(settings.scp, settings.sources, store, commitments, answering)
             receiver.start()
             self._stops.append(receiver.stop)
-            self._thread(queue, Kind.COMMIT, Role.RECEIVE, commitments.report)
+            self._thread(tracker, Kind.COMMIT, Role.RECEIVE, commitments.report)
             if settings.fetch:
                 self._thread(
-                    queue, Kind.FETCH, Role.RECEIVE, make_fetch_handler(queue, store, settings.fetch, settings)
+                    tracker, Kind.FETCH, Role.RECEIVE, make_fetch_handler(tracker, store, settings.fetch, settings)
                 )
 
-    def _thread(self, queue: Queue, kind: Kind, role: Role, work: Handler) -> None:
+    def _thread(self, tracker: Tracker, kind: Kind, role: Role, work: Handler) -> None:
         worker = f"{socket.gethostname()}/{role}/{os.getpid()}"
         thread = threading.Thread(
-            target=run_worker, args=(queue, kind, worker, work, self._stopping), name=role, daemon=True
+            target=run_worker, args=(tracker, kind, worker, work, self._stopping), name=role, daemon=True
         )
         thread.start()
         self._stops.append(lambda: thread.join(self._patience_s()))

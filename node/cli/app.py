@@ -26,9 +26,9 @@ from node.config.loading import ENVIRONMENT_VARIABLE, find_config, load_settings
 from node.config.settings import Settings
 from node.errors import ConfigError, NodeError, NotFoundError, ServiceNotRunningError
 from node.telemetry.log import configure_logging
-from node.tracker import views
+from node.tracker import administration, views
 from node.tracker.database import Database
-from node.tracker.queue import Queue
+from node.tracker.handle import Tracker
 from node.tracker.states import Kind, State
 
 PARTLY_DONE, DIFFERENT = 6, 8
@@ -422,21 +422,21 @@ def queue_report(
 @queue_app.command("retry")
 def queue_retry(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
     """Try a failed, refused, cancelled or waiting job again now."""
-    Queue(_tracker(load_settings(find_config(config)))).retry(job, _actor())
+    administration.retry(Tracker(_tracker(load_settings(find_config(config)))), job, _actor())
     out.print(f"job {job} is ready")
 
 
 @queue_app.command("hold")
 def queue_hold(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
     """Keep a job that is not running from going on, until it is released."""
-    Queue(_tracker(load_settings(find_config(config)))).hold(job, _actor())
+    administration.hold(Tracker(_tracker(load_settings(find_config(config)))), job, _actor())
     out.print(f"job {job} is held")
 
 
 @queue_app.command("release")
 def queue_release(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
     """Let a held job go on its way, such as the delivery of a result that was graded not usable."""
-    Queue(_tracker(load_settings(find_config(config)))).release(job, _actor())
+    administration.release(Tracker(_tracker(load_settings(find_config(config)))), job, _actor())
     out.print(f"job {job} is ready")
 
 
@@ -455,7 +455,7 @@ def queue_cancel(
         return
     if not yes and not typer.confirm(f"cancel job {job} ({facts['kind']}, {facts['state']})?"):
         raise typer.Exit(1)
-    Queue(database).cancel(job, _actor())
+    administration.cancel(Tracker(database), job, _actor())
     out.print(f"job {job} is cancelled")
 
 

@@ -25,8 +25,9 @@ from node.errors import PeerError
 from node.payloads import PairRequest
 from node.tracker import commitments, deliveries, views
 from node.tracker.database import Database
+from node.tracker.handle import Tracker
 from node.tracker.outcomes import Committing, Done, Failed, Outcome, Retry
-from node.tracker.queue import Claim, Queue, backoff_s
+from node.tracker.queue import Claim, backoff_s
 from node.tracker.states import State
 from node.tracker.tables import Delivery
 from node.tracker.worker import Handler, Lease
@@ -41,23 +42,23 @@ DOCUMENTS = frozenset({Comprehensive3DSRStorage, ComprehensiveSRStorage, Graysca
 """What goes with the images. A PACS that does not store such things gets the images alone."""
 
 
-def make_deliver_handler(queue: Queue, archive: Archive, settings: Settings) -> Handler:
+def make_deliver_handler(tracker: Tracker, archive: Archive, settings: Settings) -> Handler:
     """The deliver stage as a function of a lease."""
 
     def work(lease: Lease) -> Outcome:
         claim = lease.claim
         destination = settings.destination(claim.payload["destination"])
-        if not deliveries.entered(queue, claim):
+        if not deliveries.entered(tracker, claim):
             request = PairRequest.model_validate(claim.payload["request"])
-            files = derive(queue.database, archive, claim.payload["result"], request, settings)
-            deliveries.enter(queue, claim, files)
+            files = derive(tracker.database, archive, claim.payload["result"], request, settings)
+            deliveries.enter(tracker, claim, files)
         delay_s = backoff_s(claim.attempts, destination.initial_delay_s, destination.max_delay_s)
         try:
-            if claim.was is State.COMMITTING and commitments.answered(queue, claim):
-                return _reported(deliveries.entered(queue, claim), destination.name, delay_s)
+            if claim.was is State.COMMITTING and commitments.answered(tracker, claim):
+                return _reported(deliveries.entered(tracker, claim), destination.name, delay_s)
             return (
-                _send(queue, lease, destination, settings.scp.ae_title, delay_s)
-                or _commit(queue, claim, destination, settings.scp.ae_title, delay_s)
+                _send(tracker, lease, destination, settings.scp.ae_title, delay_s)
+                or _commit(tracker, claim, destination, settings.scp.ae_title, delay_s)
             )  # fmt: skip
         except PeerError as error:
             return Retry(str(error), delay_s)
@@ -66,18 +67,18 @@ def make_deliver_handler(queue: Queue, archive: Archive, settings: Settings) -> 
 
 
 def _send(
-    queue: Queue, lease: Lease, destination: DestinationSettings, ae_title: str, delay_s: float
+    tracker: Tracker, lease: Lease, destination: DestinationSettings, ae_title: str, delay_s: float
 ) -> Outcome | None:
     """Send what was not accepted yet; None when every instance is."""
-    rows = deliveries.entered(queue, lease.claim)
+    rows = deliveries.entered(tracker, lease.claim)
     waiting = [Path(row.path) for row in rows if not row.accepted]
     refused: list[Sent] = []
     for done, sent in enumerate(send(waiting, destination, ae_title), start=len(rows) - len(waiting) + 1):
         if sent.status is None and sent.sop_class_uid in DOCUMENTS:
             log.warning("deliver.document_left_out", destination=destination.name, reason=sent.words)
-            deliveries.leave_out(queue, lease.claim, sent.sop_uid)
+            deliveries.leave_out(tracker, lease.claim, sent.sop_uid)
             continue
-        deliveries.note(queue, lease.claim, sent.sop_uid, sent.accepted, sent.words, (done, len(rows)))
+        deliveries.note(tracker, lease.claim, sent.sop_uid, sent.accepted, sent.words, (done, len(rows)))
         if not sent.accepted:
             refused.append(sent)
         if done < len(rows):
@@ -90,9 +91,9 @@ def _send(
     return Retry(error, delay_s)
 
 
-def _commit(queue: Queue, claim: Claim, destination: DestinationSettings, ae_title: str, delay_s: float) -> Outcome:
+def _commit(tracker: Tracker, claim: Claim, destination: DestinationSettings, ae_title: str, delay_s: float) -> Outcome:
     """Have every accepted instance committed, where that is asked for. Done only then."""
-    rows = deliveries.entered(queue, claim)
+    rows = deliveries.entered(tracker, claim)
     accepted = f"{destination.name} has accepted all {len(rows)} instances"
     if not destination.commitment:
         return Done(accepted, {"instances": len(rows)})
@@ -101,25 +102,25 @@ def _commit(queue: Queue, claim: Claim, destination: DestinationSettings, ae_tit
     peer = Peer.destination(destination, ae_title)
     instances = commitment_scu.headers([Path(row.path) for row in rows if not row.committed])
     if claim.was is State.COMMITTING and destination.commitment_fallback == "find":
-        return _found(queue, claim, peer, instances, delay_s, "it did not report on their storage commitment in time")
+        return _found(tracker, claim, peer, instances, delay_s, "it did not report on their storage commitment in time")
     transaction_uid = str(generate_uid(prefix=None))
-    commitments.opened(queue, claim, transaction_uid)
+    commitments.opened(tracker, claim, transaction_uid)
     try:
         commitment_scu.ask(
             peer,
             transaction_uid,
             instances,
             record=lambda report: commitments.reported(
-                queue, report.transaction_uid, report.committed_uids, report.failed_uids
+                tracker, report.transaction_uid, report.committed_uids, report.failed_uids
             ),
-            answered=lambda: commitments.answered(queue, claim),
+            answered=lambda: commitments.answered(tracker, claim),
         )
     except PeerError as error:
         if destination.commitment_fallback == "find":
-            return _found(queue, claim, peer, instances, delay_s, str(error))
+            return _found(tracker, claim, peer, instances, delay_s, str(error))
         raise
-    if commitments.answered(queue, claim):
-        return _reported(deliveries.entered(queue, claim), destination.name, delay_s)
+    if commitments.answered(tracker, claim):
+        return _reported(deliveries.entered(tracker, claim), destination.name, delay_s)
     why = f"{accepted}, and was asked to commit {len(instances)} of them"
     return Committing(why, transaction_uid, destination.commitment_timeout_s)
 
@@ -132,12 +133,12 @@ def _reported(rows: list[Delivery], destination: str, delay_s: float) -> Outcome
     return Retry(f"{destination} did not commit {len(open_)} of {len(rows)} instances: {open_[0].status}", delay_s)
 
 
-def _found(queue: Queue, claim: Claim, peer: Peer, instances: list[Dataset], delay_s: float, why: str) -> Outcome:
+def _found(tracker: Tracker, claim: Claim, peer: Peer, instances: list[Dataset], delay_s: float, why: str) -> Outcome:
     """Without a commitment, be content with a C-FIND that lists every instance; what it does not is sent again."""
     listed = commitment_scu.found(peer, instances)
     missing = [uid for uid in (str(ds.SOPInstanceUID) for ds in instances) if uid not in listed]
     for sop_uid in missing:
-        deliveries.note(queue, claim, sop_uid, False, "accepted, but a C-FIND does not list it")
+        deliveries.note(tracker, claim, sop_uid, False, "accepted, but a C-FIND does not list it")
     if missing:
         return Retry(f"a C-FIND lists {len(listed)} of {len(instances)} accepted instances; {why}", delay_s)
     sentence = f"a C-FIND lists all {len(instances)} instances; they are not committed: {why}"

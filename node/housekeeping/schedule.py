@@ -7,7 +7,8 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from node.archive.facade import Archive
 from node.errors import NodeError, StorageFullError
-from node.tracker.queue import Queue
+from node.tracker import queue
+from node.tracker.handle import Tracker
 
 log = structlog.get_logger()
 
@@ -15,19 +16,19 @@ RESCUE_EVERY_S = 5
 DISK_EVERY_S = 60
 
 
-def schedule(queue: Queue, archive: Archive) -> BackgroundScheduler:
+def schedule(tracker: Tracker, archive: Archive) -> BackgroundScheduler:
     """The clock, not yet started: its jobs live in memory and are the same at every start."""
     scheduler = BackgroundScheduler(
         timezone="UTC", job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
     )
-    scheduler.add_job(_guarded(lambda: rescue(queue)), "interval", seconds=RESCUE_EVERY_S, id="rescue")
+    scheduler.add_job(_guarded(lambda: rescue(tracker)), "interval", seconds=RESCUE_EVERY_S, id="rescue")
     scheduler.add_job(_guarded(lambda: watch_disk(archive)), "interval", seconds=DISK_EVERY_S, id="disk")
     return scheduler
 
 
-def rescue(queue: Queue) -> None:
+def rescue(tracker: Tracker) -> None:
     """Free the jobs of workers that died."""
-    count = queue.rescue()
+    count = queue.rescue(tracker)
     if count:
         log.warning("jobs.rescued", count=count)
 

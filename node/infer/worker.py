@@ -24,8 +24,8 @@ from node.payloads import PairRequest, StackRequest
 from node.telemetry.log import configure_logging
 from node.tracker import views
 from node.tracker.database import Database
+from node.tracker.handle import Tracker
 from node.tracker.outcomes import Done, NewJob, Outcome
-from node.tracker.queue import Queue
 from node.tracker.states import Kind
 from node.tracker.worker import Handler, Lease, run_worker
 
@@ -91,7 +91,7 @@ def run(settings: Settings) -> None:
     worker = f"{socket.gethostname()}/infer/{os.getpid()}"
     log.info("infer.ready", model=engine.name, device=engine.device)
     run_worker(
-        Queue(database),
+        Tracker(database),
         Kind.INFER,
         worker,
         make_infer_handler(database, archive, engine, settings.destinations, settings.report.hold),

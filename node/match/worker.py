@@ -17,8 +17,9 @@ from node.dicom.read import read_header
 from node.errors import DamagedFileError
 from node.match.assess import ModelFacts, assess_study
 from node.payloads import PairRequest
+from node.tracker.handle import Tracker
 from node.tracker.outcomes import Matched, NewJob, Outcome, Refused
-from node.tracker.queue import Claim, Queue
+from node.tracker.queue import Claim
 from node.tracker.states import Kind
 from node.tracker.tables import Instance, Series
 from node.tracker.worker import Handler, Lease
@@ -27,7 +28,7 @@ log = structlog.get_logger()
 
 
 def make_match_handler(
-    queue: Queue,
+    tracker: Tracker,
     completion: CompletionSettings,
     rules: MatchSettings,
     model: ModelFacts,
@@ -41,9 +42,9 @@ def make_match_handler(
     configured."""
 
     def work(lease: Lease) -> Outcome:
-        now = queue.clock()
+        now = tracker.clock()
         study_uid = lease.claim.study_uid
-        quiet, arriving, paths, revisions, newest_at = _arrived(queue, study_uid, now, completion.series_quiet_s)
+        quiet, arriving, paths, revisions, newest_at = _arrived(tracker, study_uid, now, completion.series_quiet_s)
         look_again_at = min(arriving, default=None)
         if not quiet:
             return Matched("every series is still arriving", {}, (), receiving=True, look_again_at=look_again_at)
@@ -67,7 +68,7 @@ def make_match_handler(
 
 
 def _arrived(
-    queue: Queue, study_uid: str, now: datetime, quiet_s: float
+    tracker: Tracker, study_uid: str, now: datetime, quiet_s: float
 ) -> tuple[list[str], list[datetime], dict[str, list[Path]], dict[str, int], datetime]:
     """One consistent look at a study: series that are complete, when the others may be, the files and the number of
     instances of each, and when the newest instance came."""
@@ -75,7 +76,7 @@ def _arrived(
     paths: dict[str, list[Path]] = {}
     revisions: dict[str, int] = {}
     newest = []
-    with queue.database.read() as session:
+    with tracker.read() as session:
         for series in session.scalars(select(Series).where(Series.study_uid == study_uid)):
             revisions[series.series_uid] = series.instances
             newest.append(series.last_received_at)

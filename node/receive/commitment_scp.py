@@ -32,9 +32,10 @@ from node.dimse.commitment_messages import (
 from node.dimse.status import N_EVENT_REPORT, ActionStatus, EventStatus, FailureReason, words
 from node.errors import NodeError, PeerError
 from node.payloads import CommitmentRequest
-from node.tracker import commitments
+from node.tracker import arrivals, commitments, queue
+from node.tracker.handle import Tracker
 from node.tracker.outcomes import Done, Failed, NewJob, Outcome, Retry
-from node.tracker.queue import Queue, backoff_s
+from node.tracker.queue import backoff_s
 from node.tracker.states import FINISHED, Kind
 from node.tracker.tables import Instance as StoredInstance
 from node.tracker.worker import Lease
@@ -52,8 +53,8 @@ BUSY_S = 60
 class Commitments:
     """Storage commitment at our door. One object serves all associations."""
 
-    def __init__(self, queue: Queue, sources: Sequence[SourceSettings], ae_title: str) -> None:
-        self._queue = queue
+    def __init__(self, tracker: Tracker, sources: Sequence[SourceSettings], ae_title: str) -> None:
+        self._tracker = tracker
         self._sources = sources
         self._ae_title = ae_title
         self._asked_on: WeakValueDictionary[str, Association] = WeakValueDictionary()
@@ -73,7 +74,9 @@ class Commitments:
         """N-EVENT-REPORT from a destination that was asked by the deliver stage."""
         return take_report(
             event,
-            lambda said: commitments.reported(self._queue, said.transaction_uid, said.committed_uids, said.failed_uids),
+            lambda said: commitments.reported(
+                self._tracker, said.transaction_uid, said.committed_uids, said.failed_uids
+            ),
         )
 
     def _take_request(self, event: Event) -> ActionStatus:
@@ -96,10 +99,10 @@ class Commitments:
             instances=tuple((instance.sop_class_uid, instance.sop_uid) for instance in instances),
         )
         try:
-            known = self._queue.find_instance(instances[0].sop_uid)
+            known = arrivals.find_instance(self._tracker, instances[0].sop_uid)
             study_uid = known.study_uid if known is not None else ""
             new = NewJob(Kind.COMMIT, key, study_uid, request.model_dump(mode="json"), ATTEMPTS)
-            state = self._queue.ask(new, ae_title, GRACE_S)
+            state = queue.ask(self._tracker, new, ae_title, GRACE_S)
         except NodeError as error:
             logger.error("commitment.request_not_recorded", reason=str(error))
             return ActionStatus.PROCESSING_FAILURE
@@ -151,7 +154,7 @@ class Commitments:
 
     def _failures(self, request: CommitmentRequest) -> Iterator[tuple[Instance, FailureReason]]:
         for sop_class_uid, sop_uid in request.instances:
-            stored = self._queue.find_instance(sop_uid)
+            stored = arrivals.find_instance(self._tracker, sop_uid)
             instance = Instance(sop_class_uid, sop_uid)
             if stored is None:
                 yield instance, FailureReason.NO_SUCH_INSTANCE

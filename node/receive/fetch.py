@@ -26,8 +26,9 @@ from node.receive.contexts import IMAGE_SOP_CLASSES, TRANSFER_SYNTAXES
 from node.receive.server import take_instance
 from node.receive.store import Store
 from node.tracker import views
+from node.tracker.handle import Tracker
 from node.tracker.outcomes import Done, Outcome, Retry
-from node.tracker.queue import Queue, backoff_s
+from node.tracker.queue import backoff_s
 from node.tracker.worker import Handler, Lease
 
 log = structlog.get_logger()
@@ -54,7 +55,7 @@ class _Series:
     """None where the PACS does not count them."""
 
 
-def make_fetch_handler(queue: Queue, store: Store, fetch: FetchSettings, settings: Settings) -> Handler:
+def make_fetch_handler(tracker: Tracker, store: Store, fetch: FetchSettings, settings: Settings) -> Handler:
     """The work of a fetch job as a function of a lease."""
     peer = Peer.fetch(fetch, settings.scp.ae_title)
 
@@ -64,13 +65,13 @@ def make_fetch_handler(queue: Queue, store: Store, fetch: FetchSettings, setting
         brought: dict[str, int] = {}
         problems: list[str] = []
         try:
-            candidates = _candidates(queue, peer, claim.study_uid, fetch, settings)
+            candidates = _candidates(tracker, peer, claim.study_uid, fetch, settings)
             for series in candidates:
                 if len(brought) == fetch.max_series:
                     break
-                before = views.series_sizes(queue.database, claim.study_uid).get(series.uid, 0)
+                before = views.series_sizes(tracker.database, claim.study_uid).get(series.uid, 0)
                 problem = _retrieve(lease, peer, store, fetch, series.uid)
-                new = views.series_sizes(queue.database, claim.study_uid).get(series.uid, 0) - before
+                new = views.series_sizes(tracker.database, claim.study_uid).get(series.uid, 0) - before
                 if new:
                     brought[series.uid] = new
                 elif not problem:
@@ -95,11 +96,13 @@ def make_fetch_handler(queue: Queue, store: Store, fetch: FetchSettings, setting
     return work
 
 
-def _candidates(queue: Queue, peer: Peer, study_uid: str, fetch: FetchSettings, settings: Settings) -> list[_Series]:
+def _candidates(
+    tracker: Tracker, peer: Peer, study_uid: str, fetch: FetchSettings, settings: Settings
+) -> list[_Series]:
     """MR series of the study that the PACS holds and we do not, or not whole; by their numbers. Left out are series
     that are too large for a reference, that the match would veto by their description, and our own results."""
     matches = find(peer, "SERIES", StudyInstanceUID=study_uid, Modality="MR", **dict.fromkeys(RETURN_KEYS, ""))
-    held = views.series_sizes(queue.database, study_uid)
+    held = views.series_sizes(tracker.database, study_uid)
     found: dict[str, _Series] = {}
     for match in matches:
         uid, description = str(match.get("SeriesInstanceUID", "")), str(match.get("SeriesDescription") or "")

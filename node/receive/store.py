@@ -21,7 +21,8 @@ from node.dicom.uid import is_uid
 from node.dimse.status import StoreStatus as Status
 from node.errors import NodeError, StorageFullError
 from node.telemetry.log import place_of
-from node.tracker.queue import Arrival, Queue
+from node.tracker import arrivals
+from node.tracker.handle import Tracker
 
 log = structlog.get_logger()
 
@@ -44,9 +45,9 @@ class Sent:
 class Store:
     """Puts instances away. One object serves all associations."""
 
-    def __init__(self, archive: Archive, queue: Queue, series_quiet_s: float) -> None:
+    def __init__(self, archive: Archive, tracker: Tracker, series_quiet_s: float) -> None:
         self._archive = archive
-        self._queue = queue
+        self._tracker = tracker
         self._quiet_s = series_quiet_s
         self._locks = [threading.Lock() for _ in range(64)]
 
@@ -86,7 +87,7 @@ class Store:
 
     def _keep(self, sent: Sent, part10: bytes, study_uid: str, series_uid: str, expected: int | None) -> Status:
         sha256 = hashlib.sha256(sent.data_set).hexdigest()
-        known = self._queue.find_instance(sent.sop_uid)
+        known = arrivals.find_instance(self._tracker, sent.sop_uid)
         if known is not None:
             if known.sha256 == sha256 or _same_content(Path(known.path), part10):
                 return Status.SUCCESS
@@ -98,8 +99,9 @@ class Store:
             )
             return Status.DUPLICATE_SOP_INSTANCE
         path = self._archive.put_instance(study_uid, series_uid, sent.sop_uid, part10)
-        self._queue.record(
-            Arrival(
+        arrivals.record(
+            self._tracker,
+            arrivals.Arrival(
                 sop_uid=sent.sop_uid,
                 series_uid=series_uid,
                 study_uid=study_uid,

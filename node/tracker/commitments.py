@@ -5,33 +5,34 @@ from collections.abc import Collection, Mapping
 
 from sqlalchemy import select
 
-from node.tracker.deliveries import leased
-from node.tracker.queue import Claim, Queue
+from node.tracker import transitions
+from node.tracker.handle import Tracker
+from node.tracker.queue import Claim, leased
 from node.tracker.states import State
 from node.tracker.tables import Commitment, Delivery, Job
 
 
-def opened(queue: Queue, claim: Claim, transaction_uid: str) -> None:
+def opened(tracker: Tracker, claim: Claim, transaction_uid: str) -> None:
     """Enter a transaction before it is asked for; LeaseLostError when the delivery is no longer this worker's."""
-    with queue.database.write() as session:
+    with tracker.write() as session:
         leased(session, claim)
-        session.add(Commitment(transaction_uid=transaction_uid, job_id=claim.job_id, asked_at=queue.clock()))
+        session.add(Commitment(transaction_uid=transaction_uid, job_id=claim.job_id, asked_at=tracker.clock()))
 
 
-def answered(queue: Queue, claim: Claim) -> bool:
+def answered(tracker: Tracker, claim: Claim) -> bool:
     """Whether the delivery's newest transaction was reported on."""
     newest = select(Commitment).where(Commitment.job_id == claim.job_id).order_by(Commitment.asked_at.desc()).limit(1)
-    with queue.database.read() as session:
+    with tracker.read() as session:
         row = session.scalars(newest).one_or_none()
         return row is not None and row.answered_at is not None
 
 
-def reported(queue: Queue, transaction_uid: str, committed: Collection[str], failed: Mapping[str, str]) -> bool:
+def reported(tracker: Tracker, transaction_uid: str, committed: Collection[str], failed: Mapping[str, str]) -> bool:
     """Enter a report: SOP instance UIDs that were committed, and those that were not with the reason in words. What was
     not is no longer taken for accepted, and is sent again. A delivery that waits for the report is made due. A report of
     an older transaction counts as well, it only came late. False when there is no such transaction."""
-    now = queue.clock()
-    with queue.database.write() as session:
+    now = tracker.clock()
+    with tracker.write() as session:
         transaction = session.get(Commitment, transaction_uid, with_for_update=True)
         if transaction is None:
             return False
@@ -45,5 +46,5 @@ def reported(queue: Queue, transaction_uid: str, committed: Collection[str], fai
                 row.accepted = False
                 row.status, row.updated_at = f"not committed: {failed[row.sop_uid]}", now
         if job.state is State.COMMITTING:
-            job.next_attempt_at = now
+            transitions.make_due(session, job, now)
         return True

@@ -4,56 +4,46 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from node.errors import LeaseLostError
-from node.tracker.queue import Claim, Queue
-from node.tracker.states import LEASED
-from node.tracker.tables import Delivery, Job
+from node.tracker.handle import Tracker
+from node.tracker.queue import Claim, leased
+from node.tracker.tables import Delivery
 
 
-def enter(queue: Queue, claim: Claim, files: Mapping[str, Path]) -> None:
+def enter(tracker: Tracker, claim: Claim, files: Mapping[str, Path]) -> None:
     """List the instances of a delivery (SOP instance UID to file), none of them accepted yet. Once is enough."""
-    with queue.database.write() as session:
+    with tracker.write() as session:
         known = set(session.scalars(select(Delivery.sop_uid).where(Delivery.job_id == claim.job_id)))
         for sop_uid, path in files.items():
             if sop_uid not in known:
-                session.add(Delivery(job_id=claim.job_id, sop_uid=sop_uid, path=str(path), updated_at=queue.clock()))
+                session.add(Delivery(job_id=claim.job_id, sop_uid=sop_uid, path=str(path), updated_at=tracker.clock()))
 
 
-def entered(queue: Queue, claim: Claim) -> list[Delivery]:
+def entered(tracker: Tracker, claim: Claim) -> list[Delivery]:
     """The instances of a delivery, in the order of their UIDs; empty before they were listed."""
-    with queue.database.read() as session:
+    with tracker.read() as session:
         rows = select(Delivery).where(Delivery.job_id == claim.job_id).order_by(Delivery.path)
         return list(session.scalars(rows))
 
 
 def note(
-    queue: Queue, claim: Claim, sop_uid: str, accepted: bool, status: str, progress: tuple[int, int] | None = None
+    tracker: Tracker, claim: Claim, sop_uid: str, accepted: bool, status: str, progress: tuple[int, int] | None = None
 ) -> None:
     """Keep what is known of one instance at the peer, and how far the delivery is (done, of); LeaseLostError when it is
     no longer this worker's."""
-    now = queue.clock()
-    with queue.database.write() as session:
+    now = tracker.clock()
+    with tracker.write() as session:
         job = leased(session, claim)
-        job.lease_expires_at = now + queue.lease
+        job.lease_expires_at = now + tracker.lease
         if progress is not None:
             (job.progress, job.progress_total), job.updated_at = progress, now
         row = session.get_one(Delivery, (claim.job_id, sop_uid))
         row.accepted, row.status, row.updated_at = accepted, status, now
 
 
-def leave_out(queue: Queue, claim: Claim, sop_uid: str) -> None:
+def leave_out(tracker: Tracker, claim: Claim, sop_uid: str) -> None:
     """Take an instance off a delivery, because the peer does not store its kind; LeaseLostError when it is no longer
     this worker's."""
-    with queue.database.write() as session:
+    with tracker.write() as session:
         leased(session, claim)
         session.delete(session.get_one(Delivery, (claim.job_id, sop_uid)))
-
-
-def leased(session: Session, claim: Claim) -> Job:
-    """The claimed job; LeaseLostError when it is no longer its worker's."""
-    job = session.get(Job, claim.job_id, with_for_update=True)
-    if job is None or job.fence != claim.fence or job.state not in LEASED:
-        raise LeaseLostError(f"job {claim.job_id} was taken over, cancelled or superseded")
-    return job

@@ -1,4 +1,5 @@
-"""How an attempt at a job can end. A stage returns one of these; `Queue.settle` matches it once."""
+"""How an attempt at a job can end. A stage returns one of these; `queue.settle` matches it once. In each of them
+`sentence` says to people what happened."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +28,7 @@ class NewJob:
 class Done:
     """The job is finished; `then` is what follows from it."""
 
-    why: str
+    sentence: str
     result: dict[str, Any] | None = None
     then: tuple[NewJob, ...] = ()
 
@@ -40,7 +41,7 @@ class Matched:
     `look_again_at` reopens the study then: other series were still arriving, or a target waits for its partner.
     """
 
-    why: str
+    sentence: str
     verdict: dict[str, Any]
     wanted: tuple[NewJob, ...]
     waiting: bool = False
@@ -62,7 +63,7 @@ class Refused:
 class Committing:
     """All is sent, and the transaction's report is awaited, for `patience_s` at most."""
 
-    why: str
+    sentence: str
     transaction_uid: str
     patience_s: float
 
@@ -71,7 +72,7 @@ class Committing:
 class Retry:
     """It may work later. Becomes a failure when the attempts are used up."""
 
-    error: str
+    sentence: str
     delay_s: float
 
 
@@ -79,7 +80,7 @@ class Retry:
 class Failed:
     """It will not work by itself; an administrator has to look."""
 
-    error: str
+    sentence: str
 
 
 Outcome = Done | Matched | Refused | Committing | Retry | Failed

@@ -1,22 +1,31 @@
-"""The loop every worker runs: claim, work under a heartbeat, settle. Stages bring the work as a plain function."""
+"""The loop every worker runs: claim, work under a heartbeat, settle. A stage brings the work as a plain function."""
 
 import logging
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import structlog
 
 from node.errors import LeaseLostError, NodeError, RefusedError
 from node.telemetry.log import place_of
-from node.tracker.outcomes import Committing, Done, Failed, Matched, Outcome, Refused, Retry
-from node.tracker.queue import HEARTBEAT_S, Claim, Queue, backoff_s
+from node.tracker import queue
+from node.tracker.handle import Tracker
+from node.tracker.outcomes import Failed, Outcome, Refused, Retry
+from node.tracker.queue import Claim, backoff_s
 from node.tracker.states import Kind, State
 
 log = structlog.get_logger()
 
-POLL_S = 0.5
+HEARTBEAT_S = 10.0
+POLL_S, LONGEST_POLL_S = 0.5, 5.0
+"""Between two looks for work. What this process enqueues wakes the worker at once, so the poll is for what other processes
+enqueue; while nothing comes it slows down from the first to the second."""
+AFTER_TROUBLE_S = 5.0
+"""Until the tracker is asked again when it did not answer."""
+
 GOOD = {State.DONE, State.RECEIVING, State.WAITING_PAIR, State.COMMITTING}
-"""Ends of an attempt that nobody has to look into."""
+"""Ends of an attempt that need nobody's attention."""
 
 
 class StoppingError(NodeError):
@@ -27,15 +36,15 @@ class Lease:
     """A claimed job in its worker's hands. `progress` reports how far it is; it raises LeaseLostError once the job is
     no longer this worker's, and StoppingError once the service is to stop."""
 
-    def __init__(self, queue: Queue, claim: Claim, stop: threading.Event) -> None:
+    def __init__(self, tracker: Tracker, claim: Claim, stop: threading.Event) -> None:
         self.claim = claim
-        self._queue = queue
+        self._tracker = tracker
         self._stop = stop
         self._lost: LeaseLostError | None = None
         self._over = threading.Event()
 
     def progress(self, done: int, total: int) -> None:
-        self._queue.heartbeat(self.claim, (done, total))
+        queue.heartbeat(self._tracker, self.claim, (done, total))
         if done < total:
             self.check()
 
@@ -58,49 +67,65 @@ class Lease:
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT_S):
             try:
-                self._queue.heartbeat(self.claim)
+                queue.heartbeat(self._tracker, self.claim)
             except LeaseLostError as error:
                 self._lost = error
                 return
             except NodeError as error:  # a database that is away for a moment: the lease outlives a few beats
-                log.warning("heartbeat.failed", job=self.claim.job_id, error=str(error))
+                log.warning("heartbeat.failed", job=self.claim.job_id, reason=str(error))
 
 
 Handler = Callable[[Lease], Outcome]
 
 
 def run_worker(
-    queue: Queue,
+    tracker: Tracker,
     kind: Kind,
     worker: str,
-    work: Handler,
+    handler: Handler,
     stop: threading.Event,
     initial_s: float = 5,
     maximum_s: float = 300,
 ) -> None:
-    """Do the jobs of one kind, one after the other, until `stop` is set. Never raises for what a job does."""
+    """Do the jobs of one kind, one after the other, until `stop` is set; whoever sets it then wakes the workers of
+    `tracker`. Never raises for what a job does."""
+    idle = 0
     while not stop.is_set():
+        seen = tracker.wakeups.count(kind)
         try:
-            claim = queue.claim(kind, worker)
+            wait_s = _until_due_s(tracker, kind)
+            claim = queue.claim(tracker, kind, worker) if wait_s <= 0 else None
         except NodeError as error:
-            log.error("claim.failed", kind=kind, error=str(error))
-            stop.wait(5)
+            log.error("claim.failed", kind=kind, reason=str(error))
+            stop.wait(AFTER_TROUBLE_S)
             continue
-        if claim is None:
-            stop.wait(POLL_S)
+        if claim is not None:
+            idle = 0
+            _do(tracker, claim, handler, stop, initial_s, maximum_s)
             continue
-        _do(queue, claim, work, stop, initial_s, maximum_s)
+        poll_s = min(POLL_S * 2**idle, LONGEST_POLL_S)
+        woken = tracker.wakeups.wait(kind, seen, min(poll_s, wait_s) if wait_s > 0 else poll_s)
+        idle = 0 if woken else min(idle + 1, 8)
 
 
-def _do(queue: Queue, claim: Claim, work: Handler, stop: threading.Event, initial_s: float, maximum_s: float) -> None:
+def _until_due_s(tracker: Tracker, kind: Kind) -> float:
+    """Seconds until a job can be claimed, not above 0 when one can be now. Only reads: a claim would lock all writers out,
+    if there is something to claim or not."""
+    due = queue.next_due(tracker, kind)
+    return LONGEST_POLL_S if due is None else (due - tracker.clock()) / timedelta(seconds=1)
+
+
+def _do(
+    tracker: Tracker, claim: Claim, handler: Handler, stop: threading.Event, initial_s: float, maximum_s: float
+) -> None:
     logger = log.bind(job=claim.job_id, kind=claim.kind, study=claim.study_uid, attempt=claim.attempts)
     delay_s = backoff_s(claim.attempts, initial_s, maximum_s)
     outcome: Outcome
     logger.info("job.started")
     try:
-        with Lease(queue, claim, stop) as lease:
+        with Lease(tracker, claim, stop) as lease:
             try:
-                outcome = work(lease)
+                outcome = handler(lease)
             except (LeaseLostError, StoppingError):
                 raise
             except RefusedError as error:
@@ -111,23 +136,15 @@ def _do(queue: Queue, claim: Claim, work: Handler, stop: threading.Event, initia
                 # The text of a foreign exception may quote the data it stumbled on; the log gets its type and place.
                 logger.error("job.crashed", error=type(error).__name__, where=place_of(error))
                 outcome = Retry(f"unexpected {type(error).__name__} in {place_of(error)}; please report it", delay_s)
-        state = queue.settle(claim, outcome)
-        logger.log(logging.INFO if state in GOOD else logging.WARNING, "job.settled", state=state, says=_says(outcome))
+        state = queue.settle(tracker, claim, outcome)
+        level = logging.INFO if state in GOOD else logging.WARNING
+        code = {"code": outcome.code} if isinstance(outcome, Refused) else {}
+        logger.log(level, "job.settled", state=state, reason=outcome.sentence, **code)
     except LeaseLostError as error:
         logger.warning("job.lost", reason=str(error))
     except StoppingError as error:
-        queue.release_lease(claim)
+        queue.give_back(tracker, claim)
         logger.info("job.given_back", reason=str(error))
     except NodeError as error:
         # The lease runs out and housekeeping frees the job: it is done again rather than lost.
-        logger.error("job.unsettled", error=str(error))
-
-
-def _says(outcome: Outcome) -> str:
-    match outcome:
-        case Done(why) | Matched(why) | Committing(why):
-            return why
-        case Refused(code, sentence):
-            return f"{code}: {sentence}"
-        case Retry(error) | Failed(error):
-            return error
+        logger.error("job.unsettled", reason=str(error))

@@ -30,7 +30,7 @@ from node.receive.server import Receiver
 from node.receive.store import Status, Store
 from node.tracker import views
 from node.tracker.database import Database
-from node.tracker.queue import Queue
+from node.tracker.handle import Tracker
 from node.weights import model_facts
 from tests.conftest import free_port
 from tests.fuzz.corpus import SECRET, Instance, part10, stack
@@ -61,9 +61,9 @@ class Receive:
         self._archive = Archive(folder / "data")
         self._database = Database(f"sqlite:///{folder / 'data' / 'tracker.sqlite3'}")
         self._database.upgrade()
-        queue = Queue(self._database)
-        store = Store(self._archive, queue, series_quiet_s=3600)
-        commitments = Commitments(queue, [], "DIFFMSR")
+        tracker = Tracker(self._database)
+        store = Store(self._archive, tracker, series_quiet_s=3600)
+        commitments = Commitments(tracker, [], "DIFFMSR")
         # Short, since pynetdicom does not answer a request without a SOP instance UID; it ends as an idle association.
         settings = SCPSettings(host="127.0.0.1", port=free_port(), network_timeout_s=5)
         self._receiver = Receiver(settings, [], store, commitments)

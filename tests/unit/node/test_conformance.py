@@ -15,7 +15,7 @@ from node.receive.commitment_scp import Commitments
 from node.receive.server import Receiver
 from node.receive.store import Store
 from node.tracker.database import Database
-from node.tracker.queue import Queue
+from node.tracker.handle import Tracker
 from tests.conftest import free_port
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "conformance.md"
@@ -35,9 +35,9 @@ def test_the_document_is_what_the_command_prints(facts: dict[str, Any]) -> None:
 def port(tmp_path: Path) -> Iterator[int]:
     database = Database(f"sqlite:///{tmp_path / 'tracker.sqlite3'}")
     database.upgrade()
-    queue = Queue(database)
+    tracker = Tracker(database)
     settings = SCPSettings(host="127.0.0.1", port=free_port())
-    receiver = Receiver(settings, [], Store(Archive(tmp_path), queue, 10), Commitments(queue, [], "DIFFMSR"))
+    receiver = Receiver(settings, [], Store(Archive(tmp_path), tracker, 10), Commitments(tracker, [], "DIFFMSR"))
     receiver.start()
     yield receiver.port
     receiver.stop(1)

@@ -22,10 +22,10 @@ from node.archive.facade import Archive
 from node.config.settings import DestinationSettings, Settings
 from node.deliver import commitment_scu
 from node.deliver.worker import make_deliver_handler
-from node.tracker import commitments, deliveries, views
+from node.tracker import administration, commitments, deliveries, queue, views
 from node.tracker.database import Database
+from node.tracker.handle import Tracker
 from node.tracker.outcomes import NewJob
-from node.tracker.queue import Queue
 from node.tracker.states import Kind, State
 from node.tracker.worker import Lease
 from tests.dicom import mr_series, write
@@ -103,24 +103,24 @@ class Delivery:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.database = Database(f"sqlite:///{folder / 'tracker.sqlite3'}")
         self.database.upgrade()
-        self.queue = Queue(self.database, clock=lambda: self.now)
+        self.tracker = Tracker(self.database, clock=lambda: self.now)
         peer = DestinationSettings(
             name="pacs", ae_title="PACS", host="127.0.0.1", port=pacs.port, timeout_s=20, commitment=True, **destination
         )
-        self.work = make_deliver_handler(self.queue, Archive(folder / "data"), Settings(destinations=[peer]))
+        self.work = make_deliver_handler(self.tracker, Archive(folder / "data"), Settings(destinations=[peer]))
         instances = mr_series(3)
         self.uids = [str(ds.SOPInstanceUID) for ds in instances]
         self.files = dict(zip(self.uids, write(instances, folder / "derived"), strict=True))
-        self.queue.ask(NewJob(Kind.DELIVER, "deliver:1", "1.2", {"destination": "pacs"}, 5), "test")
+        queue.ask(self.tracker, NewJob(Kind.DELIVER, "deliver:1", "1.2", {"destination": "pacs"}, 5), "test")
 
     def attempt(self, patience_s: float = commitment_scu.SAME_ASSOCIATION_S) -> State:
         """`patience_s` is for a report on the same association."""
-        claim = self.queue.claim(Kind.DELIVER, "host/deliver/1")
+        claim = queue.claim(self.tracker, Kind.DELIVER, "host/deliver/1")
         assert claim is not None, "not due"
-        deliveries.enter(self.queue, claim, self.files)
+        deliveries.enter(self.tracker, claim, self.files)
         patience = patch.object(commitment_scu, "SAME_ASSOCIATION_S", patience_s)
-        with Lease(self.queue, claim, threading.Event()) as lease, patience:
-            return self.queue.settle(claim, self.work(lease))
+        with Lease(self.tracker, claim, threading.Event()) as lease, patience:
+            return queue.settle(self.tracker, claim, self.work(lease))
 
     def due(self) -> bool:
         (job,) = views.jobs(self.database)
@@ -180,9 +180,9 @@ def test_silence_is_waited_for_without_a_worker_then_asked_anew(start: Start) ->
     pacs = PACS(report=lambda uids: None)
     delivery = start(pacs, commitment_timeout_s=600)
     assert delivery.attempt(patience_s=0.2) is State.COMMITTING
-    assert delivery.queue.rescue(dead=lambda worker: True) == 0, "nobody holds it"
+    assert queue.rescue(delivery.tracker, dead=lambda worker: True) == 0, "nobody holds it"
     delivery.forward(599)
-    assert delivery.queue.claim(Kind.DELIVER, "w") is None
+    assert queue.claim(delivery.tracker, Kind.DELIVER, "w") is None
     delivery.forward(1)
     pacs.report = lambda uids: (1, {})
     assert delivery.attempt() is State.DONE
@@ -203,9 +203,9 @@ def test_a_report_to_another_process_makes_the_delivery_due(start: Start) -> Non
     pacs = PACS(report=lambda uids: None)
     delivery = start(pacs)
     assert delivery.attempt(patience_s=0.2) is State.COMMITTING
-    assert not commitments.reported(delivery.queue, "1.2.3", set(delivery.uids), {}), "not a transaction of ours"
+    assert not commitments.reported(delivery.tracker, "1.2.3", set(delivery.uids), {}), "not a transaction of ours"
     assert not delivery.due()
-    assert commitments.reported(delivery.queue, pacs.transactions[0], set(delivery.uids), {})
+    assert commitments.reported(delivery.tracker, pacs.transactions[0], set(delivery.uids), {})
     assert delivery.due()
     assert delivery.attempt() is State.DONE
 
@@ -215,7 +215,7 @@ def test_a_failure_reported_to_another_process_is_retried_after_a_while(start: S
     delivery = start(pacs)
     delivery.attempt(patience_s=0.2)
     first, *others = delivery.uids
-    commitments.reported(delivery.queue, pacs.transactions[0], set(others), {first: "0x0110 (processing failure)"})
+    commitments.reported(delivery.tracker, pacs.transactions[0], set(others), {first: "0x0110 (processing failure)"})
     assert delivery.attempt() is State.RETRY_WAIT
     assert len(pacs.stored) == 3, "nothing was sent in that attempt"
     delivery.forward(900)
@@ -230,9 +230,9 @@ def test_what_a_report_has_committed_is_not_asked_for_again(start: Start, fallba
     delivery = start(pacs, commitment_fallback=fallback)
     assert delivery.attempt(patience_s=0) is State.COMMITTING
     (job,) = views.jobs(delivery.database)
-    delivery.queue.hold(job["id"], "admin")
-    assert commitments.reported(delivery.queue, pacs.transactions[0], delivery.uids, {})
-    delivery.queue.release(job["id"], "admin")
+    administration.hold(delivery.tracker, job["id"], "admin")
+    assert commitments.reported(delivery.tracker, pacs.transactions[0], delivery.uids, {})
+    administration.release(delivery.tracker, job["id"], "admin")
     assert delivery.attempt() is State.DONE
     assert len(pacs.transactions) == 1
     assert delivery.error == "pacs has accepted and committed all 3 instances"
@@ -242,7 +242,7 @@ def test_a_report_that_forgets_instances_is_not_taken_for_a_commitment(start: St
     pacs = PACS(report=lambda uids: None)
     delivery = start(pacs)
     delivery.attempt(patience_s=0.2)
-    commitments.reported(delivery.queue, pacs.transactions[0], {delivery.uids[0]}, {})
+    commitments.reported(delivery.tracker, pacs.transactions[0], {delivery.uids[0]}, {})
     assert delivery.attempt() is State.RETRY_WAIT
     assert "did not commit 2 of 3" in delivery.error
 

@@ -16,10 +16,11 @@ from node.config.settings import DestinationSettings, OutputSettings, ReportSett
 from node.deliver.worker import derive, make_deliver_handler
 from node.dicom.transfer_syntax import to_bytes
 from node.payloads import PairRequest, StackRequest
-from node.tracker import views
+from node.tracker import arrivals, queue, views
+from node.tracker.arrivals import Arrival
 from node.tracker.database import Database
+from node.tracker.handle import Tracker
 from node.tracker.outcomes import NewJob
-from node.tracker.queue import Arrival, Queue
 from node.tracker.states import Kind, State
 from node.tracker.worker import Lease
 
@@ -32,14 +33,16 @@ class Node:
     def __init__(self, folder: Path, study: Any) -> None:
         self.database = Database(f"sqlite:///{folder / 'tracker.sqlite3'}")
         self.database.upgrade()
-        self.queue = Queue(self.database, clock=lambda: datetime(2026, 1, 1, tzinfo=UTC))
+        self.tracker = Tracker(self.database, clock=lambda: datetime(2026, 1, 1, tzinfo=UTC))
         self.archive = Archive(folder / "data")
         for ds in (*study.target, *study.reference):
             names = str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), str(ds.SOPInstanceUID)
             path = self.archive.put_instance(*names, to_bytes(ds))
             syntax = str(ds.file_meta.TransferSyntaxUID)
-            self.queue.record(
-                Arrival(names[2], names[1], names[0], str(ds.SOPClassUID), syntax, str(path), names[2], 1, "MR1"), 10
+            arrivals.record(
+                self.tracker,
+                Arrival(names[2], names[1], names[0], str(ds.SOPClassUID), syntax, str(path), names[2], 1, "MR1"),
+                10,
             )
         target, reference = (
             StackRequest(
@@ -50,15 +53,17 @@ class Node:
         )  # fmt: skip
         self.order = PairRequest(study_uid=study.target[0].StudyInstanceUID, target=target, reference=reference)
         self.archive.put_result(KEY, study.result)
-        self.queue.ask(NewJob(Kind.INFER, KEY, self.order.study_uid, self.order.model_dump(mode="json"), 3), "test")
+        queue.ask(
+            self.tracker, NewJob(Kind.INFER, KEY, self.order.study_uid, self.order.model_dump(mode="json"), 3), "test"
+        )
 
     def deliver(self, settings: Settings, name: str) -> State:
         payload = {"destination": name, "result": KEY, "request": self.order.model_dump(mode="json")}
-        self.queue.ask(NewJob(Kind.DELIVER, f"{KEY}:{name}", self.order.study_uid, payload, 5), "test")
-        claim = self.queue.claim(Kind.DELIVER, "host/deliver/1")
+        queue.ask(self.tracker, NewJob(Kind.DELIVER, f"{KEY}:{name}", self.order.study_uid, payload, 5), "test")
+        claim = queue.claim(self.tracker, Kind.DELIVER, "host/deliver/1")
         assert claim is not None
-        with Lease(self.queue, claim, threading.Event()) as lease:
-            return self.queue.settle(claim, make_deliver_handler(self.queue, self.archive, settings)(lease))
+        with Lease(self.tracker, claim, threading.Event()) as lease:
+            return queue.settle(self.tracker, claim, make_deliver_handler(self.tracker, self.archive, settings)(lease))
 
     def last(self) -> dict[str, Any]:
         return views.job(self.database, views.jobs(self.database, kind=Kind.DELIVER)[-1]["id"])

@@ -12,9 +12,10 @@ from node.config.match import MatchSettings
 from node.config.settings import CompletionSettings
 from node.match.assess import ModelFacts
 from node.match.worker import make_match_handler
-from node.tracker import views
+from node.tracker import arrivals, queue, views
+from node.tracker.arrivals import Arrival
 from node.tracker.database import Database
-from node.tracker.queue import Arrival, Queue
+from node.tracker.handle import Tracker
 from node.tracker.states import Kind, State
 from node.tracker.worker import Lease
 from tests.dicom import study, write
@@ -31,10 +32,10 @@ class Room:
         self.folder = folder
         self.database = Database(f"sqlite:///{folder / 'tracker.sqlite3'}")
         self.database.upgrade()
-        self.queue = Queue(self.database, clock=lambda: self.now)
+        self.tracker = Tracker(self.database, clock=lambda: self.now)
         completion = CompletionSettings(series_quiet_s=10, study_max_wait_s=WAIT_S)
         model = ModelFacts("tiny", "1", 4, (("T2", "T1"),))
-        self.work = make_match_handler(self.queue, completion, MatchSettings(), model, {}, 3, fetch_attempts)
+        self.work = make_match_handler(self.tracker, completion, MatchSettings(), model, {}, 3, fetch_attempts)
 
     def receive(self, instances: list[Dataset]) -> None:
         first = instances[0]
@@ -44,14 +45,14 @@ class Room:
                 sop_class_uid=ds.SOPClassUID, transfer_syntax_uid=ds.file_meta.TransferSyntaxUID, path=str(path),
                 sha256="0" * 64, size=1, source="MR1",
             )  # fmt: skip
-            self.queue.record(arrival, quiet_s=10)
+            arrivals.record(self.tracker, arrival, quiet_s=10)
 
     def match(self, after_s: float) -> State:
         self.now += timedelta(seconds=after_s)
-        claim = self.queue.claim(Kind.MATCH, "host/match/1")
+        claim = queue.claim(self.tracker, Kind.MATCH, "host/match/1")
         assert claim is not None, "not due"
-        with Lease(self.queue, claim, threading.Event()) as lease:
-            return self.queue.settle(claim, self.work(lease))
+        with Lease(self.tracker, claim, threading.Event()) as lease:
+            return queue.settle(self.tracker, claim, self.work(lease))
 
     def states(self, kind: Kind) -> list[str]:
         return [str(row["state"]) for row in views.jobs(self.database, kind=kind)]

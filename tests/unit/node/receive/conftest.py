@@ -8,7 +8,7 @@ import pytest
 from node.archive.facade import Archive
 from node.receive.store import Store
 from node.tracker.database import Database
-from node.tracker.queue import Queue
+from node.tracker.handle import Tracker
 
 
 @pytest.fixture
@@ -17,13 +17,13 @@ def archive(tmp_path: Path) -> Archive:
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> Iterator[Queue]:
+def tracker(tmp_path: Path) -> Iterator[Tracker]:
     database = Database(f"sqlite:///{tmp_path / 'tracker.sqlite3'}")
     database.upgrade()
-    yield Queue(database)
+    yield Tracker(database)
     database.dispose()
 
 
 @pytest.fixture
-def store(archive: Archive, queue: Queue) -> Store:
-    return Store(archive, queue, series_quiet_s=10)
+def store(archive: Archive, tracker: Tracker) -> Store:
+    return Store(archive, tracker, series_quiet_s=10)

@@ -19,8 +19,8 @@ from node.receive import commitment_scp
 from node.receive.commitment_scp import Commitments
 from node.receive.server import Receiver
 from node.receive.store import Store
-from node.tracker import views
-from node.tracker.queue import Queue
+from node.tracker import administration, queue, views
+from node.tracker.handle import Tracker
 from node.tracker.states import Kind, State
 from node.tracker.worker import Lease
 from tests.conftest import free_port
@@ -83,9 +83,9 @@ def sources() -> list[SourceSettings]:
 
 
 @pytest.fixture
-def commitments(queue: Queue, sources: list[SourceSettings], monkeypatch: pytest.MonkeyPatch) -> Commitments:
+def commitments(tracker: Tracker, sources: list[SourceSettings], monkeypatch: pytest.MonkeyPatch) -> Commitments:
     monkeypatch.setattr(commitment_scp, "GRACE_S", 0)
-    return Commitments(queue, sources, "DIFFMSR")
+    return Commitments(tracker, sources, "DIFFMSR")
 
 
 @pytest.fixture
@@ -104,16 +104,16 @@ def scanner(receiver: Receiver, sources: list[SourceSettings]) -> Scanner:
 
 
 @pytest.fixture
-def attempt(queue: Queue, commitments: Commitments, sources: list[SourceSettings]) -> Attempt:
+def attempt(tracker: Tracker, commitments: Commitments, sources: list[SourceSettings]) -> Attempt:
     """Work once at the report that is owed, as a service does; a restarted one if asked."""
 
     def work(restarted: bool = False) -> State:
-        who = Commitments(queue, sources, "DIFFMSR") if restarted else commitments
+        who = Commitments(tracker, sources, "DIFFMSR") if restarted else commitments
         who._sources = sources
-        claim = queue.claim(Kind.COMMIT, "host/receive/1")
+        claim = queue.claim(tracker, Kind.COMMIT, "host/receive/1")
         assert claim is not None
-        with Lease(queue, claim, threading.Event()) as lease:
-            return queue.settle(claim, who.report(lease))
+        with Lease(tracker, claim, threading.Event()) as lease:
+            return queue.settle(tracker, claim, who.report(lease))
 
     return work
 
@@ -169,7 +169,7 @@ def test_reported_on_another_association(scanner: Scanner, attempt: Any, restart
 
 
 def test_an_association_that_goes_on_sending_is_not_disturbed(
-    scanner: Scanner, attempt: Attempt, queue: Queue, monkeypatch: pytest.MonkeyPatch, sources: list[SourceSettings]
+    scanner: Scanner, attempt: Attempt, tracker: Tracker, monkeypatch: pytest.MonkeyPatch, sources: list[SourceSettings]
 ) -> None:
     first, second = mr_series(2)
     scanner.send([first])
@@ -182,7 +182,7 @@ def test_an_association_that_goes_on_sending_is_not_disturbed(
     sources[0] = address
     server = scanner.listen()
     try:
-        queue.retry(views.jobs(queue.database, kind=Kind.COMMIT)[0]["id"], "admin")
+        administration.retry(tracker, views.jobs(tracker.database, kind=Kind.COMMIT)[0]["id"], "admin")
         assert attempt() is State.DONE
     finally:
         server.shutdown()
@@ -191,10 +191,10 @@ def test_an_association_that_goes_on_sending_is_not_disturbed(
     association.release()
 
 
-def test_what_is_not_kept_is_said(scanner: Scanner, attempt: Attempt, queue: Queue) -> None:
+def test_what_is_not_kept_is_said(scanner: Scanner, attempt: Attempt, tracker: Tracker) -> None:
     kept, other_class, gone, damaged, cut = mr_series(5)
     scanner.send([kept, other_class, gone, damaged, cut])
-    paths = {uid: Path(path) for uid, path in views.instance_paths(queue.database, kept.StudyInstanceUID).items()}
+    paths = {uid: Path(path) for uid, path in views.instance_paths(tracker.database, kept.StudyInstanceUID).items()}
     paths[gone.SOPInstanceUID].unlink()
     content = dcmread(paths[damaged.SOPInstanceUID])
     content.PatientID = "P2"
@@ -214,19 +214,19 @@ def test_what_is_not_kept_is_said(scanner: Scanner, attempt: Attempt, queue: Que
     }  # fmt: skip
 
 
-def test_a_scanner_that_does_not_listen_is_tried_again(scanner: Scanner, attempt: Attempt, queue: Queue) -> None:
+def test_a_scanner_that_does_not_listen_is_tried_again(scanner: Scanner, attempt: Attempt, tracker: Tracker) -> None:
     instances = mr_series(1)
     scanner.send(instances)
     _, association = scanner.ask(*named(instances))
     association.release()
     assert attempt() is State.RETRY_WAIT
-    (job,) = views.jobs(queue.database, kind=Kind.COMMIT)
+    (job,) = views.jobs(tracker.database, kind=Kind.COMMIT)
     for part in ("source mr1", f"MR1 at 127.0.0.1:{scanner.port}", "connection refused", "check"):
         assert part in job["error"]
 
 
 def test_a_scanner_that_does_not_understand_its_report_is_tried_again(
-    scanner: Scanner, attempt: Attempt, queue: Queue
+    scanner: Scanner, attempt: Attempt, tracker: Tracker
 ) -> None:
     instances = mr_series(1)
     scanner.send(instances)
@@ -238,12 +238,12 @@ def test_a_scanner_that_does_not_understand_its_report_is_tried_again(
         assert attempt() is State.RETRY_WAIT
     finally:
         server.shutdown()
-    (job,) = views.jobs(queue.database, kind=Kind.COMMIT)
+    (job,) = views.jobs(tracker.database, kind=Kind.COMMIT)
     assert "0x0115 (invalid argument value)" in job["error"]
 
 
 def test_a_scanner_without_an_address_that_left_is_a_failure_with_a_remedy(
-    scanner: Scanner, attempt: Attempt, queue: Queue, sources: list[SourceSettings]
+    scanner: Scanner, attempt: Attempt, tracker: Tracker, sources: list[SourceSettings]
 ) -> None:
     sources[0] = sources[0].model_copy(update={"port": None})
     instances = mr_series(1)
@@ -251,12 +251,12 @@ def test_a_scanner_without_an_address_that_left_is_a_failure_with_a_remedy(
     _, association = scanner.ask(*named(instances))
     association.release()
     assert attempt() is State.FAILED
-    (job,) = views.jobs(queue.database, kind=Kind.COMMIT)
+    (job,) = views.jobs(tracker.database, kind=Kind.COMMIT)
     assert "[[sources]]" in job["error"]
     assert "queue retry" in job["error"]
 
 
-def test_malformed_requests_are_answered_and_owe_nothing(scanner: Scanner, queue: Queue) -> None:
+def test_malformed_requests_are_answered_and_owe_nothing(scanner: Scanner, tracker: Tracker) -> None:
     one = (str(MRImageStorage), "1.2.9")
     for status, request in {
         0x0115: {"items": []},
@@ -267,7 +267,7 @@ def test_malformed_requests_are_answered_and_owe_nothing(scanner: Scanner, queue
         answered, association = scanner.ask(*items, **request)
         association.release()
         assert answered == status
-    assert views.jobs(queue.database, kind=Kind.COMMIT) == []
+    assert views.jobs(tracker.database, kind=Kind.COMMIT) == []
 
 
 def test_a_transaction_that_comes_twice_is_one_until_it_is_reported(scanner: Scanner, attempt: Attempt) -> None:

@@ -22,9 +22,9 @@ from node.receive.commitment_scp import Commitments
 from node.receive.fetch import make_fetch_handler
 from node.receive.server import Receiver
 from node.receive.store import Store
-from node.tracker import views
+from node.tracker import queue, views
+from node.tracker.handle import Tracker
 from node.tracker.outcomes import NewJob
-from node.tracker.queue import Queue
 from node.tracker.states import Kind, State
 from node.tracker.worker import Lease
 from tests.conftest import free_port, require
@@ -91,28 +91,30 @@ class PACS:
 class Study:
     """A study that waits for its reference, and the fetch job for it, attempt by attempt."""
 
-    def __init__(self, queue: Queue, store: Store) -> None:
-        self.queue, self.store = queue, store
+    def __init__(self, tracker: Tracker, store: Store) -> None:
+        self.tracker, self.store = tracker, store
 
     def attempt(self, port: int, /, **settings: Any) -> tuple[State, str]:
         """What an attempt led to, and what it says."""
         fetch = FetchSettings(**({"ae_title": "PACS", "host": "127.0.0.1", "port": port, "timeout_s": 20} | settings))
-        work = make_fetch_handler(self.queue, self.store, fetch, Settings())
-        self.queue.ask(NewJob(Kind.FETCH, f"fetch:{time.monotonic_ns()}", STUDY, {}, fetch.max_attempts), "test")
-        claim = self.queue.claim(Kind.FETCH, "host/receive/1")
+        work = make_fetch_handler(self.tracker, self.store, fetch, Settings())
+        queue.ask(
+            self.tracker, NewJob(Kind.FETCH, f"fetch:{time.monotonic_ns()}", STUDY, {}, fetch.max_attempts), "test"
+        )
+        claim = queue.claim(self.tracker, Kind.FETCH, "host/receive/1")
         assert claim is not None
-        with Lease(self.queue, claim, threading.Event()) as lease:
-            state = self.queue.settle(claim, work(lease))
-        return state, views.job(self.queue.database, claim.job_id)["events"][-1]["why"]
+        with Lease(self.tracker, claim, threading.Event()) as lease:
+            state = queue.settle(self.tracker, claim, work(lease))
+        return state, views.job(self.tracker.database, claim.job_id)["events"][-1]["why"]
 
     @property
     def held(self) -> dict[str, int]:
-        return views.series_sizes(self.queue.database, STUDY)
+        return views.series_sizes(self.tracker.database, STUDY)
 
 
 @pytest.fixture
-def study(queue: Queue, store: Store) -> Study:
-    return Study(queue, store)
+def study(tracker: Tracker, store: Store) -> Study:
+    return Study(tracker, store)
 
 
 @pytest.fixture
@@ -138,7 +140,7 @@ def test_what_the_pacs_holds_and_we_do_not_is_fetched_and_reopens_the_study(stud
     port = serve(pacs)
     assert study.attempt(port) == (State.DONE, "fetched 2 instances of 1 series")
     assert study.held == {t1: 2}
-    (match,) = views.jobs(study.queue.database, kind=Kind.MATCH)
+    (match,) = views.jobs(study.tracker.database, kind=Kind.MATCH)
     assert match["state"] == "receiving"
     state, says = study.attempt(port)
     assert state is State.RETRY_WAIT
@@ -254,7 +256,7 @@ def test_a_pacs_that_cannot_be_asked(
 
 
 @pytest.mark.parametrize("method", ["get", "move"])
-def test_dcmqrscp_of_dcmtk(study: Study, queue: Queue, store: Store, tmp_path: Path, method: str) -> None:
+def test_dcmqrscp_of_dcmtk(study: Study, tracker: Tracker, store: Store, tmp_path: Path, method: str) -> None:
     port, ours = free_port(), free_port()
     (tmp_path / "db").mkdir()
     (tmp_path / "dcmqrscp.cfg").write_text(
@@ -265,7 +267,7 @@ def test_dcmqrscp_of_dcmtk(study: Study, queue: Queue, store: Store, tmp_path: P
     )
     instances = mr_series(4, study_uid=STUDY, **T1)
     files = write(instances, tmp_path / "t1")
-    receiver = Receiver(SCPSettings(host="127.0.0.1", port=ours), [], store, Commitments(queue, [], "DIFFMSR"))
+    receiver = Receiver(SCPSettings(host="127.0.0.1", port=ours), [], store, Commitments(tracker, [], "DIFFMSR"))
     receiver.start()
     pacs = subprocess.Popen([require("dcmqrscp"), "-c", tmp_path / "dcmqrscp.cfg"])
     try:
@@ -280,6 +282,6 @@ def test_dcmqrscp_of_dcmtk(study: Study, queue: Queue, store: Store, tmp_path: P
         pacs.wait(10)
         receiver.stop(1)
     assert said == (State.DONE, "fetched 4 instances of 1 series")
-    paths = views.instance_paths(queue.database, STUDY)
+    paths = views.instance_paths(tracker.database, STUDY)
     for ds in instances:
         assert np.array_equal(dcmread(paths[ds.SOPInstanceUID]).pixel_array, ds.pixel_array)

@@ -31,7 +31,7 @@ from node.receive.commitment_scp import Commitments
 from node.receive.server import Receiver
 from node.receive.store import Sent, Status, Store
 from node.tracker import views
-from node.tracker.queue import Queue
+from node.tracker.handle import Tracker
 from node.tracker.tables import Series
 from tests.conftest import free_port, require
 from tests.dicom import mr_series, write
@@ -54,22 +54,22 @@ def stored(archive: Archive) -> list[Path]:
     return sorted((archive.root / "instances").rglob("*.dcm"))
 
 
-def test_what_is_acknowledged_is_in_the_archive_byte_for_byte(store: Store, archive: Archive, queue: Queue) -> None:
+def test_what_is_acknowledged_is_in_the_archive_byte_for_byte(store: Store, archive: Archive, tracker: Tracker) -> None:
     (ds,) = mr_series(1)
     request = sent(ds)
     assert store.put(request) is Status.SUCCESS
     (path,) = stored(archive)
     assert path.read_bytes().endswith(request.data_set)
     assert dcmread(path) == ds
-    assert views.instance_paths(queue.database, ds.StudyInstanceUID) == {ds.SOPInstanceUID: str(path)}
+    assert views.instance_paths(tracker.database, ds.StudyInstanceUID) == {ds.SOPInstanceUID: str(path)}
 
 
-def test_the_same_instance_twice_is_success_and_stored_once(store: Store, archive: Archive, queue: Queue) -> None:
+def test_the_same_instance_twice_is_success_and_stored_once(store: Store, archive: Archive, tracker: Tracker) -> None:
     (ds,) = mr_series(1)
     assert store.put(sent(ds)) is Status.SUCCESS
     assert store.put(sent(ds)) is Status.SUCCESS
     assert len(stored(archive)) == 1
-    assert views.totals(queue.database)["instances"] == 1
+    assert views.totals(tracker.database)["instances"] == 1
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, RLELossless, JPEGLSLossless, JPEG2000Lossless])
@@ -127,7 +127,7 @@ def test_what_cannot_be_read_is_refused(store: Store, archive: Archive, data_set
 
 @pytest.mark.parametrize(("said", "expected"), [(b"00000025", 25), (b"-0000025", None), (b"9999999999", None)])
 def test_a_number_of_images_that_cannot_be_is_no_number(
-    store: Store, queue: Queue, said: bytes, expected: int | None
+    store: Store, tracker: Tracker, said: bytes, expected: int | None
 ) -> None:
     (ds,) = mr_series(1)
     ds.ImagesInAcquisition = 12345678
@@ -135,24 +135,24 @@ def test_a_number_of_images_that_cannot_be_is_no_number(
     raw = request.data_set.replace(b"IS\x08\x0012345678", b"IS" + len(said).to_bytes(2, "little") + said)
     assert raw != request.data_set
     assert store.put(sent(ds, data_set=raw)) is Status.SUCCESS
-    with queue.database.read() as session:
+    with tracker.database.read() as session:
         assert session.get_one(Series, ds.SeriesInstanceUID).expected == expected
 
 
-def test_a_full_disk_answers_out_of_resources_and_keeps_what_it_has(tmp_path: Path, queue: Queue) -> None:
+def test_a_full_disk_answers_out_of_resources_and_keeps_what_it_has(tmp_path: Path, tracker: Tracker) -> None:
     first, second = mr_series(2)
     archive = Archive(tmp_path / "data")
-    assert Store(archive, queue, 10).put(sent(first)) is Status.SUCCESS
+    assert Store(archive, tracker, 10).put(sent(first)) is Status.SUCCESS
     full = Archive(tmp_path / "data", reserve_gb=1e9)
     with pytest.raises(StorageFullError, match="reserve_gb"):
         full.check_space()
-    assert Store(full, queue, 10).put(sent(second)) is Status.OUT_OF_RESOURCES
+    assert Store(full, tracker, 10).put(sent(second)) is Status.OUT_OF_RESOURCES
     assert len(stored(archive)) == 1
-    assert Store(full, queue, 10).put(sent(first)) is Status.SUCCESS, "what is here already needs no space"
+    assert Store(full, tracker, 10).put(sent(first)) is Status.SUCCESS, "what is here already needs no space"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-def test_a_disk_that_fills_up_while_writing(tmp_path: Path, queue: Queue) -> None:
+def test_a_disk_that_fills_up_while_writing(tmp_path: Path, tracker: Tracker) -> None:
     """A real file system without space, not the reserve: the write itself fails, and leaves nothing behind."""
     small = tmp_path / "small"
     small.mkdir()
@@ -160,11 +160,11 @@ def test_a_disk_that_fills_up_while_writing(tmp_path: Path, queue: Queue) -> Non
         pytest.skip("this sandbox does not let root mount a tmpfs")
     try:
         archive = Archive(small)
-        store = Store(archive, queue, 10)
+        store = Store(archive, tracker, 10)
         answers = [store.put(sent(ds)) for ds in mr_series(4, rows=128, columns=128)]
         assert answers[0] is Status.SUCCESS
         assert answers[-1] is Status.OUT_OF_RESOURCES
-        assert len(stored(archive)) == answers.count(Status.SUCCESS) == views.totals(queue.database)["instances"]
+        assert len(stored(archive)) == answers.count(Status.SUCCESS) == views.totals(tracker.database)["instances"]
         assert list((small / "incoming").iterdir()) == []
     finally:
         subprocess.run(["umount", small], check=True)
@@ -174,8 +174,8 @@ def test_a_disk_that_fills_up_while_writing(tmp_path: Path, queue: Queue) -> Non
 
 
 @pytest.fixture
-def commitments(queue: Queue) -> Commitments:
-    return Commitments(queue, [], "DIFFMSR")
+def commitments(tracker: Tracker) -> Commitments:
+    return Commitments(tracker, [], "DIFFMSR")
 
 
 @pytest.fixture

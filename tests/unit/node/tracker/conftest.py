@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
+from node.tracker.arrivals import Arrival
 from node.tracker.database import Database
-from node.tracker.queue import Arrival, Queue
+from node.tracker.handle import Tracker
 
 
 class Clock:
@@ -44,8 +45,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 @pytest.fixture
-def queue(database: Database, clock: Clock) -> Queue:
-    return Queue(database, lease_s=60, clock=clock)
+def tracker(database: Database, clock: Clock) -> Tracker:
+    return Tracker(database, timedelta(seconds=60), clock)
 
 
 def arrival(number: int, series: str = "1.2.1", study: str = "1.2", expected: int | None = None) -> Arrival:

@@ -1,7 +1,8 @@
-"""Whatever happens to the queue, in whatever order: no job is held twice, lost, or moved against the table."""
+"""Whatever happens to the tracker, in whatever order: no job is held twice, lost, or moved against the table."""
 
 import tempfile
 from contextlib import suppress
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from node.errors import LeaseLostError, TransitionError
-from node.tracker import commitments, views
+from node.tracker import administration, arrivals, commitments, queue, views
 from node.tracker.database import Database
+from node.tracker.handle import Tracker
 from node.tracker.outcomes import Committing, Done, Failed, Matched, NewJob, Refused, Retry
-from node.tracker.queue import Claim, Queue
+from node.tracker.queue import Claim
 from node.tracker.states import LEASED, Kind, State, allowed
 
 from .conftest import Clock, arrival
@@ -31,7 +33,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.database = Database(f"sqlite:///{Path(self.folder.name) / 'tracker.sqlite3'}")
         self.database.upgrade()
         self.clock = Clock()
-        self.queue = Queue(self.database, lease_s=60, clock=self.clock)
+        self.tracker = Tracker(self.database, timedelta(seconds=60), self.clock)
         self.claims: list[Claim] = []
         self.received = dict.fromkeys(SERIES, 0)
         self.delivered: list[tuple[str, int]] = []
@@ -45,7 +47,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(series=st.sampled_from(SERIES))
     def receive(self, series: str) -> None:
         self.received[series] += 1
-        assert self.queue.record(arrival(self.received[series], series), quiet_s=10)
+        assert arrivals.record(self.tracker, arrival(self.received[series], series), quiet_s=10)
 
     @rule(seconds=st.sampled_from([1, 10, 61]))
     def wait(self, seconds: int) -> None:
@@ -53,7 +55,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from(list(Kind)))
     def claim(self, kind: Kind) -> None:
-        claim = self.queue.claim(kind, f"worker-{len(self.claims)}")
+        claim = queue.claim(self.tracker, kind, f"worker-{len(self.claims)}")
         if claim is not None:
             self.claims.append(claim)
             if kind is not Kind.MATCH:
@@ -73,9 +75,9 @@ class QueueMachine(RuleBasedStateMachine):
         try:
             if how == "committing" and outcome is None:
                 self.transactions.append(f"1.9.{len(self.transactions)}")
-                commitments.opened(self.queue, claim, self.transactions[-1])
+                commitments.opened(self.tracker, claim, self.transactions[-1])
                 outcome = Committing("asked", self.transactions[-1], 30)
-            self.queue.settle(claim, outcome)
+            queue.settle(self.tracker, claim, outcome)
             assert holder == claim.worker, "only the holder may settle"
             if isinstance(outcome, Done) and claim.kind is Kind.DELIVER:
                 self.delivered.append((claim.key, claim.revision))
@@ -97,18 +99,18 @@ class QueueMachine(RuleBasedStateMachine):
     def report(self, which: int) -> None:
         if self.transactions:
             transaction = self.transactions[-1 - which % len(self.transactions)]
-            assert commitments.reported(self.queue, transaction, set(), {})
+            assert commitments.reported(self.tracker, transaction, set(), {})
 
     @rule(lucky=st.booleans())
     def rescue(self, lucky: bool) -> None:
-        self.queue.rescue(dead=lambda worker: lucky)
+        queue.rescue(self.tracker, dead=lambda worker: lucky)
 
     @rule(job=st.integers(1, 6), what=st.sampled_from(["retry", "cancel", "hold", "release"]))
     def administer(self, job: int, what: str) -> None:
         ids = [row["id"] for row in views.jobs(self.database)]
         if job in ids:
             with suppress(TransitionError):
-                getattr(self.queue, what)(job, "admin")
+                getattr(administration, what)(self.tracker, job, "admin")
 
     def _row(self, claim: Claim) -> dict[str, Any]:
         return views.job(self.database, claim.job_id)

@@ -1,0 +1,41 @@
+"""The tracker as its users hold it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from node.tracker.database import Database
+from node.tracker.transitions import woken_by
+from node.tracker.wakeups import Wakeups
+
+LEASE = timedelta(seconds=60)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """A database, and what the duties of this package need beside it. They are plain functions that take a Tracker."""
+
+    database: Database
+    lease: timedelta = LEASE
+    """How long a worker holds a job without a heartbeat."""
+    clock: Callable[[], datetime] = _utc_now
+    """The time, aware. Tests turn it by hand."""
+    wakeups: Wakeups = field(default_factory=Wakeups)
+
+    def read(self) -> AbstractContextManager[Session]:
+        """A session that sees one consistent state and changes nothing."""
+        return self.database.read()
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session committed at the end of the block. Then the workers of this process that have new work are woken."""
+        with self.database.write() as session:
+            yield session
+        self.wakeups.wake(*woken_by(session))

@@ -1,0 +1,95 @@
+"""How a match ends: its study's work that is asked for is created or confirmed, all other work is superseded."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from node.tracker import transitions
+from node.tracker.outcomes import Matched, NewJob, Refused
+from node.tracker.states import FINISHED, LEASED, Kind, State
+from node.tracker.tables import Job
+
+_SUPERSEDED = "superseded: the series it was made from changed, or match differently now"
+
+
+def settle(
+    session: Session, now: datetime, job: Job, actor: str, matched_revision: int, outcome: Matched | Refused
+) -> None:
+    """A match ends `done`, `waiting-pair` or `refused`; in `receiving` when more arrived since `matched_revision`."""
+    outgrown = job.revision != matched_revision
+    job.result = outcome.verdict if isinstance(outcome, Matched) else outcome.result
+    receiving = outgrown or (isinstance(outcome, Matched) and outcome.receiving)
+    supersede(session, now, job.study_uid, outcome.wanted, receiving, actor)
+    for new in outcome.wanted:
+        transitions.want(session, now, new, job.id, actor)
+    job.attempts = 0
+    if outgrown:  # the arrival has set when to look again
+        transitions.move(
+            session, now, job, State.RECEIVING, actor, "more instances arrived while the study was matched"
+        )  # fmt: skip
+    elif isinstance(outcome, Refused):
+        job.error = f"{outcome.code}: {outcome.sentence}"
+        transitions.move(session, now, job, State.REFUSED, actor, job.error)
+    else:
+        if outcome.look_again_at is not None:
+            transitions.make_due(session, job, outcome.look_again_at)
+        if outcome.receiving:
+            state = State.RECEIVING
+        elif outcome.waiting:
+            state = State.WAITING_PAIR
+            job.error = outcome.sentence
+        else:
+            state = State.DONE
+        transitions.move(session, now, job, state, actor, outcome.sentence)
+
+
+def supersede(
+    session: Session, now: datetime, study_uid: str, wanted: Iterable[NewJob], receiving: bool, actor: str
+) -> None:
+    """Cancel the study's unfinished work that the newest match no longer asks for, confirm what it still does, and take
+    up again what an earlier match had given up."""
+    revisions = {new.key: new.revision for new in wanted}
+    infers = select(Job).where(Job.study_uid == study_uid, Job.kind == Kind.INFER)
+    for infer in session.scalars(infers.with_for_update()).all():
+        for job in [infer, *_descendants(session, infer)]:
+            if infer.key in revisions:
+                job.revision = revisions[infer.key]
+                if job.state is State.CANCELLED and job.error == _SUPERSEDED:
+                    _take_up(session, now, job, actor)
+            elif job.state not in FINISHED:
+                _cancel(session, now, job, actor, _SUPERSEDED)
+    fetches = select(Job).where(Job.study_uid == study_uid, Job.kind == Kind.FETCH, Job.state.not_in(FINISHED))
+    for job in session.scalars(fetches.with_for_update()):
+        # One that runs goes on: what it brings is of this study, and leads to the next match.
+        if not receiving and job.key not in revisions and job.state not in LEASED:
+            _cancel(session, now, job, actor, "superseded: the study has changed since, or no longer waits")
+
+
+def _descendants(session: Session, job: Job) -> list[Job]:
+    """What was made of a job's result, step by step."""
+    found: list[Job] = []
+    parents = [job.id]
+    while parents:
+        rows = select(Job).where(Job.parent_id.in_(parents)).order_by(Job.id).with_for_update()
+        children = list(session.scalars(rows))
+        found += children
+        parents = [child.id for child in children]
+    return found
+
+
+def _cancel(session: Session, now: datetime, job: Job, actor: str, sentence: str) -> None:
+    job.next_attempt_at = None
+    job.error = sentence
+    transitions.move(session, now, job, State.CANCELLED, actor, sentence)
+
+
+def _take_up(session: Session, now: datetime, job: Job, actor: str) -> None:
+    held = job.prior_state is State.HELD
+    job.attempts, job.error = 0, None
+    transitions.make_due(session, job, now)
+    transitions.move(session, now, job, State.READY, actor, "the series match again as they did")
+    if held:
+        job.error, job.next_attempt_at = "held, as it was before it was superseded", None
+        transitions.move(session, now, job, State.HELD, actor, job.error)

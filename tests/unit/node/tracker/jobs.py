@@ -1,0 +1,39 @@
+"""Jobs of a small study, and how far they are."""
+
+from node.tracker import arrivals, queue, views
+from node.tracker.handle import Tracker
+from node.tracker.outcomes import Matched, NewJob
+from node.tracker.queue import Claim
+from node.tracker.states import Kind
+
+from .conftest import Clock, arrival
+
+QUIET_S = 10
+
+
+def claimed(tracker: Tracker, kind: Kind, worker: str = "host/role/1") -> Claim:
+    claim = queue.claim(tracker, kind, worker)
+    assert claim is not None
+    return claim
+
+
+def infer_job(
+    name: str = "a", revision: int = 2, target: str = "1.2.1", reference: str = "1.2.2", attempts: int = 3
+) -> NewJob:
+    return NewJob(Kind.INFER, f"infer:{name}", "1.2", {"name": name}, attempts, revision, target, reference)
+
+
+def deliver_job(parent: str = "a", revision: int = 2) -> NewJob:
+    return NewJob(Kind.DELIVER, f"infer:{parent}:pacs", "1.2", {"destination": "pacs"}, 3, revision, "1.2.1", "1.2.2")
+
+
+def matched(tracker: Tracker, clock: Clock, *wanted: NewJob) -> None:
+    """A study with one instance in each of two series, matched."""
+    for series in ("1.2.1", "1.2.2"):
+        arrivals.record(tracker, arrival(1, series), QUIET_S)
+    clock.forward(QUIET_S)
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {"outcome": "paired"}, wanted))
+
+
+def states(tracker: Tracker, kind: Kind) -> list[str]:
+    return [str(row["state"]) for row in views.jobs(tracker.database, kind=kind)]

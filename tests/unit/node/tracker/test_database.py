@@ -1,0 +1,29 @@
+"""The migrations, and a database that does not answer."""
+
+from contextlib import ExitStack
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from node.tracker.database import Database, DatabaseError
+from node.tracker.tables import Base
+
+
+def test_the_migrations_make_the_tables_the_code_uses(database: Database) -> None:
+    with database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    assert database.revision()[0] == database.revision()[1]
+    database.upgrade()  # again, as at every start
+
+
+def test_a_tracker_whose_connections_are_all_taken_is_one_that_does_not_answer(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not end a worker's thread, as a foreign exception would."""
+    monkeypatch.setattr(database.engine.pool, "_timeout", 0.1)
+    with ExitStack() as others, pytest.raises(DatabaseError, match="does not answer"):
+        for _ in range(50):
+            others.enter_context(database.read())
+    with database.read():
+        pass
