@@ -9,14 +9,11 @@ from pydicom import Dataset
 
 from node.archive.local import write_durably
 from node.config.settings import Settings
-from node.derived.encode import encode
-from node.derived.identifiers import series_number
+from node.derived.derive import Sources, derive
 from node.dicom.read import read_header
-from node.dicom.transfer_syntax import to_bytes
 from node.errors import DamagedFileError, NodeError, NotFoundError, RefusedError, StorageError
 from node.infer.engine import Engine
-from node.infer.quality import not_usable
-from node.infer.volume import read_volume
+from node.infer.run import run
 from node.match.assess import StudyVerdict, assess_study
 from node.payloads import PairRequest
 from node.weights import model_facts
@@ -104,8 +101,8 @@ def process_folder(
 ) -> Iterator[Processed]:
     """Match, super-resolve and encode every study of a folder; derived instances go to output/STUDY/SERIES/SOP.dcm.
 
-    `progress` is called with (target series UID, slices done, slices in all). `made` are orders of the study that were
-    carried out before: series numbers go on from theirs.
+    `progress` is called with (target series UID, slices done, slices in all). `made` are requests of the study
+    that were carried out before: series numbers go on from theirs.
     """
     engine: Engine | None = None
     for study_uid, verdict in zip(folder.headers, explain_folder(folder, settings), strict=True):
@@ -131,21 +128,17 @@ def _process_pair(
     engine: Engine,
     progress: Callable[[str, int, int], None],
 ) -> Processed:
-    target, reference = (
-        read_volume([folder.paths[uid] for uid in s.sop_uids], s.frames) for s in (request.target, request.reference)
-    )
-    result = engine.super_resolve(
-        target, reference, request, lambda done, total: progress(request.target.series_uid, done, total)
-    )
-    doubts = not_usable(result)
+    result = run(
+        request, folder.paths, engine, lambda done, total: progress(request.target.series_uid, done, total)
+    )  # fmt: skip
+    doubts = None if result.quality is None else result.quality.doubts
     headers = folder.headers[request.study_uid]
-    number = series_number(request, requests, headers, settings.output.series_number_offset)
-    encoded = encode(result, headers, settings.output, settings.report, number)
-    for instance in encoded.instances:
-        place = output / request.study_uid / instance.SeriesInstanceUID
-        write_durably(place / f"{instance.SOPInstanceUID}.dcm", to_bytes(instance))
-    place = output / request.study_uid / encoded.images[0].SeriesInstanceUID
-    write_durably(place / "report.html", encoded.page.encode())
+    derived = derive(result, Sources(request, requests, headers, headers), settings)
+    study = output / request.study_uid
+    for instance, (sop_uid, content) in zip(derived.instances, derived.files, strict=True):
+        write_durably(study / instance.SeriesInstanceUID / f"{sop_uid}.dcm", content)
+    place = study / derived.images[0].SeriesInstanceUID
+    write_durably(place / "report.html", derived.page.encode())
     return Processed(
         study_uid=request.study_uid,
         state="done",
@@ -155,7 +148,7 @@ def _process_pair(
         reference_series_uid=request.reference.series_uid,
         output=place,
         report=place / "report.html",
-        instances=len(encoded.images),
+        instances=len(derived.images),
     )
 
 

@@ -1,5 +1,6 @@
-"""What is asked of a stage: the payload of a job row. Match writes a PairOrder, infer and deliver read it; the receiver
-writes a CommitmentOrder for itself, to be done after the association, or after a restart."""
+"""What a stage is asked for: the payload of a job row. The match writes a PairRequest for infer, infer writes a
+DeriveRequest for derive, derive a DeliverRequest per destination for deliver. The receiver writes a CommitmentRequest for
+itself, to be done after the association, or after a restart."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -29,6 +30,24 @@ class PairRequest(BaseModel):
     """(rows, columns) to crop the target's k-space to first, when the scanner interpolated it; else None."""
     warnings: tuple[str, ...] = ()
     """Sentences that go with the result, from predicates that warned."""
+
+
+class DeriveRequest(BaseModel):
+    """A result to encode as derived instances."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    result: str
+    """Key of the infer job that made it. The archive keeps the result and what is derived from it under this name."""
+    request: PairRequest
+    """What the result was made for."""
+
+
+class DeliverRequest(DeriveRequest):
+    """The derived instances of a result to send to a destination."""
+
+    destination: str
+    """Name in the configuration."""
 
 
 class CommitmentRequest(BaseModel):

@@ -45,6 +45,11 @@ class Quality:
     reasons: list[str]
     """A sentence for every threshold that was crossed; empty when usable."""
 
+    @property
+    def doubts(self) -> str | None:
+        """Why the result was graded not usable, as one sentence for people; None when it is usable."""
+        return None if self.usable else f"graded not usable: {' '.join(self.reasons)}"
+
 
 @dataclass(frozen=True)
 class Result:

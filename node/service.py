@@ -23,6 +23,7 @@ from node import __version__
 from node.archive.facade import Archive
 from node.config.settings import Settings
 from node.deliver.worker import make_deliver_handler
+from node.derived.worker import make_derive_handler
 from node.errors import ConfigError, NodeError
 from node.housekeeping.schedule import schedule
 from node.match.worker import make_match_handler
@@ -106,6 +107,7 @@ class Service:
         facts, pixels = model_facts(settings), pixel_settings(settings)
         if Role.DELIVER in self._roles:
             self._thread(tracker, Kind.DELIVER, Role.DELIVER, make_deliver_handler(tracker, archive, settings))
+            self._thread(tracker, Kind.DERIVE, Role.DELIVER, make_derive_handler(tracker, archive, settings))
         if Role.INFER in self._roles:
             self._supervise_infer()
         if Role.MATCH in self._roles:

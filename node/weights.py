@@ -1,13 +1,13 @@
-"""The configured model, in the words of the rooms that need to know it without running it."""
+"""The configured model, for the packages that need to know about it and do not run it."""
 
-from node import __version__
 from node.config.settings import Settings
 from node.infer.engine import read_model
+from node.infer.parameters import job_parameters
 from node.match.assess import ModelFacts
 
 
 def model_facts(settings: Settings) -> ModelFacts:
-    """What the matching has to know of the model. ModelError when its manifest cannot be used."""
+    """What the matching needs to know about the model. ModelError when its manifest cannot be used."""
     model = read_model(settings.model)
     return ModelFacts(
         name=model.name,
@@ -18,11 +18,5 @@ def model_facts(settings: Settings) -> ModelFacts:
 
 
 def pixel_settings(settings: Settings) -> dict[str, str]:
-    """Everything beside the pair that changes a result: names an infer job, see `node.match.worker.matcher`."""
-    return {
-        "weights": read_model(settings.model).sha256,
-        "precision": settings.model.precision,
-        "data consistency": str(settings.model.data_consistency),
-        "registration": settings.registration.model_dump_json(),
-        "version": __version__,
-    }
+    """What the configuration says that changes pixels; with the pair it names an infer job."""
+    return job_parameters(settings, read_model(settings.model).sha256)

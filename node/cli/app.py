@@ -405,17 +405,23 @@ def queue_report(
 ) -> None:
     """Where the report on a result lies: what was measured, every warning, what it was made from. It is there before
     the result is delivered, so that a held one can be judged."""
-    from node.deliver.worker import derive
+    from node.derived.derive import derive
+    from node.derived.worker import gather_sources
 
     settings = load_settings(find_config(config))
     database, archive = _tracker(settings), Archive(settings.node.data_dir, settings.storage.reserve_gb)
     key, request = views.result_of(database, job)
     if not archive.has_result(key):
         raise NotFoundError(f"job {job} has no result yet, so nothing to report; see: diffmsr-node queue show {job}")
-    derive(database, archive, key, request, settings)
     page = archive.report_page(key)
     if html is not None:
-        write_durably(html.absolute(), page.read_bytes())
+        if page.exists():
+            content = page.read_bytes()
+        else:
+            content = derive(archive.open_result(key), gather_sources(database, request), settings).page.encode()
+        write_durably(html.absolute(), content)
+    elif not page.exists():
+        raise NotFoundError(f"the report of job {job} is not written yet; write one now with: --html FILE")
     out.print(escape(str(html or page)), highlight=False)
 
 

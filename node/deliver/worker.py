@@ -1,5 +1,6 @@
-"""The deliver stage: encode a result as a derived series, send each destination what it has not accepted yet."""
+"""The deliver stage: send a destination the derived instances of a result that it has not accepted yet."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
@@ -15,18 +16,13 @@ from node.archive.facade import Archive
 from node.config.settings import DestinationSettings, Settings
 from node.deliver import commitment_scu
 from node.deliver.scu import Sent, send
-from node.derived.encode import encode
-from node.derived.identifiers import series_number
-from node.dicom.read import read_header
-from node.dicom.transfer_syntax import to_bytes
 from node.dimse.associations import Peer
 from node.dimse.status import Verdict
 from node.errors import PeerError
-from node.payloads import PairRequest
-from node.tracker import commitments, deliveries, views
-from node.tracker.database import Database
+from node.payloads import DeliverRequest
+from node.tracker import commitments, deliveries, steps
 from node.tracker.handle import Tracker
-from node.tracker.outcomes import Committing, Done, Failed, Outcome, Retry
+from node.tracker.outcomes import Committing, Done, Failed, Missing, Outcome, Retry
 from node.tracker.queue import Claim, backoff_s
 from node.tracker.states import State
 from node.tracker.tables import Delivery
@@ -35,8 +31,7 @@ from node.tracker.worker import Handler, Lease
 log = structlog.get_logger()
 
 PATIENCE_WITH_REFUSALS = 3
-"""A PACS in trouble may refuse what it takes a minute later, so a refusal is believed when it has been repeated."""
-
+"""A PACS in trouble may reject what it takes a minute later, so a rejection counts when it has been repeated."""
 
 DOCUMENTS = frozenset({Comprehensive3DSRStorage, ComprehensiveSRStorage, GrayscaleSoftcopyPresentationStateStorage})
 """What goes with the images. A PACS that does not store such things gets the images alone."""
@@ -45,13 +40,16 @@ DOCUMENTS = frozenset({Comprehensive3DSRStorage, ComprehensiveSRStorage, Graysca
 def make_deliver_handler(tracker: Tracker, archive: Archive, settings: Settings) -> Handler:
     """The deliver stage as a function of a lease."""
 
-    def work(lease: Lease) -> Outcome:
+    def deliver(lease: Lease) -> Outcome:
         claim = lease.claim
-        destination = settings.destination(claim.payload["destination"])
-        if not deliveries.entered(tracker, claim):
-            request = PairRequest.model_validate(claim.payload["request"])
-            files = derive(tracker.database, archive, claim.payload["result"], request, settings)
-            deliveries.enter(tracker, claim, files)
+        asked = DeliverRequest.model_validate(claim.payload)
+        destination = settings.destination(asked.destination)
+        files = archive.derived(asked.result)
+        lost = "what was derived is missing" if files is None else _lost(files)
+        if lost is not None:
+            return Missing(lost, steps.derive_job(asked.result, asked.request))
+        assert files is not None
+        deliveries.enter(tracker, claim, files)
         delay_s = backoff_s(claim.attempts, destination.initial_delay_s, destination.max_delay_s)
         try:
             if claim.was is State.COMMITTING and commitments.answered(tracker, claim):
@@ -63,7 +61,13 @@ def make_deliver_handler(tracker: Tracker, archive: Archive, settings: Settings)
         except PeerError as error:
             return Retry(str(error), delay_s)
 
-    return work
+    return deliver
+
+
+def _lost(files: Mapping[str, Path]) -> str | None:
+    """What is missing of the derived files, in words; None when all are there."""
+    missing = [path for path in files.values() if not path.is_file()]
+    return f"derived instance {missing[0]} is missing, {len(missing)} in all" if missing else None
 
 
 def _send(
@@ -87,7 +91,9 @@ def _send(
         return None
     error = f"{destination.name} did not accept {len(refused)} of {len(rows)} instances: {refused[0].words}"
     if lease.claim.attempts >= PATIENCE_WITH_REFUSALS and all(s.verdict is Verdict.REFUSED for s in refused):
-        return Failed(f"{error}; it will not take them as they are, see its log; then: diffmsr-node queue retry")
+        return Failed(
+            f"{error}; it rejects them permanently. Check its log, fix the cause, then run: diffmsr-node queue retry"
+        )
     return Retry(error, delay_s)
 
 
@@ -143,23 +149,3 @@ def _found(tracker: Tracker, claim: Claim, peer: Peer, instances: list[Dataset],
         return Retry(f"a C-FIND lists {len(listed)} of {len(instances)} accepted instances; {why}", delay_s)
     sentence = f"a C-FIND lists all {len(instances)} instances; they are not committed: {why}"
     return Done(sentence, {"instances": len(instances), "sentence": sentence})
-
-
-def derive(database: Database, archive: Archive, key: str, request: PairRequest, settings: Settings) -> dict[str, Path]:
-    """Encode the result `key` into the archive, once for all destinations; SOP instance UID to file, in the order to
-    be sent."""
-    if made := archive.derived(key):
-        return made
-    paths = views.instance_paths(database, request.study_uid)
-    sources = [paths[uid] for uid in dict.fromkeys((*request.target.sop_uids, *request.reference.sop_uids))]
-    number = series_number(
-        request,
-        views.requests(database, request.study_uid),
-        (read_header(Path(path)) for path in views.one_instance_a_series(database, request.study_uid)),
-        settings.output.series_number_offset,
-    )
-    headers = [read_header(Path(path)) for path in sources]
-    encoded = encode(archive.open_result(key), headers, settings.output, settings.report, number)
-    for mend in encoded.corrections:
-        log.warning("derived.mended", study=request.study_uid, what=mend)
-    return archive.put_derived(key, ((i.SOPInstanceUID, to_bytes(i)) for i in encoded.instances), encoded.page)

@@ -20,7 +20,7 @@ from node.derived.presentation_state import presentation_state
 from node.derived.report import sr_report
 from node.derived.secondary_capture import secondary_captures
 from node.derived.series import DerivedSeries, derived_series
-from node.dicom.transfer_syntax import TRANSFER_SYNTAXES, recode
+from node.dicom.transfer_syntax import TRANSFER_SYNTAXES, recode, to_bytes
 from node.result import Result
 
 
@@ -34,12 +34,17 @@ class Encoded:
     page: str
     """The report as HTML."""
     corrections: list[str]
-    """What had to be mended or left out of defective sources, with the attribute's name and nothing of its value."""
+    """What was corrected or left out of defective sources: the name of the attribute, and nothing of its value."""
 
     @property
     def instances(self) -> list[Dataset]:
         """In the order to be sent."""
         return [*self.images, *self.documents]
+
+    @property
+    def files(self) -> list[tuple[str, bytes]]:
+        """(SOP instance UID, Part 10 file) of each instance, in the order to be sent."""
+        return [(str(instance.SOPInstanceUID), to_bytes(instance)) for instance in self.instances]
 
 
 def encode(
@@ -49,16 +54,14 @@ def encode(
     report: ReportSettings,
     series_number: int,
     *,
-    salt: str = "",
     software_version: str = __version__,
 ) -> Encoded:
     """Encode `result` as one derived series of its target's study, and the report on it as another.
 
     `headers` are those of the source instances, of target and reference, in any order, with file meta information where
-    there is some; pixel data is not looked at. `salt` makes other UIDs, for a rerun that is forced although nothing
-    changed. Raises NotFoundError when the header of a source is missing.
+    there is some; pixel data is not looked at. Raises NotFoundError when the header of a source is missing.
     """
-    series = derived_series(result, headers, output, series_number, salt, software_version)
+    series = derived_series(result, headers, output, series_number, software_version)
     with pydicom_config.disable_value_validation():  # its log quotes malformed values, which may be patient data
         images = _images(series)
         found = findings(series, report)

@@ -94,12 +94,10 @@ def derived_series(
     headers: Iterable[Dataset],
     settings: OutputSettings,
     number: int,
-    salt: str = "",
     software_version: str = __version__,
 ) -> DerivedSeries:
     """The series that will show `result`. `headers` are those of its source instances, in any order; pixel data is not
-    looked at. `salt` makes other UIDs, for a rerun that is forced although nothing changed. Raises NotFoundError when
-    the header of a source is missing."""
+    looked at. Raises NotFoundError when the header of a source is missing."""
     sources = _names(result.source_uids, result.source_frames)
     references = [
         _names(uids, None if result.reference_frames is None else result.reference_frames[i])
@@ -109,10 +107,11 @@ def derived_series(
     missing = {str(name) for names in (sources, *references) for name in names if name not in by_name}
     if missing:
         raise NotFoundError(f"the header of source instance {min(missing)} is missing; {len(missing)} in all")
+    # The empty last part stands where versions before had an option: without it, every UID would change.
     uid = derived_uid(
         *map(str, sources), *(",".join(map(str, names)) for names in references), result.weights_sha256,
         *(f"{key}={value}" for key, value in sorted(result.parameters.items())), settings.model_dump_json(), str(number),
-        software_version, highdicom.__version__, salt,
+        software_version, highdicom.__version__, "",
     )  # fmt: skip
     return DerivedSeries(
         result=result,

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from diffmsr.manifest import Manifest, ManifestError, default_weights_folder, read_manifest
 from node.config.settings import ModelSettings, RegistrationSettings, ReportSettings
 from node.errors import ModelError, RefusedError
+from node.infer.parameters import result_parameters
 from node.infer.quality import grade, intensity_drift, seed_spread
-from node.infer.registration import Motion, follow, judge, register
+from node.infer.registration import follow, judge, register
 from node.infer.resample import Reference, fine_grid, resample_reference
 from node.infer.volume import Volume
 from node.payloads import PairRequest
@@ -121,7 +122,7 @@ class Engine:
             model_version=manifest.version,
             weights_sha256=manifest.sha256,
             scale=manifest.scale,
-            parameters=self._parameters(request, registration),
+            parameters=result_parameters(self._settings, self.device, manifest.grid_offset, request, registration),
             warnings=[*request.warnings, *warnings, *_coverage_warnings(guide.coverage.tolist())],
             source_frames=None if target.frames is None else list(target.frames),
             reference_frames=_frames(reference, guide.slices),
@@ -168,23 +169,6 @@ class Engine:
         if not np.isfinite(pixels).all():
             raise ModelError(f'model {self.name} gave values that are not finite; try [model] precision = "float32"')
         return pixels, spread or None
-
-    def _parameters(self, request: PairRequest, registration: Registration | None) -> dict[str, str]:
-        """Everything besides sources and weights that changes pixels. Device and batch do, by rounding: on another
-        device the result is not the same to the last bit, so it must not have the same identifiers."""
-        parameters = {
-            "batch slices": str(self._settings.batch_slices),
-            "data consistency": "yes" if self._settings.data_consistency else "no",
-            "device": self.device.partition(":")[0],
-            "grid offset": f"{self._resolver.manifest.grid_offset:g}",
-            "precision": self._settings.precision,
-            "reference interpolation": "cubic B-spline, mean over the voxel of the result",
-        }
-        if request.acquired_matrix is not None:
-            parameters["k-space cropped to"] = "{} x {}".format(*request.acquired_matrix)
-        if registration is not None and registration.corrected:
-            parameters["reference moved by"] = str(Motion(registration.shift_mm, registration.rotation_deg))
-        return parameters
 
 
 def _as_acquired(target: Volume, matrix: tuple[int, int]) -> Volume:

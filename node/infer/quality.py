@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from node.config.settings import ReportSettings
-from node.result import Quality, Registration, Result
+from node.result import Quality, Registration
 
 
 def intensity_drift(images: NDArray[np.float32], low: NDArray[np.float32]) -> list[float]:
@@ -45,13 +45,6 @@ def grade(
                 f"{limit:g} mm."
             )
     return Quality(consistency, drift, registration, spread, not reasons, reasons)
-
-
-def not_usable(result: Result) -> str | None:
-    """Why the result was graded not usable, as one sentence for people; None when it is usable."""
-    if result.quality is None or result.quality.usable:
-        return None
-    return f"graded not usable: {' '.join(result.quality.reasons)}"
 
 
 def _over(what: str, values: Sequence[float], limit: float) -> list[str]:

@@ -15,73 +15,62 @@ import structlog
 
 from node.archive.facade import Archive
 from node.config.loading import load_settings
-from node.config.settings import DestinationSettings, Settings
-from node.errors import NodeError
+from node.config.settings import Settings
+from node.errors import NodeError, StorageError
 from node.infer.engine import Engine
-from node.infer.quality import not_usable
-from node.infer.volume import read_volume
-from node.payloads import PairRequest, StackRequest
+from node.infer.run import run
+from node.payloads import PairRequest
+from node.result import Result
 from node.telemetry.log import configure_logging
-from node.tracker import views
+from node.tracker import steps, views
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
-from node.tracker.outcomes import Done, NewJob, Outcome
+from node.tracker.outcomes import Done, Outcome
 from node.tracker.states import Kind
 from node.tracker.worker import Handler, Lease, run_worker
 
 log = structlog.get_logger()
 
 
-def make_infer_handler(
-    database: Database, archive: Archive, engine: Engine, destinations: list[DestinationSettings], hold: bool
-) -> Handler:
-    """The infer stage as a function of a lease: volumes in, a Result in the archive, a deliver job a destination.
-    With `hold`, deliveries of a result graded not usable start held."""
+def make_infer_handler(tracker: Tracker, archive: Archive, engine: Engine) -> Handler:
+    """The infer stage as a function of a lease: a pair in, a result into the archive, one derive job."""
 
-    def work(lease: Lease) -> Outcome:
+    def infer(lease: Lease) -> Outcome:
         claim = lease.claim
         request = PairRequest.model_validate(claim.payload)
         started = time.monotonic()
-        if archive.has_result(claim.key):
-            result = archive.open_result(claim.key)
-        else:
-            paths = views.instance_paths(database, request.study_uid)
-            target, reference = (
-                read_volume(_files(stack, paths), stack.frames) for stack in (request.target, request.reference)
-            )
-            result = engine.super_resolve(target, reference, request, lease.progress)
+        result = _kept(archive, claim.key)
+        if result is None:
+            paths = views.instance_paths(tracker.database, request.study_uid)
+            files = {sop_uid: Path(path) for sop_uid, path in paths.items()}
+            result = run(request, files, engine, lease.progress)
             archive.put_result(claim.key, result)
-        doubts = not_usable(result)
+        doubts = None if result.quality is None else result.quality.doubts
         slices = len(request.target.sop_uids)
-        seconds = time.monotonic() - started
-        deliveries = tuple(
-            NewJob(
-                kind=Kind.DELIVER,
-                key=f"{claim.key}:{destination.name}",
-                study_uid=claim.study_uid,
-                payload={"destination": destination.name, "result": claim.key, "request": claim.payload},
-                max_attempts=destination.max_attempts,
-                revision=claim.revision,
-                target_series_uid=request.target.series_uid,
-                reference_series_uid=request.reference.series_uid,
-                held=doubts if hold else None,
-            )
-            for destination in destinations
-        )
         return Done(
             "; ".join([f"{slices} slices super-resolved", *([doubts] if doubts else [])]),
-            {"slices": slices, "seconds": round(seconds, 2), "device": engine.device, "usable": doubts is None},
-            deliveries,
-        )
+            {
+                "slices": slices, "seconds": round(time.monotonic() - started, 2), "device": engine.device,
+                "usable": doubts is None,
+            },
+            (steps.derive_job(claim.key, request),),
+        )  # fmt: skip
 
-    return work
+    return infer
 
 
-def _files(stack: StackRequest, paths: dict[str, str]) -> list[Path]:
-    return [Path(paths[uid]) for uid in stack.sop_uids]
+def _kept(archive: Archive, name: str) -> Result | None:
+    """A result that an earlier attempt made; None when there is none, or it is damaged and has to be made again."""
+    if not archive.has_result(name):
+        return None
+    try:
+        return archive.open_result(name)
+    except StorageError as error:
+        log.warning("infer.result_damaged", result=name, reason=str(error))
+        return None
 
 
-def run(settings: Settings) -> None:
+def work(settings: Settings) -> None:
     """Load the model once, then work until the service is gone."""
     stop = threading.Event()
     threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
@@ -90,13 +79,8 @@ def run(settings: Settings) -> None:
     archive = Archive(settings.node.data_dir, settings.storage.reserve_gb)
     worker = f"{socket.gethostname()}/infer/{os.getpid()}"
     log.info("infer.ready", model=engine.name, device=engine.device)
-    run_worker(
-        Tracker(database),
-        Kind.INFER,
-        worker,
-        make_infer_handler(database, archive, engine, settings.destinations, settings.report.hold),
-        stop,
-    )
+    tracker = Tracker(database)
+    run_worker(tracker, Kind.INFER, worker, make_infer_handler(tracker, archive, engine), stop)
 
 
 def _watch_parent(stop: threading.Event) -> None:
@@ -114,7 +98,7 @@ def main() -> int:
     settings = load_settings(Path(sys.argv[1]))
     configure_logging(settings.node.log_level)
     try:
-        run(settings)
+        work(settings)
     except NodeError as error:
         log.error("infer.cannot_start", reason=str(error))
         return error.exit_code

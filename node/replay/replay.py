@@ -15,10 +15,8 @@ from pydicom import Dataset
 
 from node.archive.facade import Archive
 from node.config.settings import Settings
-from node.derived.encode import encode
-from node.derived.identifiers import series_number
+from node.derived.derive import Sources, derive
 from node.dicom.read import parse
-from node.dicom.transfer_syntax import to_bytes
 from node.errors import NotFoundError
 from node.offline import Folder, Processed, explain_folder, process_folder, read_files
 from node.payloads import PairRequest
@@ -241,9 +239,7 @@ def _kept(
     if not archive.has_result(key):
         return {}
     headers = sources.headers[request.study_uid]
-    number = series_number(request, made, headers, settings.output.series_number_offset)
-    instances = encode(archive.open_result(key), headers, settings.output, settings.report, number).instances
-    return {str(instance.SOPInstanceUID): to_bytes(instance) for instance in instances}
+    return dict(derive(archive.open_result(key), Sources(request, made, headers, headers), settings).files)
 
 
 def _files(folder: Path) -> dict[str, bytes]:

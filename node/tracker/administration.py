@@ -1,14 +1,20 @@
 """What an administrator does to a job. Each act leaves an event with the administrator's name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from node.config.settings import DestinationSettings
 from node.errors import NotFoundError, TransitionError
-from node.tracker import queue, transitions
+from node.payloads import PairRequest
+from node.tracker import deliveries, queue, steps, transitions
 from node.tracker.handle import Tracker
-from node.tracker.states import FINISHED, LEASED, State, allowed
+from node.tracker.matches import SUPERSEDED
+from node.tracker.outcomes import NewJob
+from node.tracker.states import FINISHED, LEASED, Kind, State, allowed
 from node.tracker.tables import Job
 
 
@@ -63,16 +69,131 @@ def _act(
 ) -> None:
     now = tracker.clock()
     with tracker.write() as session:
-        job = session.get(Job, job_id, with_for_update=True)
-        if job is None:
-            raise NotFoundError(f"there is no job {job_id}; see: diffmsr-node queue list")
+        job = _job(session, job_id)
         if job.state in LEASED:
             raise TransitionError(f"job {job_id} is {job.state} right now; wait until it ends, or stop the service")
+        if state is State.READY and job.state is State.DONE:
+            raise TransitionError(
+                f"job {job_id} is done; only a job that waits, failed, or was refused or cancelled can be retried. To send "
+                f"its result again: diffmsr-node queue resend {job_id}"
+            )
         if not allowed(job.state, state):
             raise TransitionError(f"job {job_id} is {job.state}; it cannot become {state}")
         if state is State.READY and job.state in FINISHED and queue.outgrown(session, job):
-            raise TransitionError(
-                f"job {job_id} is {job.state}, and its series have grown since; the newest match of the study says what "
-                "becomes of them now: diffmsr-node queue list"
-            )
+            raise _outgrown(job)
         transitions.move(session, now, job, state, actor, change(session, job, now))
+
+
+def _job(session: Session, job_id: int) -> Job:
+    job = session.get(Job, job_id, with_for_update=True)
+    if job is None:
+        raise NotFoundError(f"there is no job {job_id}; see: diffmsr-node queue list")
+    return job
+
+
+def _outgrown(job: Job) -> TransitionError:
+    return TransitionError(
+        f"job {job.id} is {job.state}, and its series have grown since; the newest match of the study says what becomes "
+        "of them now: diffmsr-node queue list"
+    )
+
+
+# ---------------------------------------------------------------------- to send again
+
+
+@dataclass(frozen=True)
+class Resent:
+    """A delivery that an administrator asked for."""
+
+    job_id: int
+    destination: str
+    state: State
+    """`ready`, or the state of a delivery that was on its way already, or is held."""
+
+
+def resend_job(
+    tracker: Tracker, job_id: int, destinations: Sequence[DestinationSettings], actor: str, to: str | None = None
+) -> list[Resent]:
+    """Send the result of an infer, derive or deliver job, whether it was sent before or not.
+
+    `destinations` are those of the configuration, and `to` names one of them. Without `to` the result goes to the
+    destination of a deliver job, and to all destinations from another job. Raises NotFoundError when there is no such
+    job, result or destination, and TransitionError when the result is of series that have grown since.
+    """
+    now = tracker.clock()
+    with tracker.write() as session:
+        job = _job(session, job_id)
+        if job.kind not in (Kind.INFER, Kind.DERIVE, Kind.DELIVER):
+            raise NotFoundError(
+                f"job {job_id} is a {job.kind} job; infer, derive and deliver jobs have a result to send"
+            )
+        made = select(Job).where(Job.key == (job.key if job.kind is Kind.INFER else job.payload["result"]))
+        infer = session.scalars(made.with_for_update()).one_or_none()
+        if infer is None or infer.state is not State.DONE:
+            raise NotFoundError(f"job {job_id} has no result to send yet; see: diffmsr-node queue show {job_id}")
+        if queue.outgrown(session, infer):
+            raise _outgrown(infer)
+        chosen = _chosen(destinations, to or job.destination)
+        return [_resend(session, now, infer, destination, actor) for destination in chosen]
+
+
+def resend_study(
+    tracker: Tracker, study_uid: str, destinations: Sequence[DestinationSettings], actor: str, to: str | None = None
+) -> list[Resent]:
+    """Send every result of a study that no later match has superseded, to all destinations or to the one that `to` names.
+    NotFoundError when there is none."""
+    now = tracker.clock()
+    with tracker.write() as session:
+        chosen = _chosen(destinations, to)
+        sent = []
+        for infer in _results(session, study_uid):
+            for destination in chosen:
+                known = _delivery(session, infer, destination)
+                if known is None or known.state is not State.CANCELLED or known.error != SUPERSEDED:
+                    sent.append(_resend(session, now, infer, destination, actor))
+        if not sent:
+            raise NotFoundError(f"study {study_uid} has no result to send; see: diffmsr-node explain {study_uid}")
+        return sent
+
+
+def _chosen(destinations: Sequence[DestinationSettings], name: str | None) -> list[DestinationSettings]:
+    chosen = [d for d in destinations if name is None or d.name == name]
+    if not chosen:
+        known = ", ".join(d.name for d in destinations) or "none is configured"
+        raise NotFoundError(f"there is no destination to send to{f' named {name}' if name else ''}; known: {known}")
+    return chosen
+
+
+def _results(session: Session, study_uid: str) -> Iterator[Job]:
+    done = select(Job).where(Job.study_uid == study_uid, Job.kind == Kind.INFER, Job.state == State.DONE)
+    for infer in session.scalars(done.order_by(Job.id).with_for_update()).all():
+        if not queue.outgrown(session, infer):
+            yield infer
+
+
+def _delivery(session: Session, infer: Job, destination: DestinationSettings) -> Job | None:
+    key = _new(infer, destination).key
+    return session.scalars(select(Job).where(Job.key == key).with_for_update()).one_or_none()
+
+
+def _new(infer: Job, destination: DestinationSettings) -> NewJob:
+    request = PairRequest.model_validate(infer.payload)
+    new = steps.deliver_job(infer.key, request, destination.name, destination.max_attempts)
+    return replace(new, revision=infer.revision)
+
+
+def _resend(session: Session, now: datetime, infer: Job, destination: DestinationSettings, actor: str) -> Resent:
+    job = _delivery(session, infer, destination)
+    if job is None:
+        derive = session.scalars(
+            select(Job.id).where(Job.parent_id == infer.id, Job.kind == Kind.DERIVE)
+        ).one_or_none()  # fmt: skip
+        sentence = "to be sent, by an administrator"
+        new = _new(infer, destination)
+        job = transitions.add(session, now, new, State.READY, actor, sentence, parent_id=derive or infer.id)
+    elif job.state in FINISHED:
+        deliveries.forget(session, job)
+        job.attempts, job.error, job.revision = 0, None, infer.revision
+        transitions.make_due(session, job, now)
+        transitions.move(session, now, job, State.READY, actor, "to be sent again, by an administrator")
+    return Resent(job.id, destination.name, job.state)

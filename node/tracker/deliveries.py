@@ -3,20 +3,26 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
 from node.tracker.handle import Tracker
 from node.tracker.queue import Claim, leased
-from node.tracker.tables import Delivery
+from node.tracker.tables import Delivery, Job
 
 
 def enter(tracker: Tracker, claim: Claim, files: Mapping[str, Path]) -> None:
-    """List the instances of a delivery (SOP instance UID to file), none of them accepted yet. Once is enough."""
+    """List the instances of a delivery (SOP instance UID to file), none of them accepted yet. Once is enough, unless they
+    were made again with other identifiers since."""
+    now = tracker.clock()
     with tracker.write() as session:
+        job = leased(session, claim)
         known = set(session.scalars(select(Delivery.sop_uid).where(Delivery.job_id == claim.job_id)))
+        if known and known <= files.keys():
+            return
+        forget(session, job)
         for sop_uid, path in files.items():
-            if sop_uid not in known:
-                session.add(Delivery(job_id=claim.job_id, sop_uid=sop_uid, path=str(path), updated_at=tracker.clock()))
+            session.add(Delivery(job_id=claim.job_id, sop_uid=sop_uid, path=str(path), updated_at=now))
 
 
 def entered(tracker: Tracker, claim: Claim) -> list[Delivery]:
@@ -39,6 +45,11 @@ def note(
             (job.progress, job.progress_total), job.updated_at = progress, now
         row = session.get_one(Delivery, (claim.job_id, sop_uid))
         row.accepted, row.status, row.updated_at = accepted, status, now
+
+
+def forget(session: Session, job: Job) -> None:
+    """Empty the list of a delivery, so that all of it is sent again."""
+    session.execute(delete(Delivery).where(Delivery.job_id == job.id))
 
 
 def leave_out(tracker: Tracker, claim: Claim, sop_uid: str) -> None:

@@ -11,7 +11,7 @@ from node.tracker.outcomes import Matched, NewJob, Refused
 from node.tracker.states import FINISHED, LEASED, Kind, State
 from node.tracker.tables import Job
 
-_SUPERSEDED = "superseded: the series it was made from changed, or match differently now"
+SUPERSEDED = "superseded: the series it was made from changed, or match differently now"
 
 
 def settle(
@@ -56,10 +56,10 @@ def supersede(
         for job in [infer, *_descendants(session, infer)]:
             if infer.key in revisions:
                 job.revision = revisions[infer.key]
-                if job.state is State.CANCELLED and job.error == _SUPERSEDED:
+                if job.state is State.CANCELLED and job.error == SUPERSEDED:
                     _take_up(session, now, job, actor)
             elif job.state not in FINISHED:
-                _cancel(session, now, job, actor, _SUPERSEDED)
+                _cancel(session, now, job, actor, SUPERSEDED)
     fetches = select(Job).where(Job.study_uid == study_uid, Job.kind == Kind.FETCH, Job.state.not_in(FINISHED))
     for job in session.scalars(fetches.with_for_update()):
         # One that runs goes on: what it brings is of this study, and leads to the next match.

@@ -20,6 +20,8 @@ class NewJob:
     revision: int = 0
     target_series_uid: str | None = None
     reference_series_uid: str | None = None
+    destination: str | None = None
+    """Name of the destination of a deliver job. Each destination has a worker of its own."""
     held: str | None = None
     """Why the job starts held, until an administrator releases it; None when it may start at once."""
 
@@ -69,6 +71,16 @@ class Committing:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """Something that an earlier job made is missing or damaged. `maker` names that job, which is done again, or for the
+    first time when the tracker was filled by a version that had no such job. This job waits for it, and the attempt does
+    not count."""
+
+    sentence: str
+    maker: NewJob
+
+
+@dataclass(frozen=True)
 class Retry:
     """It may work later. Becomes a failure when the attempts are used up."""
 
@@ -83,4 +95,4 @@ class Failed:
     sentence: str
 
 
-Outcome = Done | Matched | Refused | Committing | Retry | Failed
+Outcome = Done | Matched | Refused | Committing | Missing | Retry | Failed

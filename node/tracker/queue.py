@@ -16,9 +16,12 @@ from sqlalchemy.orm import Session
 from node.errors import LeaseLostError, TransitionError
 from node.tracker import matches, transitions
 from node.tracker.handle import Tracker
-from node.tracker.outcomes import Committing, Done, Failed, Matched, NewJob, Outcome, Refused, Retry
-from node.tracker.states import CLAIMABLE, LEASED, Kind, State
+from node.tracker.outcomes import Committing, Done, Failed, Matched, Missing, NewJob, Outcome, Refused, Retry
+from node.tracker.states import CLAIMABLE, FINISHED, LEASED, Kind, State
 from node.tracker.tables import Commitment, Job, Series
+
+LOOK_AGAIN = timedelta(days=1)
+"""After which a job that waits for another one looks by itself. It need not: when the other is done, it is due at once."""
 
 _MEMBERS = (
     select(func.coalesce(func.sum(Series.instances), 0))
@@ -46,6 +49,14 @@ class Claim:
     """The state it was claimed from."""
 
 
+@dataclass(frozen=True)
+class Destinations:
+    """Some of the destinations that deliveries have: those named, or all but those."""
+
+    names: frozenset[str]
+    others: bool = False
+
+
 def backoff_s(attempt: int, initial_s: float, maximum_s: float, jitter: Callable[[], float] = random.random) -> float:
     """Seconds to wait after attempt number `attempt` (from 1): doubling from `initial_s` up to `maximum_s`, spread by
     a fifth to either side so that jobs that failed together do not come back together."""
@@ -67,15 +78,15 @@ def ask(tracker: Tracker, new: NewJob, actor: str, delay_s: float = 0) -> State:
         return known or State.READY
 
 
-def next_due(tracker: Tracker, kind: Kind) -> datetime | None:
+def next_due(tracker: Tracker, kind: Kind, destinations: Destinations | None = None) -> datetime | None:
     """When the first job of that kind can be claimed, which may be in the past; None when none waits."""
-    first = select(func.min(func.coalesce(Job.next_attempt_at, Job.created_at))).where(_open(kind))
+    first = select(func.min(func.coalesce(Job.next_attempt_at, Job.created_at))).where(_open(kind, destinations))
     with tracker.read() as session:
         return session.scalar(first)
 
 
-def claim(tracker: Tracker, kind: Kind, worker: str) -> Claim | None:
-    """Take the job of that kind that has been due longest; None when none is due.
+def claim(tracker: Tracker, kind: Kind, worker: str, destinations: Destinations | None = None) -> Claim | None:
+    """Take the job of that kind, and of these destinations, that has been due longest; None when none is due.
 
     A job for a pair whose series have grown since they were matched is passed over: the next match of its study
     either confirms or supersedes it.
@@ -83,7 +94,7 @@ def claim(tracker: Tracker, kind: Kind, worker: str) -> Claim | None:
     now = tracker.clock()
     due = (
         select(Job)
-        .where(_open(kind), or_(Job.next_attempt_at.is_(None), Job.next_attempt_at <= now))
+        .where(_open(kind, destinations), or_(Job.next_attempt_at.is_(None), Job.next_attempt_at <= now))
         .order_by(Job.next_attempt_at, Job.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -107,10 +118,15 @@ def outgrown(session: Session, job: Job) -> bool:
     return session.scalar(select(Job.id).where(Job.id == job.id, Job.revision != _MEMBERS)) is not None
 
 
-def _open(kind: Kind) -> ColumnElement[bool]:
+def _open(kind: Kind, destinations: Destinations | None) -> ColumnElement[bool]:
     """The jobs of a kind that wait for a worker, due or not."""
-    waits = and_(Job.kind == kind, Job.state.in_(CLAIMABLE))
-    return waits if kind is Kind.MATCH else and_(waits, Job.revision == _MEMBERS)
+    waits = [Job.kind == kind, Job.state.in_(CLAIMABLE)]
+    if kind is not Kind.MATCH:
+        waits.append(Job.revision == _MEMBERS)
+    if destinations is not None:
+        named = Job.destination.in_(destinations.names)
+        waits.append(or_(Job.destination.is_(None), ~named) if destinations.others else named)
+    return and_(*waits)
 
 
 # ---------------------------------------------------------------------- to hold it
@@ -152,6 +168,8 @@ def settle(tracker: Tracker, claim: Claim, outcome: Outcome) -> State:
     """
     now, actor = tracker.clock(), claim.worker
     with tracker.write() as session:
+        if isinstance(outcome, Missing):  # locked before the job itself, as a match that supersedes both would
+            maker = session.scalars(select(Job).where(Job.key == outcome.maker.key).with_for_update()).one_or_none()
         job = leased(session, claim)
         job.error = None
         match outcome:
@@ -168,12 +186,15 @@ def settle(tracker: Tracker, claim: Claim, outcome: Outcome) -> State:
                 for new in then:  # a match may have confirmed the pair, with more instances, while it was worked on
                     transitions.want(session, now, replace(new, revision=job.revision), job.id, actor)
                 transitions.move(session, now, job, State.DONE, actor, sentence)
+                _go_on_with(session, now, job)
             case Refused(code, sentence, result):
                 job.result = result
                 job.error = f"{code}: {sentence}"
                 transitions.move(session, now, job, State.REFUSED, actor, job.error)
             case Committing():
                 _await_report(session, now, job, actor, outcome)
+            case Missing():
+                _wait_for(session, now, job, actor, outcome, maker)
             case Retry(sentence, delay_s):
                 job.error = sentence
                 if job.attempts >= job.max_attempts:
@@ -197,6 +218,30 @@ def _await_report(session: Session, now: datetime, job: Job, actor: str, outcome
     answered = session.get_one(Commitment, outcome.transaction_uid).answered_at is not None
     transitions.make_due(session, job, now if answered else now + timedelta(seconds=outcome.patience_s))
     transitions.move(session, now, job, State.COMMITTING, actor, outcome.sentence)
+
+
+def _wait_for(session: Session, now: datetime, job: Job, actor: str, outcome: Missing, maker: Job | None) -> None:
+    """Have the job that makes what is missing done again, and wait until it is."""
+    if maker is None:
+        new = replace(outcome.maker, revision=job.revision)
+        maker = transitions.add(session, now, new, State.READY, actor, outcome.sentence, parent_id=job.parent_id)
+    elif maker.state is State.DONE:
+        maker.revision, maker.attempts = job.revision, 0
+        transitions.make_due(session, maker, now)
+        transitions.move(session, now, maker, State.READY, actor, f"to be done again: {outcome.sentence}")
+    stuck = f", which is {maker.state}: {maker.error}" if maker.state in FINISHED else ""
+    job.parent_id = maker.id
+    job.attempts -= 1
+    job.error = f"{outcome.sentence}; waits for {maker.kind} job {maker.id}{stuck}"
+    transitions.make_due(session, job, now + LOOK_AGAIN)
+    transitions.move(session, now, job, State.RETRY_WAIT, actor, job.error)
+
+
+def _go_on_with(session: Session, now: datetime, maker: Job) -> None:
+    """What waits for something that this job has made is due."""
+    waiting = select(Job).where(Job.parent_id == maker.id, Job.state == State.RETRY_WAIT)
+    for job in session.scalars(waiting.with_for_update()):
+        transitions.make_due(session, job, now)
 
 
 def give_back(tracker: Tracker, claim: Claim) -> None:

@@ -1,16 +1,20 @@
 """Every state a job can be in, and every change of state there is, on one page.
 
-A study is one `match` job, a pair of stacks one `infer` job, a result for one destination one `deliver` job. What a
-study lacks and a PACS may hold is one `fetch` job, the report that is owed to who asked us for storage commitment one
-`commit` job.
+A study is one `match` job, a pair of stacks one `infer` job, its result one `derive` job, and what is derived from it one
+`deliver` job per destination. A reference that is missing and that a PACS may hold is one `fetch` job. A report that we
+owe to a peer who asked for storage commitment is one `commit` job.
 
     match    receiving -> running -> done | waiting-pair | refused      (late slices: back to receiving)
     infer    ready     -> running -> done | refused | retry-wait -> running ... | failed
+    derive   ready     -> running -> done | retry-wait -> running ... | failed
     deliver  ready     -> sending -> done | retry-wait -> sending ... | failed
              sending   -> committing -> sending                         (a report came, or none in time)
-             held      -> ready                                           (a result that somebody should look at first)
+             held      -> ready                                         (a result that somebody should look at first)
     fetch    ready     -> running -> done | retry-wait -> running ... | failed
     commit   ready     -> running -> done | retry-wait -> running ... | failed
+
+A job that is done becomes `ready` again when what it made is missing or damaged and a later job needs it, or when an
+administrator has a delivery sent again.
 """
 
 from enum import StrEnum
@@ -19,6 +23,7 @@ from enum import StrEnum
 class Kind(StrEnum):
     MATCH = "match"
     INFER = "infer"
+    DERIVE = "derive"
     DELIVER = "deliver"
     FETCH = "fetch"
     COMMIT = "commit"
@@ -36,7 +41,8 @@ class State(StrEnum):
     """All is sent, and the destination was asked to commit it; `next_attempt_at` says until when its report is awaited.
     No worker holds the job meanwhile: a report makes it due at once."""
     RETRY_WAIT = "retry-wait"
-    """An attempt failed in a way that may pass; `next_attempt_at` says when it is tried again."""
+    """An attempt failed in a way that may pass, or the job waits for what an earlier one makes again. `next_attempt_at` says
+    when it is tried again."""
     HELD = "held"
     """Kept back until an administrator releases it."""
     DONE = "done"
@@ -71,7 +77,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     S.COMMITTING: frozenset({S.SENDING, S.READY, S.HELD, S.CANCELLED}),
     S.RETRY_WAIT: frozenset({S.RECEIVING, S.RUNNING, S.SENDING, S.READY, S.HELD, S.CANCELLED}),
     S.HELD: frozenset({S.READY, S.CANCELLED}),
-    S.DONE: frozenset({S.RECEIVING}),
+    S.DONE: frozenset({S.RECEIVING, S.READY}),
     S.REFUSED: frozenset({S.RECEIVING, S.READY}),
     S.FAILED: frozenset({S.RECEIVING, S.READY}),
     S.CANCELLED: frozenset({S.READY}),

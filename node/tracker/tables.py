@@ -117,9 +117,11 @@ class Job(Base):
     target_series_uid: Mapped[str | None] = mapped_column(UID, index=True)
     reference_series_uid: Mapped[str | None] = mapped_column(UID)
     parent_id: Mapped[int | None] = mapped_column(RowId, ForeignKey("job.id"))
-    """The infer job a deliver job sends the result of."""
+    """The job that led to this one: a derive job's infer job, a deliver job's derive job."""
     payload: Mapped[dict[str, Any]]
-    """What to do: a PairOrder (infer), a destination name (deliver), a CommitmentOrder (commit)."""
+    """What to do: a PairRequest (infer), DeriveRequest, DeliverRequest or CommitmentRequest."""
+    destination: Mapped[str | None] = mapped_column(String(128))
+    """Name of the destination of a deliver job."""
     result: Mapped[dict[str, Any] | None]
     """What came of it: a verdict (match), figures (infer)."""
     revision: Mapped[int] = mapped_column(default=0)

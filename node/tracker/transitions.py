@@ -26,7 +26,7 @@ def add(
     job = Job(
         kind=new.kind, key=new.key, state=state, study_uid=new.study_uid, target_series_uid=new.target_series_uid,
         reference_series_uid=new.reference_series_uid, parent_id=parent_id, payload=new.payload, revision=new.revision,
-        max_attempts=new.max_attempts, error=new.held, created_at=now, updated_at=now,
+        destination=new.destination, max_attempts=new.max_attempts, error=new.held, created_at=now, updated_at=now,
     )  # fmt: skip
     session.add(job)
     session.flush()

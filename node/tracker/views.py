@@ -117,14 +117,14 @@ def study_history(database: Database, archive: Archive, study_uid: str) -> list[
 
 
 def result_of(database: Database, job_id: int) -> tuple[str, PairRequest]:
-    """The result that an infer job makes or a deliver job sends, by its key in the archive, and what was ordered;
-    NotFoundError when there is no such job, or it is one that has no result."""
+    """The result of an infer, derive or deliver job, by its key in the archive, and what it was made for; NotFoundError when
+    there is no such job, or it is one that has no result."""
     with database.read() as session:
         found = session.get(Job, job_id)
         if found is None:
             raise NotFoundError(f"there is no job {job_id}; see: diffmsr-node queue list")
-        if found.kind not in (Kind.INFER, Kind.DELIVER):
-            raise NotFoundError(f"job {job_id} is a {found.kind} job; reports are of infer and deliver jobs")
+        if found.kind not in (Kind.INFER, Kind.DERIVE, Kind.DELIVER):
+            raise NotFoundError(f"job {job_id} is a {found.kind} job; infer, derive and deliver jobs have a report")
         if found.kind is Kind.INFER:
             return found.key, PairRequest.model_validate(found.payload)
         return str(found.payload["result"]), PairRequest.model_validate(found.payload["request"])

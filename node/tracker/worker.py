@@ -12,7 +12,7 @@ from node.telemetry.log import place_of
 from node.tracker import queue
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Failed, Outcome, Refused, Retry
-from node.tracker.queue import Claim, backoff_s
+from node.tracker.queue import Claim, Destinations, backoff_s
 from node.tracker.states import Kind, State
 
 log = structlog.get_logger()
@@ -84,42 +84,43 @@ def run_worker(
     worker: str,
     handler: Handler,
     stop: threading.Event,
+    *,
+    destinations: Destinations | None = None,
     initial_s: float = 5,
     maximum_s: float = 300,
 ) -> None:
-    """Do the jobs of one kind, one after the other, until `stop` is set; whoever sets it then wakes the workers of
-    `tracker`. Never raises for what a job does."""
+    """Do the jobs of one kind, of deliveries those to some destinations, one after the other until `stop` is set; whoever
+    sets it then wakes the workers of `tracker`. Never raises for what a job does."""
     idle = 0
     while not stop.is_set():
         seen = tracker.wakeups.count(kind)
         try:
-            wait_s = _until_due_s(tracker, kind)
-            claim = queue.claim(tracker, kind, worker) if wait_s <= 0 else None
+            wait_s = _until_due_s(tracker, kind, destinations)
+            claim = queue.claim(tracker, kind, worker, destinations) if wait_s <= 0 else None
         except NodeError as error:
             log.error("claim.failed", kind=kind, reason=str(error))
             stop.wait(AFTER_TROUBLE_S)
             continue
         if claim is not None:
             idle = 0
-            _do(tracker, claim, handler, stop, initial_s, maximum_s)
+            attempt(tracker, claim, handler, stop, backoff_s(claim.attempts, initial_s, maximum_s))
             continue
         poll_s = min(POLL_S * 2**idle, LONGEST_POLL_S)
         woken = tracker.wakeups.wait(kind, seen, min(poll_s, wait_s) if wait_s > 0 else poll_s)
         idle = 0 if woken else min(idle + 1, 8)
 
 
-def _until_due_s(tracker: Tracker, kind: Kind) -> float:
+def _until_due_s(tracker: Tracker, kind: Kind, destinations: Destinations | None) -> float:
     """Seconds until a job can be claimed, not above 0 when one can be now. Only reads: a claim would lock all writers out,
     if there is something to claim or not."""
-    due = queue.next_due(tracker, kind)
+    due = queue.next_due(tracker, kind, destinations)
     return LONGEST_POLL_S if due is None else (due - tracker.clock()) / timedelta(seconds=1)
 
 
-def _do(
-    tracker: Tracker, claim: Claim, handler: Handler, stop: threading.Event, initial_s: float, maximum_s: float
-) -> None:
+def attempt(tracker: Tracker, claim: Claim, handler: Handler, stop: threading.Event, delay_s: float) -> State | None:
+    """Do a claimed job and settle it, with a retry after `delay_s` seconds where one may help; its new state. None when it is
+    no longer this worker's, was given back, or could not be settled. Never raises for what a job does."""
     logger = log.bind(job=claim.job_id, kind=claim.kind, study=claim.study_uid, attempt=claim.attempts)
-    delay_s = backoff_s(claim.attempts, initial_s, maximum_s)
     outcome: Outcome
     logger.info("job.started")
     try:
@@ -140,6 +141,7 @@ def _do(
         level = logging.INFO if state in GOOD else logging.WARNING
         code = {"code": outcome.code} if isinstance(outcome, Refused) else {}
         logger.log(level, "job.settled", state=state, reason=outcome.sentence, **code)
+        return state
     except LeaseLostError as error:
         logger.warning("job.lost", reason=str(error))
     except StoppingError as error:
@@ -148,3 +150,4 @@ def _do(
     except NodeError as error:
         # The lease runs out and housekeeping frees the job: it is done again rather than lost.
         logger.error("job.unsettled", reason=str(error))
+    return None

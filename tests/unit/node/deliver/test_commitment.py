@@ -22,13 +22,14 @@ from node.archive.facade import Archive
 from node.config.settings import DestinationSettings, Settings
 from node.deliver import commitment_scu
 from node.deliver.worker import make_deliver_handler
-from node.tracker import administration, commitments, deliveries, queue, views
+from node.dicom.transfer_syntax import to_bytes
+from node.payloads import PairRequest, StackRequest
+from node.tracker import administration, commitments, queue, steps, views
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
-from node.tracker.outcomes import NewJob
 from node.tracker.states import Kind, State
 from node.tracker.worker import Lease
-from tests.dicom import mr_series, write
+from tests.dicom import mr_series
 
 
 @dataclass
@@ -107,17 +108,19 @@ class Delivery:
         peer = DestinationSettings(
             name="pacs", ae_title="PACS", host="127.0.0.1", port=pacs.port, timeout_s=20, commitment=True, **destination
         )
-        self.work = make_deliver_handler(self.tracker, Archive(folder / "data"), Settings(destinations=[peer]))
+        archive = Archive(folder / "data")
+        self.work = make_deliver_handler(self.tracker, archive, Settings(destinations=[peer]))
         instances = mr_series(3)
         self.uids = [str(ds.SOPInstanceUID) for ds in instances]
-        self.files = dict(zip(self.uids, write(instances, folder / "derived"), strict=True))
-        queue.ask(self.tracker, NewJob(Kind.DELIVER, "deliver:1", "1.2", {"destination": "pacs"}, 5), "test")
+        archive.put_derived("infer:1", zip(self.uids, map(to_bytes, instances), strict=True), "page")
+        stack = StackRequest(series_uid="1.2.1", contrast="T2", sop_uids=("1.2.1.1",))
+        request = PairRequest(study_uid="1.2", target=stack, reference=stack)
+        queue.ask(self.tracker, steps.deliver_job("infer:1", request, "pacs", 5), "test")
 
     def attempt(self, patience_s: float = commitment_scu.SAME_ASSOCIATION_S) -> State:
         """`patience_s` is for a report on the same association."""
         claim = queue.claim(self.tracker, Kind.DELIVER, "host/deliver/1")
         assert claim is not None, "not due"
-        deliveries.enter(self.tracker, claim, self.files)
         patience = patch.object(commitment_scu, "SAME_ASSOCIATION_S", patience_s)
         with Lease(self.tracker, claim, threading.Event()) as lease, patience:
             return queue.settle(self.tracker, claim, self.work(lease))

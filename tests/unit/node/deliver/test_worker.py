@@ -1,8 +1,6 @@
 """The deliver stage on a tracker and an archive as the other stages leave them."""
 
-import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,109 +8,47 @@ import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, evt
+from sqlalchemy import delete, update
 
-from node.archive.facade import Archive
-from node.config.settings import DestinationSettings, OutputSettings, ReportSettings, Settings
-from node.deliver.worker import derive, make_deliver_handler
-from node.dicom.transfer_syntax import to_bytes
-from node.payloads import PairRequest, StackRequest
-from node.tracker import arrivals, queue, views
-from node.tracker.arrivals import Arrival
-from node.tracker.database import Database
-from node.tracker.handle import Tracker
-from node.tracker.outcomes import NewJob
+from node.config.settings import DestinationSettings, OutputSettings, Settings
 from node.tracker.states import Kind, State
-from node.tracker.worker import Lease
-
-KEY = "infer:1"
-
-
-class Node:
-    """A study received and super-resolved."""
-
-    def __init__(self, folder: Path, study: Any) -> None:
-        self.database = Database(f"sqlite:///{folder / 'tracker.sqlite3'}")
-        self.database.upgrade()
-        self.tracker = Tracker(self.database, clock=lambda: datetime(2026, 1, 1, tzinfo=UTC))
-        self.archive = Archive(folder / "data")
-        for ds in (*study.target, *study.reference):
-            names = str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), str(ds.SOPInstanceUID)
-            path = self.archive.put_instance(*names, to_bytes(ds))
-            syntax = str(ds.file_meta.TransferSyntaxUID)
-            arrivals.record(
-                self.tracker,
-                Arrival(names[2], names[1], names[0], str(ds.SOPClassUID), syntax, str(path), names[2], 1, "MR1"),
-                10,
-            )
-        target, reference = (
-            StackRequest(
-                series_uid=headers[0].SeriesInstanceUID, contrast=contrast,
-                sop_uids=tuple(ds.SOPInstanceUID for ds in headers),
-            )
-            for headers, contrast in ((study.target, "T2"), (study.reference, "T1"))
-        )  # fmt: skip
-        self.order = PairRequest(study_uid=study.target[0].StudyInstanceUID, target=target, reference=reference)
-        self.archive.put_result(KEY, study.result)
-        queue.ask(
-            self.tracker, NewJob(Kind.INFER, KEY, self.order.study_uid, self.order.model_dump(mode="json"), 3), "test"
-        )
-
-    def deliver(self, settings: Settings, name: str) -> State:
-        payload = {"destination": name, "result": KEY, "request": self.order.model_dump(mode="json")}
-        queue.ask(self.tracker, NewJob(Kind.DELIVER, f"{KEY}:{name}", self.order.study_uid, payload, 5), "test")
-        claim = queue.claim(self.tracker, Kind.DELIVER, "host/deliver/1")
-        assert claim is not None
-        with Lease(self.tracker, claim, threading.Event()) as lease:
-            return queue.settle(self.tracker, claim, make_deliver_handler(self.tracker, self.archive, settings)(lease))
-
-    def last(self) -> dict[str, Any]:
-        return views.job(self.database, views.jobs(self.database, kind=Kind.DELIVER)[-1]["id"])
+from node.tracker.tables import Event, Job
+from tests.unit.node.super_resolved import RESULT, SuperResolved
 
 
 @pytest.fixture
-def node(tmp_path: Path, study: Any) -> Iterator[Node]:
-    made = Node(tmp_path, study)
+def node(tmp_path: Path, study: Any) -> Iterator[SuperResolved]:
+    made = SuperResolved(tmp_path, study)
     yield made
     made.database.dispose()
 
 
-def test_images_then_mark_then_report_and_each_destination_the_same(node: Node, storescp: Any) -> None:
-    output = OutputSettings(presentation_state=True)
+def named(destination: DestinationSettings, name: str) -> DestinationSettings:
+    return destination.model_copy(update={"name": name})
+
+
+def test_images_then_mark_then_report_and_each_destination_the_same(node: SuperResolved, storescp: Any) -> None:
+    destinations, folders = zip(*(storescp() for _ in range(2)), strict=True)
+    settings = Settings(
+        destinations=[named(d, name) for d, name in zip(destinations, ("one", "two"), strict=True)],
+        output=OutputSettings(presentation_state=True),
+    )
+    assert node.derive(settings) is State.DONE
     received = []
-    for name in ("one", "two"):
-        destination, folder = storescp()
-        settings = Settings(destinations=[destination.model_copy(update={"name": name})], output=output)
-        assert node.deliver(settings, name) is State.DONE
+    for folder in folders:
+        assert node.deliver(settings) is State.DONE
         received.append({ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, folder.iterdir())})
     assert received[0] == received[1]
-    kept = node.archive.derived(KEY)
+    kept = node.archive.derived(RESULT)
     assert kept is not None
     assert list(kept) == [path.name[6:-4] for path in sorted(kept.values())], "in the order to be sent"
     in_order = [received[0][uid] for uid in kept]
     assert [ds.Modality for ds in in_order] == ["MR", "MR", "MR", "PR", "SR"]
     assert [ds.InstanceNumber for ds in in_order[:3]] == [1, 2, 3]
     assert [ds.SeriesNumber for ds in in_order[2:]] == [9005, 29005, 19005]
-    assert "Super-resolution report" in node.archive.report_page(KEY).read_text()
 
 
-def test_a_result_is_encoded_once(node: Node) -> None:
-    made = derive(node.database, node.archive, KEY, node.order, Settings())
-    before = {uid: path.read_bytes() for uid, path in made.items()}
-    other = Settings(output=OutputSettings(series_number_offset=100), report=ReportSettings(sop_class="none"))
-    again = derive(node.database, node.archive, KEY, node.order, other)
-    assert {uid: path.read_bytes() for uid, path in again.items()} == before
-
-
-def test_half_of_an_encoding_counts_for_nothing(node: Node) -> None:
-    made = derive(node.database, node.archive, KEY, node.order, Settings())
-    before = {uid: path.read_bytes() for uid, path in made.items()}
-    (node.archive.derived_folder(KEY) / "index.json").unlink()  # a crash before it was written
-    next(iter(made.values())).write_bytes(b"half")
-    again = derive(node.database, node.archive, KEY, node.order, Settings())
-    assert {uid: path.read_bytes() for uid, path in again.items()} == before
-
-
-def test_a_pacs_that_stores_images_only_gets_the_images(node: Node) -> None:
+def test_a_pacs_that_stores_images_only_gets_the_images(node: SuperResolved) -> None:
     stored: list[str] = []
     ae = AE("PACS")
     ae.add_supported_context(MRImageStorage, ExplicitVRLittleEndian)
@@ -123,10 +59,70 @@ def test_a_pacs_that_stores_images_only_gets_the_images(node: Node) -> None:
             name="pacs", ae_title="PACS", host="127.0.0.1", port=server.socket.getsockname()[1], timeout_s=5
         )
         settings = Settings(destinations=[destination], output=OutputSettings(presentation_state=True))
-        assert node.deliver(settings, "pacs") is State.DONE
+        node.derive(settings)
+        assert node.deliver(settings) is State.DONE
     finally:
         server.shutdown()
     assert stored == [MRImageStorage] * 3
-    job = node.last()
+    job = node.last(Kind.DELIVER)
     assert [i["accepted"] for i in job["instances"]] == [True] * 3
     assert job["events"][-1]["why"] == "pacs has accepted all 3 instances"
+
+
+@pytest.mark.parametrize("lost", ["index.json", "*.dcm"])
+def test_what_was_derived_and_is_lost_is_made_again(node: SuperResolved, storescp: Any, lost: str) -> None:
+    destination, folder = storescp()
+    settings = Settings(destinations=[destination])
+    node.derive(settings)
+    for path in node.archive.derived_folder(RESULT).glob(lost):
+        path.unlink()
+    assert node.deliver(settings) is State.RETRY_WAIT
+    waiting = node.last(Kind.DELIVER)
+    assert waiting["attempts"] == 0, "to wait is no attempt"
+    assert "waits for derive job" in waiting["error"]
+    assert not list(folder.iterdir())
+    assert node.derive(settings) is State.DONE
+    assert node.deliver(settings) is State.DONE, "due at once"
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_a_delivery_of_a_tracker_without_derive_jobs_goes_the_same_way(node: SuperResolved, storescp: Any) -> None:
+    destination, folder = storescp()
+    settings = Settings(destinations=[destination])
+    node.derive(settings)
+    older_version(node)
+    assert node.deliver(settings) is State.RETRY_WAIT
+    assert node.derive(settings) is State.DONE
+    assert node.last(Kind.DERIVE)["parent_id"] == node.last(Kind.INFER)["id"]
+    assert node.last(Kind.DELIVER)["parent_id"] == node.last(Kind.DERIVE)["id"]
+    assert node.deliver(settings) is State.DONE
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_a_delivery_of_a_tracker_without_derive_jobs_uses_what_was_derived(node: SuperResolved, storescp: Any) -> None:
+    destination, folder = storescp()
+    settings = Settings(destinations=[destination])
+    node.derive(settings)
+    older_version(node, derived=True)
+    assert node.deliver(settings) is State.DONE
+    assert node.jobs(Kind.DERIVE) == []
+    assert len(list(folder.iterdir())) == 4
+
+
+def older_version(node: SuperResolved, derived: bool = False) -> None:
+    """Leave the delivery as a version before derive jobs would: a child of the infer job, and nothing derived yet unless
+    it was tried before."""
+    infer, derive = node.last(Kind.INFER)["id"], node.last(Kind.DERIVE)["id"]
+    with node.tracker.write() as session:
+        session.execute(update(Job).where(Job.kind == Kind.DELIVER).values(parent_id=infer))
+        session.execute(delete(Event).where(Event.job_id == derive))
+        session.execute(delete(Job).where(Job.id == derive))
+    if not derived:
+        for path in node.archive.derived_folder(RESULT).iterdir():
+            path.unlink()
+
+
+def test_a_destination_that_is_no_longer_configured_fails_in_words(node: SuperResolved) -> None:
+    node.derive(Settings(destinations=[DestinationSettings(name="gone", ae_title="GONE", host="127.0.0.1")]))
+    assert node.deliver(Settings()) is State.FAILED
+    assert "'gone'" in (node.jobs(Kind.DELIVER)[0][1] or "")

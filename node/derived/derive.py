@@ -1,0 +1,35 @@
+"""The derive stage as one function: a result and the headers of its study in, DICOM instances and a page out. It reads and
+writes nothing, and every caller gets the same bytes of the same result."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from node.config.settings import Settings
+from node.derived.encode import Encoded, encode
+from node.derived.identifiers import series_number
+from node.payloads import PairRequest
+from node.result import Result
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a result was made from, and what else of its study decides how it is numbered."""
+
+    request: PairRequest
+    """The pair that the result was made of."""
+    requests: Sequence[PairRequest]
+    """Every pair of the study that was ever asked for, oldest first: each keeps its series number."""
+    headers: Sequence[Dataset]
+    """Of the pair's instances at least, in any order, without pixels."""
+    series: Sequence[Dataset]
+    """At least one header of each series of the study: their numbers are taken."""
+
+
+def derive(result: Result, sources: Sources, settings: Settings) -> Encoded:
+    """Encode a result as a derived series, with its report and page. NotFoundError when the header of a source is missing."""
+    number = series_number(
+        sources.request, sources.requests, sources.series, settings.output.series_number_offset
+    )  # fmt: skip
+    return encode(result, sources.headers, settings.output, settings.report, number)

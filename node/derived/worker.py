@@ -1,0 +1,76 @@
+"""The derive stage: encode a result as DICOM instances and a page, once for all destinations."""
+
+from pathlib import Path
+
+import structlog
+
+from node.archive.facade import Archive
+from node.config.settings import Settings
+from node.derived.derive import Sources, derive
+from node.dicom.read import read_header
+from node.errors import StorageError
+from node.payloads import DeriveRequest, PairRequest
+from node.tracker import steps, views
+from node.tracker.database import Database
+from node.tracker.handle import Tracker
+from node.tracker.outcomes import Done, Missing, Outcome
+from node.tracker.worker import Handler, Lease
+
+log = structlog.get_logger()
+
+
+def make_derive_handler(tracker: Tracker, archive: Archive, settings: Settings) -> Handler:
+    """The derive stage as a function of a lease: a result from the archive in, instances and page into the archive, one
+    deliver job per destination. With `[report] hold`, deliveries of a result graded not usable start held.
+
+    What was derived is kept as it is, whatever the configuration says now, so that all destinations get the same.
+    """
+
+    def derive_result(lease: Lease) -> Outcome:
+        asked = DeriveRequest.model_validate(lease.claim.payload)
+        kept = _kept(archive, asked.result)
+        if kept is None:
+            try:
+                result = archive.open_result(asked.result)
+            except StorageError as error:
+                return Missing(str(error), steps.infer_job(asked.result, asked.request, settings.model.max_attempts))
+            derived = derive(result, gather_sources(tracker.database, asked.request), settings)
+            for correction in derived.corrections:
+                log.warning("derived.source_corrected", study=asked.request.study_uid, reason=correction)
+            lease.check()
+            kept = archive.put_derived(asked.result, derived.files, derived.page)
+        quality = archive.quality(asked.result)
+        hold = quality.doubts if quality is not None and settings.report.hold else None
+        deliveries = tuple(
+            steps.deliver_job(
+                asked.result,
+                asked.request,
+                destination.name,
+                destination.max_attempts,
+                held=hold,
+            )
+            for destination in settings.destinations
+        )
+        sentence = f"{len(kept)} instances derived"
+        where = "" if deliveries else "; they stay here, because no [[destinations]] is configured"
+        return Done(f"{sentence}{where}", {"instances": len(kept), "sentence": f"{sentence}{where}"}, deliveries)
+
+    return derive_result
+
+
+def _kept(archive: Archive, name: str) -> dict[str, Path] | None:
+    """What an earlier attempt derived; None when there is nothing, or a part of it is lost and all has to be made again."""
+    kept = archive.derived(name)
+    return kept if kept is not None and all(path.is_file() for path in kept.values()) else None
+
+
+def gather_sources(database: Database, request: PairRequest) -> Sources:
+    """What is kept of the study of a pair: the headers of its instances and one of each series, and all its requests."""
+    paths = views.instance_paths(database, request.study_uid)
+    of_pair = dict.fromkeys((*request.target.sop_uids, *request.reference.sop_uids))
+    return Sources(
+        request=request,
+        requests=views.requests(database, request.study_uid),
+        headers=[read_header(Path(paths[sop_uid])) for sop_uid in of_pair],
+        series=[read_header(Path(path)) for path in views.one_instance_a_series(database, request.study_uid)],
+    )

@@ -1,0 +1,43 @@
+"""Everything besides the sources that changes the pixels of a result, listed once. Two results that differ in something that
+is missing here would have one name.
+
+What the configuration says before a pair has run names the infer job, so that the same study sent twice is worked on once.
+What is known when it has run goes with the result, and decides its identifiers.
+"""
+
+from node import __version__
+from node.config.settings import ModelSettings, Settings
+from node.infer.registration import Motion
+from node.payloads import PairRequest
+from node.result import Registration
+
+
+def job_parameters(settings: Settings, weights_sha256: str) -> dict[str, str]:
+    """What names an infer job beside its pair. Device and batch do not: what they change is rounding."""
+    return {
+        "weights": weights_sha256,
+        "precision": settings.model.precision,
+        "data consistency": str(settings.model.data_consistency),
+        "registration": settings.registration.model_dump_json(),
+        "version": __version__,
+    }
+
+
+def result_parameters(
+    settings: ModelSettings, device: str, grid_offset: float, request: PairRequest, registration: Registration | None
+) -> dict[str, str]:
+    """What goes with a result beside its sources and weights. Device and batch do: a result that differs from another one
+    by rounding must not have its identifiers."""
+    parameters = {
+        "batch slices": str(settings.batch_slices),
+        "data consistency": "yes" if settings.data_consistency else "no",
+        "device": device.partition(":")[0],
+        "grid offset": f"{grid_offset:g}",
+        "precision": settings.precision,
+        "reference interpolation": "cubic B-spline, mean over the voxel of the result",
+    }
+    if request.acquired_matrix is not None:
+        parameters["k-space cropped to"] = "{} x {}".format(*request.acquired_matrix)
+    if registration is not None and registration.corrected:
+        parameters["reference moved by"] = str(Motion(registration.shift_mm, registration.rotation_deg))
+    return parameters

@@ -1,0 +1,108 @@
+"""The derive stage on a tracker and an archive as the infer stage leaves them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.config.settings import DestinationSettings, OutputSettings, ReportSettings, Settings
+from node.result import Quality
+from node.tracker.states import Kind, State
+from tests.unit.node.super_resolved import RESULT, SuperResolved
+
+PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", max_attempts=7)
+OTHER = DestinationSettings(name="other", ae_title="OTHER", host="127.0.0.1")
+
+
+@pytest.fixture
+def node(tmp_path: Path, study: Any) -> Iterator[SuperResolved]:
+    made = SuperResolved(tmp_path, study)
+    yield made
+    made.database.dispose()
+
+
+def kept(node: SuperResolved) -> dict[str, bytes]:
+    files = node.archive.derived(RESULT)
+    assert files is not None
+    return {uid: path.read_bytes() for uid, path in files.items()}
+
+
+def test_one_delivery_per_destination_follows(node: SuperResolved) -> None:
+    assert node.derive(Settings(destinations=[PACS, OTHER])) is State.DONE
+    assert len(kept(node)) == 4, "three images and their report"
+    assert node.jobs(Kind.DELIVER) == [(State.READY, None)] * 2
+    job = node.last(Kind.DELIVER)
+    assert (job["payload"]["destination"], job["payload"]["result"]) == ("other", RESULT)
+    assert job["parent_id"] == node.last(Kind.DERIVE)["id"]
+
+
+def test_everything_is_made_without_a_destination_too(node: SuperResolved) -> None:
+    assert node.derive(Settings()) is State.DONE
+    assert len(kept(node)) == 4
+    assert "Super-resolution report" in node.archive.report_page(RESULT).read_text()
+    assert node.jobs(Kind.DELIVER) == []
+    assert "no [[destinations]] is configured" in node.last(Kind.DERIVE)["events"][-1]["why"]
+
+
+def test_what_was_derived_stays_whatever_the_configuration_says_later(node: SuperResolved) -> None:
+    node.derive()
+    before = kept(node)
+    make_derived_again(node)
+    other = Settings(output=OutputSettings(series_number_offset=100), report=ReportSettings(sop_class="none"))
+    assert node.derive(other) is State.DONE
+    assert kept(node) == before
+
+
+def test_half_of_an_encoding_counts_for_nothing(node: SuperResolved) -> None:
+    node.derive()
+    before = kept(node)
+    (node.archive.derived_folder(RESULT) / "index.json").unlink()  # a crash before it was written
+    (node.archive.derived_folder(RESULT) / f"00000-{next(iter(before))}.dcm").write_bytes(b"half")
+    make_derived_again(node)
+    assert node.derive() is State.DONE
+    assert kept(node) == before
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_deliveries_of_a_result_that_is_not_usable_are_held_if_that_is_configured(
+    tmp_path: Path, study: Any, hold: bool
+) -> None:
+    doubtful = Quality([0.2] * 3, [0.0] * 3, None, None, False, ["3 slices differ."])
+    node = SuperResolved(tmp_path, study.with_result(quality=doubtful))
+    node.derive(Settings(destinations=[PACS], report=ReportSettings(hold=hold)))
+    expected = (State.HELD, "graded not usable: 3 slices differ.") if hold else (State.READY, None)
+    assert node.jobs(Kind.DELIVER) == [expected]
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"spoilt")], ids=["missing", "damaged"])
+def test_a_lost_result_is_made_again_while_the_derive_job_waits(node: SuperResolved, damage: Any) -> None:
+    (path,) = (node.archive.root / "results").iterdir()
+    damage(path)
+    assert node.derive() is State.RETRY_WAIT
+    job = node.last(Kind.DERIVE)
+    assert job["attempts"] == 0, "to wait is no attempt"
+    assert "waits for infer job" in job["error"]
+    assert node.jobs(Kind.INFER)[0][0] is State.READY
+    path.unlink(missing_ok=True)
+    node.infer()
+    assert node.derive() is State.DONE
+    assert len(kept(node)) == 4
+
+
+def test_a_header_that_is_missing_fails_the_job_in_words(node: SuperResolved) -> None:
+    node.archive.put_result(RESULT, replace(node.study.result, source_uids=["1.2.3"] * 3))
+    assert node.derive() is State.FAILED
+    assert "1.2.3" in (node.jobs(Kind.DERIVE)[0][1] or "")
+
+
+def make_derived_again(node: SuperResolved) -> None:
+    """Have the derive job done once more, as a delivery does whose files are missing."""
+    from node.tracker import transitions
+    from node.tracker.tables import Job
+
+    with node.tracker.write() as session:
+        job = session.get_one(Job, node.last(Kind.DERIVE)["id"])
+        transitions.make_due(session, job, node.now)
+        transitions.move(session, node.now, job, State.READY, "test", "to be done again")
