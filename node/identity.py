@@ -1,7 +1,48 @@
-"""Who we are, in everything the node makes, and how it knows its own output again."""
+"""Who we are: the product in everything it makes, this node among several."""
+
+import os
+import socket
+import tempfile
+import uuid
+from contextlib import suppress
+from pathlib import Path
 
 MANUFACTURER = "DiffMSR node project"
 """Manufacturer (0008,0070) of everything the node makes."""
 
 MODEL_NAME = "DiffMSR node"
 """ManufacturerModelName (0008,1090) of everything the node makes."""
+
+
+def node_id(data_dir: Path) -> str:
+    """The identity of the node whose own folder `data_dir` is: made at its first start, and kept in the folder. Unlike a
+    host name it is never the same for two nodes, and stays when a container gets another name. OSError when it can be
+    neither read nor made."""
+    path = data_dir / "node-id"
+    with suppress(FileNotFoundError):
+        return path.read_text().strip()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=data_dir, prefix=".node-id-", delete=False) as file:
+        file.write(uuid.uuid4().hex + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(file.name, path)  # of two processes that start together, one makes the identity of both
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        Path(file.name).replace(path)
+    Path(file.name).unlink(missing_ok=True)
+    return path.read_text().strip()
+
+
+def worker_name(data_dir: Path, role: str, pid: int | None = None) -> str:
+    """The name of a worker in the tracker: of this process, unless another one's `pid` is given. All workers of a role of one
+    service share what comes before the process, and nobody else does: the node's identity tells two services of one host
+    name apart, and the host name two hosts that share a data folder."""
+    return f"{workers_of(data_dir, role)}{pid or os.getpid()}"
+
+
+def workers_of(data_dir: Path, role: str) -> str:
+    """What the names of all workers of a role of this node begin with."""
+    return f"{socket.gethostname()[:64]}.{node_id(data_dir)[:8]}/{role}/"

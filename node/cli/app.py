@@ -471,18 +471,19 @@ def queue_cancel(
 @config_app.command("check")
 def config_check(config: ConfigOption = None) -> None:
     """Read the configuration and the model's manifest, and say what is wrong."""
-    from node.infer.engine import read_model
-    from node.service import refuse_network_filesystem
+    from node import checks
 
     path = find_config(config)
     settings = load_settings(path)
-    refuse_network_filesystem(settings)
-    model = read_model(settings.model)
-    out.print(
-        f"{escape(str(path))} is valid; model {model.name} {model.version}, {len(settings.destinations)} destinations"
-    )
-    if not settings.destinations:
-        out.print(f"[yellow]warning:[/] {escape('no [[destinations]] are configured: results stay on this machine')}")
+    answers = checks.ask(settings, (checks.tracker_place, checks.model, checks.destinations))
+    for answer in answers:
+        if answer.level is checks.Level.FAIL:
+            raise ConfigError(answer.says)
+    model = next(answer for answer in answers if answer.name == "model")
+    out.print(f"{escape(str(path))} is valid; model {model.sentence}, {len(settings.destinations)} destinations")
+    for answer in answers:
+        if answer.level is checks.Level.WARN:
+            out.print(f"[yellow]warning:[/] {escape(answer.says)}")
 
 
 @config_app.command("show")

@@ -1,9 +1,10 @@
 """The sections of `config/node.toml`, in its order. Unknown keys are errors."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from node.config.base import AETitle, Port, Positive, Seconds, Section
@@ -116,13 +117,29 @@ class RegistrationSettings(Section):
         return self
 
 
+def _devices(value: str) -> str:
+    names = [name.strip() for name in value.split(",")]
+    if len(names) > 1 and {"auto", "all"} & set(names):
+        raise ValueError('"auto" and "all" stand alone')
+    if not all(re.fullmatch(r"[a-z]+(:\d+)?", name) for name in names):
+        raise ValueError('a device is "auto", "all", "cpu", "cuda" or "cuda:1"; several are separated by commas')
+    if len(set(names)) < len(names):
+        raise ValueError("a device is named twice")
+    return ",".join(names)
+
+
 class ModelSettings(Section):
     path: Path | None = None
-    device: str = "auto"
+    device: Annotated[str, AfterValidator(_devices)] = "auto"
     batch_slices: Annotated[int, Field(ge=1)] = 4
     precision: Literal["float32", "bfloat16"] = "float32"
     data_consistency: bool = False
     max_attempts: Annotated[int, Field(ge=1)] = 3
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices by name; ("auto",) or ("all",) where the machine decides."""
+        return tuple(self.device.split(","))
 
 
 class ReportSettings(Section):

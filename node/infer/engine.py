@@ -1,4 +1,4 @@
-"""The model as the node uses it: volumes and an order in, a Result out. The only importer of `diffmsr`."""
+"""The model as the node uses it: volumes and a request in, a Result out. The only importer of `diffmsr`."""
 
 import hashlib
 from collections.abc import Callable
@@ -56,9 +56,16 @@ class Engine:
         self.name = f"{resolver.manifest.name} {resolver.manifest.version}"
 
     @classmethod
-    def load(cls, settings: ModelSettings, registration: RegistrationSettings, report: ReportSettings) -> "Engine":
-        """Load the configured weights; device `auto` is the first CUDA device where there is one, else the CPU.
-        Raises ModelError, with one line, when the weights or the device cannot be used."""
+    def load(
+        cls,
+        settings: ModelSettings,
+        registration: RegistrationSettings,
+        report: ReportSettings,
+        device: str | None = None,
+    ) -> "Engine":
+        """Load the configured weights onto `device`, else onto the first one configured. "auto" and "all" are the first
+        CUDA device where there is one, else the CPU. Raises ModelError, with one line, when the weights or the device
+        cannot be used."""
         # Imported here, since torch takes seconds and only the infer worker needs it.
         import torch
 
@@ -67,8 +74,8 @@ class Engine:
 
         read_model(settings)
         keep_freed_memory()
-        device = settings.device
-        if device == "auto":
+        device = device or settings.devices[0]
+        if device in ("auto", "all"):
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             folder = settings.path or default_weights_folder()
@@ -79,7 +86,7 @@ class Engine:
             raise ModelError(f"[model] path: {error}") from None
         except (RuntimeError, AssertionError) as error:  # what torch raises for a device that it does not have
             reason = str(error).partition("\n")[0]
-            raise ModelError(f"[model] device = {settings.device!r} cannot be used: {reason}") from None
+            raise ModelError(f"[model] device = {device!r} cannot be used: {reason}") from None
         return cls(resolver, device, settings, registration, report)
 
     def super_resolve(
@@ -87,11 +94,11 @@ class Engine:
     ) -> Result:
         """Super-resolve every slice of `target`, guided by `reference`.
 
-        Where the order says that the scanner interpolated the target, its k-space is cropped to the acquired matrix
+        Where the request says that the scanner interpolated the target, its k-space is cropped to the acquired matrix
         first; where the patient moved between the two, the reference follows, if the settings say so. `progress` is
         called with (slices done, slices in all) before the first batch and after each; what it raises ends the work.
-        The same volumes, order, weights and settings give the same bytes. Raises RefusedError when the reference does
-        not reach the target, lies beside it by more than the settings allow, or the model cannot take the matrix;
+        The same volumes, request, weights and settings give the same bytes. Raises RefusedError when the reference does
+        not reach the target, is displaced from it by more than the settings allow, or the model cannot take the matrix;
         ModelError when the model's output is not finite.
         """
         from diffmsr.kspace import inconsistency

@@ -1,14 +1,15 @@
 """The infer stage, as a process of its own: a fault of the GPU costs one attempt of one job, never the receiver.
 
-python -m node.infer.worker CONFIG        started and watched by the service; ends when its standard input closes
+python -m node.infer.worker CONFIG [DEVICE]        started and watched by the supervisor, see there; ends when its standard
+input closes
 """
 
 import os
 import signal
-import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -17,10 +18,13 @@ from node.archive.facade import Archive
 from node.config.loading import load_settings
 from node.config.settings import Settings
 from node.errors import NodeError, StorageError
+from node.identity import worker_name
 from node.infer.engine import Engine
 from node.infer.run import run
+from node.infer.supervisor import FINISH
 from node.payloads import PairRequest
 from node.result import Result
+from node.roles import Role
 from node.telemetry.log import configure_logging
 from node.tracker import steps, views
 from node.tracker.database import Database
@@ -70,25 +74,34 @@ def _kept(archive: Archive, name: str) -> Result | None:
         return None
 
 
-def work(settings: Settings) -> None:
+def work(settings: Settings, device: str) -> None:
     """Load the model once, then work until the service is gone."""
     stop = threading.Event()
-    threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
-    database = Database(settings.node.url)
-    engine = Engine.load(settings.model, settings.registration, settings.report)
+    tracker = Tracker(Database(settings.node.url))
+    tracker.wakeups.listen(_announce)
+    threading.Thread(target=_obey, args=(stop, tracker), daemon=True).start()
+    engine = Engine.load(settings.model, settings.registration, settings.report, device)
     archive = Archive(settings.node.data_dir, settings.storage.reserve_gb)
-    worker = f"{socket.gethostname()}/infer/{os.getpid()}"
+    worker = worker_name(settings.node.data_dir, Role.INFER)
     log.info("infer.ready", model=engine.name, device=engine.device)
-    tracker = Tracker(database)
     run_worker(tracker, Kind.INFER, worker, make_infer_handler(tracker, archive, engine), stop)
 
 
-def _watch_parent(stop: threading.Event) -> None:
-    """A closed standard input means that the service has stopped, or was killed. A line means: finish your job."""
-    if sys.stdin.readline():
-        stop.set()
-        sys.stdin.readline()
+def _obey(stop: threading.Event, tracker: Tracker) -> None:
+    """Do what the supervisor says, see there. When its words end, the service has stopped or was killed."""
+    for line in sys.stdin:
+        if line.strip() == FINISH:
+            stop.set()
+        tracker.wakeups.wake(Kind.INFER)
     os._exit(0)
+
+
+def _announce(kind: Kind) -> None:
+    """Tell the supervisor what was enqueued here."""
+    if kind is not Kind.INFER:
+        with suppress(OSError):  # it is gone
+            sys.stdout.write(f"{kind}\n")
+            sys.stdout.flush()
 
 
 def main() -> int:
@@ -96,9 +109,10 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     settings = load_settings(Path(sys.argv[1]))
+    device = sys.argv[2] if len(sys.argv) > 2 else settings.model.devices[0]
     configure_logging(settings.node.log_level)
     try:
-        work(settings)
+        work(settings, device)
     except NodeError as error:
         log.error("infer.cannot_start", reason=str(error))
         return error.exit_code

@@ -71,6 +71,11 @@ class Database:
             current = MigrationContext.configure(connection).get_current_revision()
         return current, ScriptDirectory.from_config(_alembic()).get_current_head()
 
+    def knows(self, revision: str | None) -> bool:
+        """Whether this version can upgrade a database of that revision; one of a later version it cannot."""
+        known = {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
+        return revision is None or revision in known
+
     def dispose(self) -> None:
         self.engine.dispose()
 

@@ -3,6 +3,7 @@ by the poll."""
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 
 from node.tracker.states import Kind
 
@@ -14,6 +15,11 @@ class Wakeups:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._counts: Counter[Kind] = Counter()
+        self._listeners: list[Callable[[Kind], None]] = []
+
+    def listen(self, listener: Callable[[Kind], None]) -> None:
+        """Have a function called with every kind that is woken: a bridge to the workers of another process."""
+        self._listeners.append(listener)
 
     def wake(self, *kinds: Kind) -> None:
         """Wake every worker of these kinds."""
@@ -21,6 +27,9 @@ class Wakeups:
             with self._condition:
                 self._counts.update(kinds)
                 self._condition.notify_all()
+            for listener in self._listeners:
+                for kind in kinds:
+                    listener(kind)
 
     def count(self, kind: Kind) -> int:
         """How often the workers of a kind were woken so far."""

@@ -1,0 +1,158 @@
+"""What has to be so before the node can work, each question in one place. `start` asks them before it begins, and so does
+whatever else has to know whether the node is fit."""
+
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import structlog
+
+from node.config.settings import Settings
+from node.errors import ConfigError, NodeError
+from node.infer.engine import read_model
+from node.tracker.database import Database
+
+log = structlog.get_logger()
+
+_NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs"})
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    """The node works, and somebody should know."""
+    FAIL = "fail"
+    """The node cannot work."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """The answer to one question."""
+
+    name: str
+    level: Level
+    sentence: str
+    """What was found."""
+    fix: str | None = None
+    """What to do about it; None when all is well."""
+    failure: type[NodeError] = ConfigError
+    """What `require` raises when the node cannot work."""
+
+    @property
+    def says(self) -> str:
+        return self.sentence if self.fix is None else f"{self.sentence}; {self.fix}"
+
+
+Question = Callable[[Settings], Check]
+
+
+def data_folder(settings: Settings) -> Check:
+    """The data folder is there, or can be made, and this user may write in it."""
+    folder = settings.node.data_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".write-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        sentence = f"[node] data_dir: cannot make or write {error.filename}: {error.strerror}"
+        return Check("data folder", Level.FAIL, sentence, "name a folder that the user of the service may write in")
+    return Check("data folder", Level.OK, f"{folder} can be written")
+
+
+def tracker_place(settings: Settings) -> Check:
+    """SQLite is not on a network file system, whose locks it cannot rely on."""
+    name = "tracker's place"
+    if not settings.node.url.startswith("sqlite"):
+        return Check(name, Level.OK, "the tracker is a database server")
+    mount, kind = _mount_of(settings.node.data_dir.resolve())
+    if kind in _NETWORK_FILE_SYSTEMS:
+        sentence = f"[node] data_dir {settings.node.data_dir} is on {mount} ({kind}), a network file system, where SQLite is not safe"
+        return Check(name, Level.FAIL, sentence, "use a local disk, or set database_url to PostgreSQL")
+    return Check(name, Level.OK, "the tracker is on a local disk")
+
+
+def tracker(settings: Settings) -> Check:
+    """The database answers, and is not of a later version."""
+    try:
+        database = Database(settings.node.url)
+        try:
+            current, expected = database.revision()
+            known = database.knows(current)
+        finally:
+            database.dispose()
+    except NodeError as error:
+        fix = "start the database, or correct [node] database_url"
+        return Check("tracker", Level.FAIL, str(error), fix, failure=type(error))
+    if not known:
+        sentence = f"the tracker is at schema {current}, and this version knows schemas up to {expected}"
+        return Check("tracker", Level.FAIL, sentence, "start the version that it was upgraded with, or a later one")
+    if current != expected:
+        return Check("tracker", Level.OK, f"the tracker is at schema {current or 'none'}; start makes it {expected}")
+    return Check("tracker", Level.OK, f"the tracker answers, at schema {current}")
+
+
+def model(settings: Settings) -> Check:
+    """The manifest of the weights can be used."""
+    try:
+        manifest = read_model(settings.model)
+    except NodeError as error:
+        return Check("model", Level.FAIL, str(error), "correct [model] path, or leave it out for the weights shipped")
+    return Check("model", Level.OK, f"{manifest.name} {manifest.version}")
+
+
+def destinations(settings: Settings) -> Check:
+    """There is somewhere to send results to."""
+    if not settings.destinations:
+        sentence = "no [[destinations]] are configured: results stay on this machine"
+        return Check("destinations", Level.WARN, sentence, "add the PACS as [[destinations]]")
+    return Check("destinations", Level.OK, ", ".join(d.name for d in settings.destinations))
+
+
+def disk_space(settings: Settings) -> Check:
+    """The disk has more than its reserve left."""
+    try:
+        free = shutil.disk_usage(settings.node.data_dir).free / 1e9
+    except OSError as error:
+        return Check("disk space", Level.FAIL, f"cannot look at {error.filename}: {error.strerror}", "check the disk")
+    reserve = settings.storage.reserve_gb
+    if free < reserve:
+        sentence = f"{free:.1f} GB left under {settings.node.data_dir}, below [storage] reserve_gb = {reserve:g}: nothing is received"
+        return Check("disk space", Level.WARN, sentence, "free some space, or lower the reserve")
+    return Check("disk space", Level.OK, f"{free:.1f} GB left")
+
+
+PRECONDITIONS: tuple[Question, ...] = (data_folder, tracker_place, tracker, model, destinations, disk_space)
+"""In this order, because a later question needs what an earlier one has found."""
+
+
+def ask(settings: Settings, questions: Iterable[Question] = PRECONDITIONS) -> list[Check]:
+    """The answers to the questions, up to the first that says the node cannot work."""
+    answers = []
+    for question in questions:
+        answers.append(question(settings))
+        if answers[-1].level is Level.FAIL:
+            break
+    return answers
+
+
+def require(answers: Iterable[Check]) -> None:
+    """Log what somebody should know. Raises the failure of the first answer that says the node cannot work."""
+    for answer in answers:
+        if answer.level is Level.FAIL:
+            raise answer.failure(answer.says)
+        if answer.level is Level.WARN:
+            log.warning("check.warned", check=answer.name, reason=answer.says)
+
+
+def _mount_of(folder: Path) -> tuple[str, str]:
+    """(mount point, kind of file system) of a folder; empty where the system does not tell."""
+    best = ("", "")
+    mounts = Path("/proc/mounts")
+    for line in mounts.read_text().splitlines() if mounts.exists() else []:
+        _, mount, kind, *_ = line.split()
+        if folder.is_relative_to(mount) and len(mount) >= len(best[0]):
+            best = (mount, kind)
+    return best

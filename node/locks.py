@@ -1,0 +1,68 @@
+"""One service per role, host and data folder; and which roles run, as others see it."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from node.errors import ConfigError, NodeError
+from node.roles import Role
+
+
+@contextmanager
+def only_one(data_dir: Path, roles: list[Role]) -> Iterator[None]:
+    """Hold this host's lock of each role on this data folder; NodeError when another service has one. A lock ends with its
+    process, however that ends."""
+    held: list[TextIO] = []
+    try:
+        for role in roles:
+            held.append(_lock(data_dir, role))
+        yield
+    finally:
+        for file in held:
+            file.close()
+
+
+def running_roles(data_dir: Path) -> dict[str, dict[str, Any]]:
+    """The roles that run on this host for that data folder, each with its process and since when."""
+    running: dict[str, dict[str, Any]] = {}
+    for role in Role:
+        try:
+            with _path(data_dir, role).open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except OSError:
+                    running[role] = json.loads(file.read() or "{}")
+        except FileNotFoundError:
+            continue
+    return running
+
+
+def _path(data_dir: Path, role: Role) -> Path:
+    return data_dir / f"service-{role}-{socket.gethostname()}.lock"
+
+
+def _lock(data_dir: Path, role: Role) -> TextIO:
+    try:
+        file = _path(data_dir, role).open("a+")
+    except OSError as error:
+        raise ConfigError(f"[node] data_dir: cannot write {error.filename}: {error.strerror}") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        holder = file.read().strip() or "starting"
+        file.close()
+        raise NodeError(
+            f"the role {role} is already running on {data_dir} ({holder}); stop that service first, or give this one another "
+            "[node] data_dir"
+        ) from None
+    file.truncate(0)
+    file.write(json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}))
+    file.flush()
+    return file

@@ -1,0 +1,144 @@
+"""The service with the roles that need no model: how it starts, recovers and stops. The whole of it is driven by the
+acceptance tests."""
+
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.config.settings import DestinationSettings, NodeSettings, Settings, StorageSettings
+from node.errors import ConfigError, NodeError
+from node.identity import worker_name
+from node.locks import only_one, running_roles
+from node.payloads import PairRequest, StackRequest
+from node.roles import Role
+from node.service import Service
+from node.tracker import queue, steps, views
+from node.tracker.database import Database
+from node.tracker.handle import Tracker
+from node.tracker.outcomes import NewJob
+from node.tracker.states import Kind, State
+from tests.conftest import free_port
+from tests.waiting import until
+
+ROLES = [Role.MATCH, Role.DELIVER, Role.HOUSEKEEP]
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def settings_in(folder: Path, **changes: Any) -> Settings:
+    return Settings(
+        node=NodeSettings(data_dir=folder / "data"), storage=StorageSettings(reserve_gb=0), **changes
+    )  # fmt: skip
+
+
+def run_until(settings: Settings, condition: Any, roles: list[Role] = ROLES) -> None:
+    """Run the service in this thread, as `start` does, until a condition holds."""
+    service = Service(settings, Path("node.toml"), roles)
+    problems: list[BaseException] = []
+
+    def watch() -> None:
+        try:
+            until(condition, "the service has done it")
+        except BaseException as error:
+            problems.append(error)
+        finally:
+            service.stop()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    service.run()
+    watcher.join()
+    assert not problems, problems
+
+
+def tracker_of(settings: Settings) -> Tracker:
+    settings.node.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.node.url)
+    database.upgrade()
+    return Tracker(database)
+
+
+def test_its_roles_run_and_then_do_not(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    seen: list[set[str]] = []
+    run_until(settings, lambda: seen.append(set(running_roles(settings.node.data_dir))) or seen[-1] == set(ROLES))
+    assert running_roles(settings.node.data_dir) == {}
+
+
+def test_a_second_one_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    settings.node.data_dir.mkdir()
+    with only_one(settings.node.data_dir, [Role.MATCH]), pytest.raises(NodeError, match="match is already running"):
+        Service(settings, Path("node.toml"), ROLES).run()
+
+
+def test_what_it_cannot_work_without_is_said_before_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    with pytest.raises(ConfigError, match="data_dir"):
+        Service(settings_in(tmp_path), Path("node.toml"), ROLES).run()
+
+
+def test_jobs_of_its_own_dead_workers_are_freed_and_nobody_elses(tmp_path: Path) -> None:
+    """Another service of the same host name, with a data folder of its own, shares the database."""
+    settings = settings_in(tmp_path)
+    tracker = replace(tracker_of(settings), lease=timedelta(days=1))
+    for number, folder in enumerate(("data", "elsewhere")):
+        queue.ask(tracker, NewJob(Kind.COMMIT, f"commit:{number}", "1.2", {}, 3), "test")
+        assert queue.claim(tracker, Kind.COMMIT, worker_name(tmp_path / folder, Role.MATCH, 1)) is not None
+
+    def states() -> list[str]:
+        return [row["state"] for row in views.jobs(tracker.database)]
+
+    run_until(settings, lambda: states()[0] == State.READY)
+    assert states() == [State.READY, State.RUNNING]
+
+
+def test_a_destination_that_hangs_delays_no_other(tmp_path: Path) -> None:
+    """The first destination takes the connection and says nothing; the second does not listen, so its delivery is over
+    at once."""
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        hangs, refuses = (
+            DestinationSettings(
+                name=name, ae_title=name, host="127.0.0.1", port=port, timeout_s=3600, initial_delay_s=3600
+            )
+            for name, port in (("HANGS", hanging.getsockname()[1]), ("REFUSES", free_port()))
+        )
+        settings = settings_in(tmp_path, destinations=[hangs, refuses])
+        tracker = tracker_of(settings)
+        from node.archive.facade import Archive
+        from node.dicom.transfer_syntax import to_bytes
+        from tests.dicom import mr_series
+
+        instances = mr_series(1)
+        files = [(str(ds.SOPInstanceUID), to_bytes(ds)) for ds in instances]
+        Archive(settings.node.data_dir).put_derived("infer:1", files, "page")
+        stack = StackRequest(series_uid="1.2.1", contrast="T2", sop_uids=("1.2.1.1",))
+        request = PairRequest(study_uid="1.2", target=stack, reference=stack)
+        for name in ("HANGS", "REFUSES", "GONE"):
+            queue.ask(tracker, steps.deliver_job("infer:1", request, name, 5), "test")
+        connected: list[socket.socket] = []
+        threading.Thread(target=lambda: connected.append(hanging.accept()[0]), daemon=True).start()
+
+        def states() -> list[str]:
+            return [row["state"] for row in views.jobs(tracker.database)]
+
+        def over() -> bool:
+            if not connected or states() != [State.SENDING, State.RETRY_WAIT, State.FAILED]:
+                return False
+            connected[0].close()  # so that the stop need not wait for it
+            return True
+
+        run_until(settings, over, [Role.DELIVER])
