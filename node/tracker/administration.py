@@ -18,6 +18,9 @@ from node.tracker.states import FINISHED, LEASED, Kind, State, allowed
 from node.tracker.tables import Job
 
 
+_WITH_RESULT = frozenset({Kind.INFER, Kind.DERIVE, Kind.DELIVER})
+
+
 def retry(tracker: Tracker, job_id: int, actor: str) -> None:
     """Try a failed, refused, cancelled, waiting or held job again now, with all its attempts."""
 
@@ -73,9 +76,11 @@ def _act(
         if job.state in LEASED:
             raise TransitionError(f"job {job_id} is {job.state} right now; wait until it ends, or stop the service")
         if state is State.READY and job.state is State.DONE:
+            again = (
+                f". To send its result again: diffmsr-node queue resend {job_id}" if job.kind in _WITH_RESULT else ""
+            )
             raise TransitionError(
-                f"job {job_id} is done; only a job that waits, failed, or was refused or cancelled can be retried. To send "
-                f"its result again: diffmsr-node queue resend {job_id}"
+                f"job {job_id} is done; only a job that waits, failed, or was refused or cancelled can be retried{again}"
             )
         if not allowed(job.state, state):
             raise TransitionError(f"job {job_id} is {job.state}; it cannot become {state}")
@@ -123,7 +128,7 @@ def resend_job(
     now = tracker.clock()
     with tracker.write() as session:
         job = _job(session, job_id)
-        if job.kind not in (Kind.INFER, Kind.DERIVE, Kind.DELIVER):
+        if job.kind not in _WITH_RESULT:
             raise NotFoundError(
                 f"job {job_id} is a {job.kind} job; infer, derive and deliver jobs have a result to send"
             )

@@ -137,3 +137,22 @@ def test_a_fetch_that_runs_is_not_cut_off_by_what_it_brings(tracker: Tracker, cl
     clock.forward(QUIET_S)
     queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (infer_job(),)))
     assert queue.settle(tracker, fetch, Done("fetched")) is State.DONE
+
+
+def test_all_that_was_made_of_a_superseded_pair_is_superseded_and_taken_up_again(
+    tracker: Tracker, clock: Clock
+) -> None:
+    matched(tracker, clock, infer_job("made"))
+    derive = replace(deliver_job("made"), kind=Kind.DERIVE, key="derive:made")
+    queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok", None, (derive,)))
+    queue.settle(tracker, claimed(tracker, Kind.DERIVE), Done("ok", None, (deliver_job("made"),)))
+    arrivals.record(tracker, arrival(1, "1.2.3"), QUIET_S)
+    clock.forward(QUIET_S)
+    other = infer_job("other", reference="1.2.3")
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (other,)))
+    assert (states(tracker, Kind.DERIVE), states(tracker, Kind.DELIVER)) == (["done"], ["cancelled"])
+    arrivals.record(tracker, arrival(2, "1.2.3"), QUIET_S)
+    clock.forward(QUIET_S)
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (infer_job("made"),)))
+    assert states(tracker, Kind.DELIVER) == ["ready"]
+    assert claimed(tracker, Kind.DELIVER)

@@ -1,15 +1,16 @@
 """Claim, heartbeat, settle, rescue, on SQLite and on PostgreSQL: the identical code passes the identical tests."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
 from node.config.settings import DestinationSettings
 from node.errors import LeaseLostError
-from node.tracker import arrivals, queue, views
+from node.tracker import administration, arrivals, queue, views
 from node.tracker.handle import Tracker
-from node.tracker.outcomes import Done, Matched, Retry
-from node.tracker.queue import backoff_s
+from node.tracker.outcomes import Done, Failed, Matched, Missing, NewJob, Retry
+from node.tracker.queue import Destinations, backoff_s
 from node.tracker.states import Kind, State
 
 from .conftest import Clock, arrival
@@ -116,3 +117,68 @@ def test_backoff_doubles_up_to_its_maximum_and_lasts_72_hours_by_default() -> No
         backoff_s(n, default.initial_delay_s, default.max_delay_s, lambda: 0.5) for n in range(1, default.max_attempts)
     ]
     assert 72 * 3600 <= sum(waits) < 73 * 3600
+
+
+def derive_job() -> NewJob:
+    return NewJob(Kind.DERIVE, "derive:a", "1.2", {}, 3, target_series_uid="1.2.1", reference_series_uid="1.2.2")
+
+
+def derived(tracker: Tracker, clock: Clock) -> None:
+    matched(tracker, clock, infer_job())
+    queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok", None, (derive_job(),)))
+    queue.settle(tracker, claimed(tracker, Kind.DERIVE), Done("ok", None, (deliver_job(),)))
+
+
+def test_a_job_that_misses_what_an_earlier_one_made_waits_for_it(tracker: Tracker, clock: Clock) -> None:
+    derived(tracker, clock)
+    missing = Missing("a file is gone", derive_job())
+    assert queue.settle(tracker, claimed(tracker, Kind.DELIVER), missing) is State.RETRY_WAIT
+    (row,) = views.jobs(tracker.database, kind=Kind.DELIVER)
+    assert (row["attempts"], row["error"]) == (0, "a file is gone; waits for derive job 3")
+    assert queue.claim(tracker, Kind.DELIVER, "w") is None
+    assert states(tracker, Kind.DERIVE) == ["ready"]
+    queue.settle(tracker, claimed(tracker, Kind.DERIVE), Done("ok", None, (deliver_job(),)))
+    assert claimed(tracker, Kind.DELIVER).attempts == 1
+
+
+def test_it_says_when_that_job_has_failed_and_goes_on_when_it_is_retried(tracker: Tracker, clock: Clock) -> None:
+    derived(tracker, clock)
+    missing = Missing("a file is gone", derive_job())
+    queue.settle(tracker, claimed(tracker, Kind.DELIVER), missing)
+    queue.settle(tracker, claimed(tracker, Kind.DERIVE), Failed("no header"))
+    assert queue.claim(tracker, Kind.DELIVER, "w") is None
+    clock.forward(24 * 3600)
+    assert queue.settle(tracker, claimed(tracker, Kind.DELIVER), missing) is State.RETRY_WAIT
+    assert states(tracker, Kind.DERIVE) == ["failed"], "it is not tried over and over"
+    (row,) = views.jobs(tracker.database, kind=Kind.DELIVER)
+    assert row["error"] == "a file is gone; waits for derive job 3, which is failed: no header"
+    administration.retry(tracker, 3, "admin")
+    queue.settle(tracker, claimed(tracker, Kind.DERIVE), Done("ok", None, (deliver_job(),)))
+    assert claimed(tracker, Kind.DELIVER).attempts == 1
+
+
+def test_a_maker_that_was_never_asked_for_is_asked_for(tracker: Tracker, clock: Clock) -> None:
+    """A tracker of a version without derive jobs has the delivery behind the infer job."""
+    matched(tracker, clock, infer_job())
+    queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok", None, (deliver_job(),)))
+    queue.settle(tracker, claimed(tracker, Kind.DELIVER), Missing("nothing is derived", derive_job()))
+    derive, deliver = (
+        views.job(tracker.database, views.jobs(tracker.database, kind=kind)[0]["id"])
+        for kind in (Kind.DERIVE, Kind.DELIVER)
+    )
+    assert (derive["parent_id"], deliver["parent_id"]) == (2, derive["id"])
+    queue.settle(tracker, claimed(tracker, Kind.DERIVE), Done("ok", None, (deliver_job(),)))
+    assert states(tracker, Kind.DELIVER) == ["retry-wait"]
+    assert claimed(tracker, Kind.DELIVER).attempts == 1
+
+
+def test_deliveries_are_claimed_by_destination(tracker: Tracker, clock: Clock) -> None:
+    matched(tracker, clock, infer_job())
+    jobs = tuple(replace(deliver_job(), key=f"infer:a:{name}", destination=name) for name in ("one", "two", "three"))
+    queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok", None, jobs))
+    two = Destinations(frozenset({"two"}))
+    rest = Destinations(frozenset({"one", "two"}), others=True)
+    claims = [queue.claim(tracker, Kind.DELIVER, "w", which) for which in (two, two, rest, rest)]
+    assert [None if claim is None else claim.key for claim in claims] == ["infer:a:two", None, "infer:a:three", None]
+    assert queue.next_due(tracker, Kind.DELIVER, two) is None
+    assert queue.next_due(tracker, Kind.DELIVER) == clock.now

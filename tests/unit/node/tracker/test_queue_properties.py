@@ -15,7 +15,7 @@ from node.errors import LeaseLostError, TransitionError
 from node.tracker import administration, arrivals, commitments, queue, views
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
-from node.tracker.outcomes import Committing, Done, Failed, Matched, NewJob, Refused, Retry
+from node.tracker.outcomes import Committing, Done, Failed, Matched, Missing, NewJob, Refused, Retry
 from node.tracker.queue import Claim
 from node.tracker.states import LEASED, Kind, State, allowed
 
@@ -61,7 +61,7 @@ class QueueMachine(RuleBasedStateMachine):
             if kind is not Kind.MATCH:
                 assert claim.revision == sum(self.received.values()), "work on series that have grown is held back"
 
-    @rule(which=st.integers(0, 5), how=st.sampled_from(["done", "refused", "retry", "failed", "committing"]))
+    @rule(which=st.integers(0, 5), how=st.sampled_from(["done", "refused", "retry", "failed", "committing", "missing"]))
     def settle(self, which: int, how: str) -> None:
         if not self.claims:
             return
@@ -69,7 +69,9 @@ class QueueMachine(RuleBasedStateMachine):
         outcome: Any = {"refused": Refused("E_X", "no"), "retry": Retry("later", 5), "failed": Failed("broken")}.get(
             how
         )
-        if how == "done" or (how == "committing" and claim.kind is not Kind.DELIVER):
+        if how == "missing" and claim.kind in (Kind.DERIVE, Kind.DELIVER):
+            outcome = Missing("a file is gone", self._maker(claim))
+        elif how in ("done", "missing") or (how == "committing" and claim.kind is not Kind.DELIVER):
             outcome = self._success(claim)
         holder = self._row(claim)["worker"] if self._row(claim)["state"] in LEASED else None
         try:
@@ -90,10 +92,19 @@ class QueueMachine(RuleBasedStateMachine):
             infer = NewJob(Kind.INFER, f"infer:{total}", "1.2", {}, 3, total, *SERIES)
             return Matched("paired", {}, (infer,) if all(self.received.values()) else ())
         if claim.kind is Kind.INFER:
+            derive = NewJob(Kind.DERIVE, f"derive:{claim.key}", "1.2", {}, 3, claim.revision, *SERIES)
+            return Done("ok", None, (derive,))
+        if claim.kind is Kind.DERIVE:
             held = "look at it first" if claim.revision % 2 else None
             deliver = NewJob(Kind.DELIVER, f"{claim.key}:pacs", "1.2", {}, 3, claim.revision, *SERIES, held=held)
             return Done("ok", None, (deliver,))
         return Done("sent")
+
+    def _maker(self, claim: Claim) -> NewJob:
+        """The job that made what a derive or deliver job needs."""
+        if claim.kind is Kind.DERIVE:
+            return NewJob(Kind.INFER, claim.key.removeprefix("derive:"), "1.2", {}, 3, 0, *SERIES)
+        return NewJob(Kind.DERIVE, claim.key.removesuffix(":pacs"), "1.2", {}, 3, 0, *SERIES)
 
     @rule(which=st.integers(0, 3))
     def report(self, which: int) -> None:
@@ -105,7 +116,7 @@ class QueueMachine(RuleBasedStateMachine):
     def rescue(self, lucky: bool) -> None:
         queue.rescue(self.tracker, dead=lambda worker: lucky)
 
-    @rule(job=st.integers(1, 6), what=st.sampled_from(["retry", "cancel", "hold", "release"]))
+    @rule(job=st.integers(1, 8), what=st.sampled_from(["retry", "cancel", "hold", "release"]))
     def administer(self, job: int, what: str) -> None:
         ids = [row["id"] for row in views.jobs(self.database)]
         if job in ids:
@@ -125,6 +136,14 @@ class QueueMachine(RuleBasedStateMachine):
             for before, after in pairwise(events):
                 assert after["from"] == before["to"]
                 assert allowed(State(after["from"]), State(after["to"]))
+
+    @invariant()
+    def what_waits_for_another_job_has_one_to_wait_for(self) -> None:
+        if not hasattr(self, "database"):
+            return
+        for row in views.jobs(self.database, state=State.RETRY_WAIT):
+            if "waits for" in (row["error"] or ""):
+                assert views.job(self.database, row["id"])["parent_id"] is not None
 
     @invariant()
     def nothing_received_is_lost(self) -> None:
