@@ -56,6 +56,7 @@ err = Console(stderr=True, soft_wrap=True)
 
 def main() -> None:
     """The console script: every NodeError becomes its one message and its exit code."""
+    configure_logging("WARNING")
     try:
         app()
     except NodeError as error:

@@ -7,7 +7,6 @@ stamped with the time of encoding, and identifiers are derived from everything t
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pydicom import config as pydicom_config
 from pydicom.dataset import Dataset
 
 from node import __version__
@@ -62,12 +61,11 @@ def encode(
     there is some; pixel data is not looked at. Raises NotFoundError when the header of a source is missing.
     """
     series = derived_series(result, headers, output, series_number, software_version)
-    with pydicom_config.disable_value_validation():  # its log quotes malformed values, which may be patient data
-        images = _images(series)
-        found = findings(series, report)
-        documents = [presentation_state(series, images)] if output.presentation_state else []
-        if report.sop_class != "none":
-            documents.append(sr_report(series, images, found, report.sop_class))
+    images = _images(series)
+    found = findings(series, report)
+    documents = [presentation_state(series, images)] if output.presentation_state else []
+    if report.sop_class != "none":
+        documents.append(sr_report(series, images, found, report.sop_class))
     syntax = TRANSFER_SYNTAXES[output.transfer_syntax]
     return Encoded(
         images=[recode(image, syntax) for image in images],

@@ -2,7 +2,6 @@
 
 from io import BytesIO
 
-from pydicom import config as pydicom_config
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -28,8 +27,7 @@ TRANSFER_SYNTAXES: dict[TransferSyntaxName, UID] = {
 def to_bytes(instance: Dataset) -> bytes:
     """The instance as a DICOM Part 10 file, in the transfer syntax of its file meta information."""
     buffer = BytesIO()
-    with pydicom_config.disable_value_validation():
-        instance.save_as(buffer, enforce_file_format=True)
+    instance.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
 
 
@@ -40,14 +38,13 @@ def recode(instance: Dataset, syntax: UID) -> Dataset:
     """
     if instance.file_meta.TransferSyntaxUID == syntax:
         return instance
-    with pydicom_config.disable_value_validation():
-        recoded = dcmread(BytesIO(to_bytes(instance)))
-        if recoded.file_meta.TransferSyntaxUID.is_compressed:
-            recoded.decompress(generate_instance_uid=False)
-        if not syntax.is_compressed:
-            recoded.file_meta.TransferSyntaxUID = syntax
-        elif "PixelData" in recoded:
-            recoded.compress(syntax, generate_instance_uid=False)
-        else:
-            recoded.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        return recoded
+    recoded = dcmread(BytesIO(to_bytes(instance)))
+    if recoded.file_meta.TransferSyntaxUID.is_compressed:
+        recoded.decompress(generate_instance_uid=False)
+    if not syntax.is_compressed:
+        recoded.file_meta.TransferSyntaxUID = syntax
+    elif "PixelData" in recoded:
+        recoded.compress(syntax, generate_instance_uid=False)
+    else:
+        recoded.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return recoded

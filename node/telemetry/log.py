@@ -1,5 +1,7 @@
 """Logs: structured, on stderr, JSON when nobody is watching. UIDs and numbers only; patient data has no place here.
 
+In every line `error` is the type of an exception, and `reason` a sentence.
+
 Libraries that log through stdlib logging (alembic, apscheduler) come out in the same form, from WARNING up.
 """
 
@@ -8,6 +10,7 @@ import sys
 import warnings
 
 import structlog
+from pydicom import config as pydicom_config
 
 
 def configure_logging(level: str, json: bool | None = None) -> None:
@@ -33,17 +36,25 @@ def configure_logging(level: str, json: bool | None = None) -> None:
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("node").setLevel(level)
-    # pydicom quotes offending values, which may be names, and pynetdicom prints the text of what it caught: both stay
-    # out of the log. What went wrong with a peer or a data set, our own rooms say in their words.
-    for library in ("pydicom", "pynetdicom"):
-        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
-    warnings.filterwarnings("ignore", module="pydicom")
+    _quiet_libraries()
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _quiet_libraries() -> None:
+    """pydicom quotes malformed values, which may be names, and pynetdicom prints the text of what it caught: both stay out of
+    the log. What is wrong with a peer or a data set, our own packages say in their words.
+
+    Set once per process, before any thread starts. pydicom has one switch for all threads, so no stage may turn it."""
+    for library in ("pydicom", "pynetdicom"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module="pydicom")
+    pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE
+    pydicom_config.settings.writing_validation_mode = pydicom_config.IGNORE
 
 
 def place_of(error: BaseException) -> str:
