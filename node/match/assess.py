@@ -10,11 +10,12 @@ from node.config.match import MatchSettings, PairingLimits
 from node.config.site_rules import ContrastLabel
 from node.dicom.attributes import Header
 from node.match.contrast import classify
+from node.match.image_checks import NOT_OURS
 from node.match.pairing import coverage, pair_predicates, spacing_ratio
 from node.match.predicates import Predicate, expect, failures, warnings
 from node.match.site import ruling
+from node.match.stack_checks import BROKEN_STACK, suitability, target_suitability
 from node.match.stacks import Stack, angle_between, stacks_of
-from node.match.suitability import BROKEN_STACK, NOT_OURS, suitability, target_suitability
 from node.payloads import PairRequest, StackRequest
 
 Role = Literal["target", "reference", "neither"]
