@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from node.config.match import ContrastRules
 from node.config.site_rules import ContrastLabel
 from node.match.images import Physics
-from node.match.predicates import Predicate, expect
+from node.match.predicates import expect
+from node.verdicts import Predicate
 
 # AcquisitionContrast (0008,9209), PS3.3 C.8.13.3.1.1: what says all, and what says nothing. The others name contrasts
 # that have no label here.

@@ -10,8 +10,9 @@ from pydicom.uid import MRImageStorage
 
 from node.config.match import MatchSettings, StackLimits
 from node.dicom.frames import ENHANCED_SOP_CLASSES
-from node.match.predicates import Predicate, expect
+from node.match.predicates import expect
 from node.match.stacks import Stack
+from node.verdicts import Predicate
 
 # ImageType values; those of vendors may carry more after the first letter or word (R_IR, PHASE MAP).
 COMPLEX_PARTS = re.compile(r"(P|PHASE|R|REAL|I|IMAGINARY)([_ ].*)?")

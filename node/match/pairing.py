@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from node.config.match import MatchSettings, PairingLimits
-from node.match.predicates import Predicate, expect
+from node.match.predicates import expect
 from node.match.stack_checks import measured_spacing
 from node.match.stacks import Geometry, Stack, angle_between
+from node.verdicts import Predicate
 
 COVERAGE_SAMPLES = 100  # along each side of the target's field of view: a step of 1 %
 FEWEST_SAMPLES, MOST_POINTS = 25, 1_000_000  # of a stack at an angle, where every slice is sampled

@@ -7,7 +7,8 @@ from typing import Literal
 
 from node.config.site_rules import Condition, ContrastLabel, SiteRule, Value
 from node.dicom.attributes import Attributes
-from node.match.predicates import Predicate, expect
+from node.match.predicates import expect
+from node.verdicts import Predicate
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import numpy as np
 
 from node.config.match import MatchSettings, StackLimits, TargetLimits
 from node.match import image_checks
-from node.match.predicates import Predicate, expect
+from node.match.predicates import expect
 from node.match.stacks import Geometry, Stack, angle_between
+from node.verdicts import Predicate
 
 LOCALIZERS = frozenset({"LOCALIZER", "LOCALISER", "SCOUT", "SURVEY", "PILOT"})
 

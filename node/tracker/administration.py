@@ -17,7 +17,6 @@ from node.tracker.outcomes import NewJob
 from node.tracker.states import FINISHED, LEASED, Kind, State, allowed
 from node.tracker.tables import Job
 
-
 _WITH_RESULT = frozenset({Kind.INFER, Kind.DERIVE, Kind.DELIVER})
 
 

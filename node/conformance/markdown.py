@@ -1,275 +1,17 @@
-"""The DICOM conformance statement (PS3.2), generated from the tables that the code runs on: presentation contexts,
-status codes, settings, and the derived objects themselves. `docs/conformance.md` is what this prints for the defaults."""
+"""The DICOM conformance statement as a document, in the structure of PS3.2 annex A. `docs/conformance.md` is what this
+writes for the default settings."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Any
 
-import numpy as np
-from pydantic import BaseModel
-from pydantic_core import PydanticUndefined, to_jsonable_python
-from pydicom import Dataset
 from pydicom.datadict import dictionary_description, tag_for_keyword
-from pydicom.dataset import FileMetaDataset
-from pydicom.tag import BaseTag
-from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
-from node import __version__
-from node.config.settings import (
-    CompletionSettings,
-    DestinationSettings,
-    FetchSettings,
-    OutputSettings,
-    ReportSettings,
-    SCPSettings,
-    Settings,
-    SourceSettings,
-)
 from node.deliver.commitment_scu import SAME_ASSOCIATION_S
-from node.deliver.scu import ECHO_CONTEXTS, storage_contexts
-from node.derived import attributes
-from node.derived.encode import Encoded, encode
-from node.dicom.transfer_syntax import TRANSFER_SYNTAXES
-from node.dimse import commitment_messages, status
-from node.dimse.associations import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from node.dimse.query import FIND_CONTEXTS
-from node.dimse.status import Answer, Meaning
 from node.receive.commitment_scp import ATTEMPTS, GRACE_S
-from node.receive.contexts import supported_contexts
-from node.receive.fetch import GET, GET_CONTEXTS, MOVE_CONTEXTS, RETURN_KEYS
-from node.receive.store import IDENTIFYING_TAGS
-from node.result import Result
 
-SCHEMA = 1
-
-ANSWERS: tuple[tuple[str, type[Answer]], ...] = (
-    ("C-ECHO", status.EchoStatus),
-    ("C-STORE", status.StoreStatus),
-    ("N-ACTION (storage commitment)", status.ActionStatus),
-    ("Failure reasons in the N-EVENT-REPORT we send", status.FailureReason),
-    ("N-EVENT-REPORT (storage commitment)", status.EventStatus),
-)
-UNDERSTOOD: tuple[tuple[str, tuple[Meaning, ...]], ...] = (
-    ("C-ECHO", status.C_ECHO),
-    ("C-STORE", status.C_STORE),
-    ("N-ACTION (storage commitment)", status.N_ACTION),
-    ("Failure reasons in the N-EVENT-REPORT we receive", status.FAILURE_REASON),
-    ("N-EVENT-REPORT (storage commitment)", status.N_EVENT_REPORT),
-    ("C-FIND", status.C_FIND),
-    ("C-GET", status.C_GET),
-    ("C-MOVE", status.C_MOVE),
-)
-COPIED: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Patient", attributes.PATIENT),
-    ("Clinical Trial", attributes.CLINICAL_TRIAL),
-    ("Study", attributes.STUDY),
-    ("De-identification", attributes.DEIDENTIFICATION),
-    ("Series, Frame of Reference", attributes.SERIES),
-    ("Acquisition, Image Plane", attributes.ACQUISITION),
-    ("Contrast/Bolus", attributes.CONTRAST),
-    ("MR Image", attributes.MR),
-)
-SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
-    ("[scp]", SCPSettings),
-    ("[[sources]]", SourceSettings),
-    ("[[destinations]]", DestinationSettings),
-    ("[fetch]", FetchSettings),
-    ("[completion]", CompletionSettings),
-    ("[report]", ReportSettings),
-    ("[output]", OutputSettings),
-)
-SOP_CLASSES: tuple[Literal["mr", "sc", "legacy_enhanced"], ...] = get_args(
-    OutputSettings.model_fields["sop_class"].annotation
-)
-
-
-def statement(settings: Settings) -> dict[str, Any]:
-    """Everything the statement says, as plain data. `settings` are those of a site, or the defaults."""
-    made = {kind: _samples(settings, kind) for kind in SOP_CLASSES}
-    samples = {f'[output] sop_class = "{kind}"': tuple(one.images for one in pair) for kind, pair in made.items()}
-    samples["with the images"] = tuple(one.documents for one in made[SOP_CLASSES[0]])
-    sent = [instance for pair in samples.values() for instance in pair[0]]
-    return {
-        "schema": SCHEMA,
-        "product": "DiffMSR node",
-        "version": __version__,
-        "application_entity": {
-            "ae_title": settings.scp.ae_title,
-            "host": settings.scp.host,
-            "port": settings.scp.port,
-            "implementation_class_uid": IMPLEMENTATION_CLASS_UID,
-            "implementation_version_name": IMPLEMENTATION_VERSION_NAME,
-            "max_pdu": settings.scp.max_pdu,
-            "max_associations": settings.scp.max_associations,
-            "acse_timeout_s": settings.scp.acse_timeout_s,
-            "dimse_timeout_s": settings.scp.dimse_timeout_s,
-            "network_timeout_s": settings.scp.network_timeout_s,
-            "require_called_ae_title": settings.scp.require_called_ae_title,
-            "calling_ae_titles": [source.ae_title for source in settings.sources],
-            "tls": settings.scp.tls is not None,
-        },
-        "accepted": [
-            {
-                **_uid(context.abstract_syntax),
-                "transfer_syntaxes": [_uid(syntax) for syntax in context.transfer_syntax],
-                "role": "SCP, SCU by role selection" if context.scp_role else "SCP",
-            }
-            for context in supported_contexts()
-        ],
-        "proposed": [
-            _activity("Verify a destination", ECHO_CONTEXTS, "SCU"),
-            _activity("Send derived objects", storage_contexts(sent), "SCU"),
-            _activity("Ask a destination for storage commitment", commitment_messages.CONTEXTS, "SCU"),
-            _activity("Report storage commitment to a source", commitment_messages.CONTEXTS, "SCP, by role selection"),
-            _activity("Query a PACS", FIND_CONTEXTS, "SCU"),
-            _activity("Retrieve from a PACS by C-GET", [c for c in GET_CONTEXTS if c[0] == GET], "SCU"),
-            _activity(
-                "Retrieve from a PACS by C-GET: what it sends", [c for c in GET_CONTEXTS if c[0] != GET],
-                "SCP, by role selection",
-            ),
-            _activity("Retrieve from a PACS by C-MOVE", MOVE_CONTEXTS, "SCU"),
-        ],
-        "query": {"level": "SERIES", "matching": ["StudyInstanceUID", "Modality"], "returned": list(RETURN_KEYS)},
-        "answered": {service: [_answer(one) for one in codes] for service, codes in ANSWERS},
-        "understood": {service: [_meaning(one) for one in table] for service, table in UNDERSTOOD},
-        "required_of_received": [k for k in IDENTIFYING_TAGS if k.endswith("UID")],
-        "copied": {module: list(keywords) for module, keywords in COPIED},
-        "derived": [
-            {"made": when, "objects": _objects(*pair)} for when, pair in samples.items()
-        ],
-        "transfer_syntaxes_of_derived": {name: _uid(uid) for name, uid in TRANSFER_SYNTAXES.items()},
-        "configuration": {section: _defaults(model) for section, model in SECTIONS},
-    }  # fmt: skip
-
-
-# ---------------------------------------------------------------------- the tables, as data
-
-
-def _uid(uid: str | None) -> dict[str, str]:
-    return {"uid": str(uid), "name": UID(uid or "").name}
-
-
-def _activity(name: str, contexts: Iterable[tuple[str, str]], role: str) -> dict[str, Any]:
-    """One presentation context a transfer syntax, as `associate` proposes them."""
-    by_abstract: dict[str, list[dict[str, str]]] = {}
-    for abstract_syntax, transfer_syntax in contexts:
-        by_abstract.setdefault(abstract_syntax, []).append(_uid(transfer_syntax))
-    listed = [{**_uid(abstract), "transfer_syntaxes": syntaxes} for abstract, syntaxes in by_abstract.items()]
-    return {"activity": name, "role": role, "contexts": listed}
-
-
-def _answer(answer: Answer) -> dict[str, str]:
-    return {"code": f"0x{answer.value:04X}", "meaning": answer.words}
-
-
-def _meaning(meaning: Meaning) -> dict[str, str]:
-    return {"code": meaning.codes, "meaning": meaning.words, "behaviour": meaning.verdict.value}
-
-
-def _defaults(model: type[BaseModel]) -> dict[str, Any]:
-    """Key to default; "required" for a key without one."""
-    fields = model.model_fields
-    return {
-        key: "required" if field.default is PydanticUndefined else to_jsonable_python(field.default)
-        for key, field in fields.items()
-    }
-
-
-def _samples(settings: Settings, sop_class: Literal["mr", "sc", "legacy_enhanced"]) -> tuple[Encoded, ...]:
-    """What is made of two results that have nothing in common, so that what both say is said of every result."""
-    output = settings.output.model_copy(update={"sop_class": sop_class, "presentation_state": True})
-    return tuple(encode(*_result(n), output, settings.report, number) for n, number in ((1, 9001), (2, 9102)))
-
-
-def _result(n: int) -> tuple[Result, list[Dataset]]:
-    """A result, and the headers of its sources, that differ in everything with `n`."""
-
-    def header(series: int, number: int) -> Dataset:
-        ds = Dataset()
-        ds.file_meta = FileMetaDataset()
-        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        ds.SOPClassUID, ds.Modality = MRImageStorage, "MR"
-        ds.StudyInstanceUID, ds.SeriesInstanceUID = f"1.2.{n}", f"1.2.{n}.{series}"
-        ds.SOPInstanceUID = f"1.2.{n}.{series}.{number}"
-        ds.FrameOfReferenceUID, ds.SeriesDescription = f"1.2.{n}.9", f"series {n}"
-        ds.SeriesNumber, ds.InstanceNumber = str(n), str(number)
-        ds.Rows = ds.Columns = 4 * n
-        ds.WindowCenter, ds.WindowWidth = str(100 + n), str(300 + n)
-        ds.BurnedInAnnotation = "NO" if n == 1 else "YES"
-        if n == 2:
-            ds.LossyImageCompression, ds.LossyImageCompressionRatio, ds.LossyImageCompressionMethod = (
-                "01",
-                10,
-                "ISO_15444_1",
-            )
-        ds.ScanningSequence, ds.SequenceVariant = "SE", "NONE"
-        ds.ImageType = ["ORIGINAL", "PRIMARY"]
-        ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        ds.ImagePositionPatient, ds.PixelSpacing = [n, n, 5 * n * number], [n, n]
-        ds.SliceThickness = str(n)
-        return ds
-
-    numbers = range(n, 2 * n + 1)
-    targets, references = [header(1, i) for i in numbers], [header(2, i) for i in numbers]
-    turned = 0.1 if n == 1 else 1.5
-    result = Result(
-        pixels=np.random.default_rng(n).random((n + 1, 16 * n, 12 * n), dtype=np.float32) * 1000 * n,
-        positions=np.array([[n, n, 5.0 * n * i] for i in numbers]),
-        orientation=((float(np.cos(turned)), float(np.sin(turned)), 0.0), (0.0, 0.0, -1.0)),
-        spacing=(0.25 * n, 0.3 * n),
-        source_uids=[ds.SOPInstanceUID for ds in targets],
-        reference_uids=[[ds.SOPInstanceUID] for ds in references],
-        model_name=f"model{n}",
-        model_version=str(n),
-        weights_sha256=f"{n:064x}",
-        scale=4,
-        parameters={"precision": f"p{n}"},
-        warnings=[],
-    )
-    return result, [*targets, *references]
-
-
-def _objects(first: Sequence[Dataset], second: Sequence[Dataset]) -> list[dict[str, Any]]:
-    """For each SOP class, what the node itself writes: every attribute that is not merely copied."""
-    copied = {keyword for _, keywords in COPIED for keyword in keywords}
-    others = {str(instance.SOPClassUID): instance for instance in second}
-    objects = {}
-    for instance in first:
-        if str(instance.SOPClassUID) not in objects:
-            other = others[str(instance.SOPClassUID)]
-            either = {e.tag: e for e in (*other, *instance)}
-            written = [either[tag] for tag in sorted(either) if either[tag].keyword not in copied]
-            objects[str(instance.SOPClassUID)] = {
-                **_uid(instance.SOPClassUID),
-                "written": [
-                    {
-                        "tag": str(e.tag).upper(),
-                        "name": e.name,
-                        "vr": str(e.VR),
-                        "value": _fixed(e.tag, instance, other),
-                    }
-                    for e in written
-                ],
-            }
-    return list(objects.values())
-
-
-def _fixed(tag: BaseTag, one: Dataset, other: Dataset) -> str:
-    """The value where it is the same in every object, of a code sequence the codes; else nothing."""
-    if tag not in one or tag not in other or one[tag].value != other[tag].value:
-        return ""
-    element = one[tag]
-    if element.VR == "SQ":
-        codes = [i for i in element.value if "CodeValue" in i]
-        return "; ".join(f"({i.CodeValue}, {i.CodingSchemeDesignator}, {i.CodeMeaning})" for i in codes)
-    if element.is_empty:
-        return "empty"
-    values = element.value if element.VM > 1 else [element.value]
-    return "\\".join(str(UID(v).name if element.VR == "UI" else v) for v in values)
-
-
-# ---------------------------------------------------------------------- the words around them
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 
 def markdown(facts: dict[str, Any]) -> str:
@@ -424,7 +166,7 @@ def _overview(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _policies(ae: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "AE title", f"{ae['ae_title']} (`[scp] ae_title`), in both directions"
     yield "Listening", f"{ae['host']}:{ae['port']}, {'TLS' if ae['tls'] else 'without TLS'}"
-    yield "Application context name", f"{_APPLICATION_CONTEXT} (PS3.7 A.2.1)"
+    yield "Application context name", f"{APPLICATION_CONTEXT} (PS3.7 A.2.1)"
     yield "Implementation class UID", ae["implementation_class_uid"]
     yield "Implementation version name", ae["implementation_version_name"]
     yield "Maximum PDU size received", f"{ae['max_pdu'] or 'unlimited'} bytes (`[scp] max_pdu`)"
@@ -441,9 +183,6 @@ def _policies(ae: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"idle {ae['network_timeout_s']:g} s; then the association is aborted"
         ),
     )
-
-
-_APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 
 def _contexts(contexts: Iterable[dict[str, Any]]) -> Iterator[str]:
