@@ -5,8 +5,7 @@
 
 from dataclasses import dataclass
 
-SEND_AGAIN = "Send the series again from the scanner."
-SWITCH_INTERPOLATION_OFF = "Switch interpolation off in the protocol."
+_SEND_AGAIN = "Send the series again from the scanner."
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,7 @@ class Code:
     warning only informs."""
 
 
-STUDY = {
+STUDY_CODES = {
     "E_NO_IMAGES": Code(
         "The study holds no image.",
         "Send the images of the study, not only its reports or presentation states.",
@@ -35,7 +34,7 @@ STUDY = {
     "E_NOTHING_USABLE": Code("No series of the study can be used, each for a reason of its own."),
 }
 
-SERIES = {
+SERIES_CODES = {
     "E_NOT_MR": Code("The images are not MR images."),
     "E_OWN_OUTPUT": Code(
         "The images are results of this node that came back. They are kept and never processed again."
@@ -49,14 +48,14 @@ SERIES = {
         "A multi-frame instance is not Enhanced MR, so the positions of its slices are unknown.",
         "Send the series as Enhanced MR or as classic (single-frame) MR images.",
     ),
-    "E_NO_PIXELS": Code("The series has headers without pixels.", SEND_AGAIN),
-    "E_ATTRIBUTES_MISSING": Code("Attributes that the node needs are missing or unusable.", SEND_AGAIN),
+    "E_NO_PIXELS": Code("The series has headers without pixels.", _SEND_AGAIN),
+    "E_ATTRIBUTES_MISSING": Code("Attributes that the node needs are missing or unusable.", _SEND_AGAIN),
     "E_SERIES_DAMAGED": Code(
-        "The series also has images whose position is unknown, so the stack may be incomplete.", SEND_AGAIN
+        "The series also has images whose position is unknown, so the stack may be incomplete.", _SEND_AGAIN
     ),
     "E_COLOUR": Code("The images are in colour, such as a fused overlay or a report page."),
     "E_PIXEL_FORMAT": Code("The pixels are stored with a number of bits that MR images do not use."),
-    "E_MATRIX_ABSURD": Code("The header claims a matrix that no scanner produces.", SEND_AGAIN),
+    "E_MATRIX_ABSURD": Code("The header claims a matrix that no scanner produces.", _SEND_AGAIN),
     "E_MOSAIC": Code(
         "The images are Siemens mosaics: many slices tiled in one image.", "Switch mosaic off in the protocol."
     ),
@@ -132,14 +131,14 @@ SERIES = {
         "The pixels of the result would be smaller than [match.target] min_output_spacing_mm: the series already has a "
         "high resolution."
     ),
-    "E_INTERPOLATED": Code("The scanner interpolated the target.", SWITCH_INTERPOLATION_OFF),
+    "E_INTERPOLATED": Code("The scanner interpolated the target.", "Switch interpolation off in the protocol."),
     "W_INTERPOLATED": Code("The scanner interpolated the target. The node crops it to the acquired matrix first."),
     "W_ACQUIRED_MATRIX_UNKNOWN": Code(
         "The header does not give the acquired matrix. If the scanner interpolated, the result is softer."
     ),
 }
 
-PAIR = {
+PAIR_CODES = {
     "E_OTHER_PATIENT": Code(
         "Patient ID or birth date differ between the two series.", "Have the records corrected in the PACS."
     ),
@@ -182,21 +181,21 @@ PAIR = {
     ),
 }
 
-PIXELS = {
-    "E_PIXELS_NONE": Code("An instance has no pixel data.", SEND_AGAIN),
+PIXEL_CODES = {
+    "E_PIXELS_NONE": Code("An instance has no pixel data.", _SEND_AGAIN),
     "E_PIXELS_UNREADABLE": Code(
         "The pixels of an instance cannot be decoded.",
         "Send the series again. The sentence names the decoder where one has to be installed.",
     ),
-    "E_PIXELS_INCONSISTENT": Code("The images of a stack do not belong together, or some are missing.", SEND_AGAIN),
-    "E_PIXELS_NO_GEOMETRY": Code("An image has no usable position, orientation or pixel spacing.", SEND_AGAIN),
+    "E_PIXELS_INCONSISTENT": Code("The images of a stack do not belong together, or some are missing.", _SEND_AGAIN),
+    "E_PIXELS_NO_GEOMETRY": Code("An image has no usable position, orientation or pixel spacing.", _SEND_AGAIN),
     "E_PIXELS_NEGATIVE": Code("The pixels have negative values, so the image is not a magnitude image."),
     "E_PIXELS_MULTIFRAME": Code("A multi-frame instance does not give the positions of its frames."),
     "E_PIXELS_COLOUR": Code("An image is not monochrome."),
     "E_PIXELS_SIZE": Code("The images are larger than the node can process."),
 }
 
-RESULT = {
+RESULT_CODES = {
     "E_MODEL_INPUT": Code("The model cannot process a stack of this size."),
     "E_NO_OVERLAP": Code("The reference does not reach any slice of the target."),
     "E_MISALIGNED": Code(
@@ -217,11 +216,11 @@ RESULT = {
 }
 
 GROUPS = {
-    "Of a study": STUDY,
-    "Of a series": SERIES,
-    "Of a target with a reference": PAIR,
-    "Of pixels": PIXELS,
-    "Of a result": RESULT,
+    "Of a study": STUDY_CODES,
+    "Of a series": SERIES_CODES,
+    "Of a target with a reference": PAIR_CODES,
+    "Of pixels": PIXEL_CODES,
+    "Of a result": RESULT_CODES,
 }
 
 CODES: dict[str, Code] = {name: code for group in GROUPS.values() for name, code in group.items()}

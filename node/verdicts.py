@@ -1,17 +1,17 @@
 """What the match stage decided on a study, and why: the result of a match job, which `explain`, `replay` and every page
 read.
 
-Kept as JSON in the tracker. Schema 1 called the requests "orders"; it is still read.
+Kept as JSON in the tracker. Schema 1, which called the requests "orders", is still read.
 """
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
 from node.payloads import PairRequest
 
-SCHEMA = 2
+VERDICT_SCHEMA = 2
 
 StackRole = Literal["target", "reference", "neither"]
 PredicateValue = str | int | float | None
@@ -27,10 +27,13 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+_OLD_NAMES = {"one slice an image": "one slice per image"}
+
+
 class Predicate(_Part):
     """One question about a stack or a pair, and its answer."""
 
-    name: str
+    name: Annotated[str, AfterValidator(lambda name: _OLD_NAMES.get(name, name))]
     outcome: PredicateOutcome
     value: PredicateValue
     """What was found."""
@@ -101,7 +104,7 @@ class StudyVerdict(_Part):
 
     def to_json(self) -> dict[str, Any]:
         """As the tracker keeps it and `explain --json` prints it; `StudyVerdict.model_validate` reads it back."""
-        return {"schema": SCHEMA, **self.model_dump(mode="json")}
+        return {"schema": VERDICT_SCHEMA, **self.model_dump(mode="json")}
 
 
 def failures(predicates: tuple[Predicate, ...] | list[Predicate]) -> list[Predicate]:

@@ -30,7 +30,7 @@ from node.receive.contexts import supported_contexts
 from node.receive.fetch import GET, GET_CONTEXTS, MOVE_CONTEXTS, RETURN_KEYS
 from node.receive.store import IDENTIFYING_TAGS
 
-SCHEMA = 1
+STATEMENT_SCHEMA = 1
 
 ANSWERS: tuple[tuple[str, type[Answer]], ...] = (
     ("C-ECHO", status.EchoStatus),
@@ -67,7 +67,7 @@ def statement(settings: Settings) -> dict[str, Any]:
     made_of["with the images"] = tuple(one.documents for one in made[SOP_CLASSES[0]])
     sent = [instance for pair in made_of.values() for instance in pair[0]]
     return {
-        "schema": SCHEMA,
+        "schema": STATEMENT_SCHEMA,
         "product": "DiffMSR node",
         "version": __version__,
         "application_entity": {

@@ -48,7 +48,7 @@ def _conclude(
     if paired:
         named = [f"{_named(pair.target)} guided by {_named(pair.reference)}" for pair in paired]
         alone = [_named(t.target) for t in targets if t.chosen is None]
-        without = f" Without a reference that fits: {', '.join(alone)}." if alone else ""
+        without = f" No reference fits {', '.join(alone)}." if alone else ""
         return "paired", None, None, f"To be super-resolved: {'; '.join(named)}.{without}"
     if targets:
         waiting = ", ".join(_named(t.target) for t in targets)
@@ -58,7 +58,8 @@ def _conclude(
         return "waiting", "reference", "E_NO_REFERENCE", f"No reference fits {waiting}. {why}"
     references = [_named(s) for s in stacks if s.role == "reference"]
     if references:
-        lacking = f"No usable target ({' or '.join(settings.targets)}) beside the reference {', '.join(references)}."
+        wanted = " or ".join(settings.targets)
+        lacking = f"The study has the reference {', '.join(references)}, but no usable target ({wanted})."
         return "waiting", "target", "E_NO_TARGET", " ".join([lacking, *_near_misses(stacks, settings.targets)])
     return "refused", None, *_refusal(stacks)
 
@@ -68,15 +69,17 @@ def _named(verdict: AssessedStack) -> str:
 
 
 def _near_misses(stacks: Sequence[AssessedStack], wanted: Sequence[str]) -> list[str]:
-    """Why stacks that have a wanted contrast are not used."""
+    """Why stacks of a wanted contrast are not used."""
     misses = [s for s in stacks if s.role == "neither" and s.contrast in wanted]
-    return [f"{s.stack.label} is {s.contrast}, but: {failures(s.predicates)[0].sentence}" for s in misses]
+    return [
+        f"{s.stack.label} is {s.contrast}, but cannot be used: {failures(s.predicates)[0].sentence}" for s in misses
+    ]
 
 
 def _refusal(stacks: Sequence[AssessedStack]) -> tuple[str, str]:
-    """Code and sentence of a study with nothing usable: the one they share, else what each lacks."""
+    """Code and sentence of a study without a usable series: the code that all share, else one sentence per reason."""
     if not stacks:
-        return "E_NO_IMAGES", "There is no DICOM image here."
+        return "E_NO_IMAGES", "The study has no DICOM image."
     first = [failures(s.predicates)[0] for s in stacks]
     if len({p.code for p in first}) == 1:
         return first[0].code or "", " ".join(dict.fromkeys(p.sentence for p in first))

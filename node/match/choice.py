@@ -75,7 +75,7 @@ def choose_reference(
         stack = pair.reference.stack
         flaws = len(warnings(pair.predicates)) + len(warnings(pair.reference.predicates))
         ratio = spacing_ratio(target.stack, stack, settings, model.scale)
-        # Steps of 10 % in spacing and 5 % in coverage: repeats of one protocol are equals, so that the latest wins.
+        # In steps of 10 % in spacing and 5 % in coverage repeats of one protocol are equal, so the latest wins.
         return (
             -flaws,
             -abs(round(log2(ratio) * 7)),
@@ -88,11 +88,13 @@ def choose_reference(
     if not ranked:
         return AssessedTarget(target, None, tuple(_reasons_against(pairs, settings)))
     best, *others = ranked
-    merits = ("it carries fewer warnings", "its pixels are nearer to those of the result", "it covers more")
+    merits = ("it has fewer warnings", "its pixel size is nearer to that of the result", "it covers more")
     reasons = []
     for other in others:
         steps = zip(merits, fitness(best), fitness(other), strict=False)
-        merit = next((merit for merit, ours, theirs in steps if ours != theirs), "it is the later of equals")
+        merit = next(
+            (merit for merit, ours, theirs in steps if ours != theirs), "it was acquired later and is otherwise equal"
+        )
         reasons.append(f"{best.reference.stack.label} is preferred to {other.reference.stack.label}: {merit}.")
     return AssessedTarget(target, best, (*reasons, *_reasons_against(pairs, settings)))
 

@@ -13,7 +13,7 @@ from node.verdicts import PairVerdict, Predicate, PredicateOutcome, StackVerdict
 MARKS = {PredicateOutcome.FAIL: "FAIL", PredicateOutcome.WARN: "WARN", PredicateOutcome.PASS: "ok"}
 
 DECISIONS = {
-    "waiting": "not super-resolved, unless its partner comes",
+    "waiting": "not super-resolved unless the missing series arrives",
     "refused": "not super-resolved",
 }
 
@@ -27,15 +27,15 @@ def lines(
 ) -> list[str]:
     """The lines that explain a verdict. Questions that passed are left out unless `passed`.
 
-    `afterwards` is what the service has done with the study since. With a `width` no line is longer, except for words
+    `afterwards` is the history of the study: what the service has done with it since. With a `width` no line is longer, except for words
     that are. Plain text without colours; the same verdict gives the same lines.
     """
-    written = [*_study(verdict), *_list("what became of it", afterwards), *_questions(verdict, passed)]
+    written = [*_study(verdict), *_list("history", afterwards), *_questions(verdict, passed)]
     return [line for text in written for line in wrapped(text, width)]
 
 
 def wrapped(text: str, width: int | None) -> list[str]:
-    """`text` in lines of at most `width`, those that follow indented below the words of the first."""
+    """`text` in lines of at most `width`; further lines are indented below the words of the first."""
     if width is None or len(text) <= width:
         return [text]
     indent = len(text) - len(text.lstrip()) + (6 if text.lstrip().startswith(tuple(MARKS.values())) else 2)
@@ -83,8 +83,8 @@ def _merits(verdict: StudyVerdict) -> Iterator[str]:
             parts = (stacks[target.target], stacks[target.reference], pair)
             asked = [predicate for part in parts for predicate in part.predicates]
             warned = warnings(asked)
-            doubts = f"; {len(warned)} with a warning:" if warned else "."
-            yield f"{_pair_name(pair)}: none of the {len(asked)} questions speaks against it{doubts}"
+            doubts = f", {len(warned)} of them with a warning:" if warned else "."
+            yield f"{_pair_name(pair)}: all {len(asked)} questions passed{doubts}"
             yield from (f"  {MARKS[p.outcome]}  {p.code}: {p.sentence}" for p in warned)
         yield from (f"{target.target}: {reason}" for reason in target.reasons)
 

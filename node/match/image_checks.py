@@ -1,6 +1,6 @@
-"""What is refused for the images themselves: those that are not plain magnitude MR slices with the attributes they need.
+"""What is refused for the images themselves: whatever is not a plain magnitude MR slice with the attributes it needs.
 
-The list is that of design/dicom-notes.md; attribute meanings are those of PS3.3, C.8.3 (MR) and C.8.13 (Enhanced MR).
+Attribute meanings are those of PS3.3, C.8.3 (MR) and C.8.13 (Enhanced MR).
 """
 
 import re
@@ -14,7 +14,7 @@ from node.match.predicates import expect
 from node.match.stacks import Stack
 from node.verdicts import Predicate
 
-# ImageType values; those of vendors may carry more after the first letter or word (R_IR, PHASE MAP).
+# ImageType values. Vendors may append more to the first letter or word (R_IR, PHASE MAP).
 COMPLEX_PARTS = re.compile(r"(P|PHASE|R|REAL|I|IMAGINARY)([_ ].*)?")
 COMPUTED = frozenset(
     [
@@ -25,7 +25,7 @@ COMPUTED = frozenset(
         "METABOLITE_MAP", "TAGGING", "TOF", "ANGIO_TIME", "MAP", "T1_MAP", "T2_MAP", "T2STAR_MAP", "B0_MAP",
         "B1_MAP", "FIELD_MAP", "VELOCITY", "FLOW_ENCODED", "PERFUSION", "CBF", "CBV", "MTT", "TTP", "TMAX",
         "KTRANS", "ASL", "BOLD", "TMAP", "SWI",
-        # Of a Dixon series, all but water and in phase: fat alone, or water less fat.
+        # Of a Dixon series, everything except water and in phase: fat alone, or water minus fat.
         "FAT", "F", "FAT_FRACTION", "WATER_FRACTION", "OUT_OF_PHASE", "OUT_PHASE", "OPP_PHASE",
         "OPPOSED_PHASE", "OP",
     ]
@@ -35,18 +35,18 @@ OWN_IMAGE_TYPE = frozenset({"AI", "SUPERRES"})
 AI_IMAGE_TYPES = frozenset({"AI", "SUPERRES", "SYNTHETIC"})
 
 NOT_OURS = frozenset({"E_OWN_OUTPUT", "E_NOT_MR"})
-"""Codes of what the node does not look at further."""
+"""Codes of images that the node does not examine further."""
 
 
 def not_own_output(stack: Stack) -> Predicate:
-    # ContentQualification (0018,9004) RESEARCH says nothing: scanners with a research licence write it into all they
-    # measure.
+    # ContentQualification (0018,9004) RESEARCH proves nothing: scanners with a research licence write it into every
+    # image.
     return expect(
         "not own output",
         not set(stack.kind.image_type) >= OWN_IMAGE_TYPE and "own" not in stack.marks,
-        "This is no result of the node itself.",
+        "The images are not a result of this node.",
         "E_OWN_OUTPUT",
-        "This is a result of super-resolution come back; it is kept, and never processed again.",
+        "The images are a result of this node that came back. They are kept and never processed again.",
         value="\\".join(stack.kind.image_type) or None,
     )
 
@@ -58,13 +58,13 @@ def is_mr(stack: Stack) -> Predicate:
         stack.kind.modality == "MR" and sop_class in {MRImageStorage, *ENHANCED_SOP_CLASSES},
         "These are MR images.",
         "E_NOT_MR",
-        "These are not MR images (MR Image Storage); the node does not look at them further.",
+        "These are not MR images (MR Image Storage). The node does not examine them further.",
         value=f"{stack.kind.modality or 'no modality'}, SOP class {sop_class or 'missing'}",
         threshold="MR",
     )
 
 
-def readable(stack: Stack, series: Sequence[Stack], limits: StackLimits) -> list[Predicate]:
+def decodable(stack: Stack, series: Sequence[Stack], limits: StackLimits) -> list[Predicate]:
     kind, missing = stack.kind, stack.kind.missing
     enhanced = kind.sop_class in ENHANCED_SOP_CLASSES
     damaged = sum(len(s.sop_uids) for s in series if s.geometry is None)
@@ -73,18 +73,18 @@ def readable(stack: Stack, series: Sequence[Stack], limits: StackLimits) -> list
         expect(
             "functional groups",
             kind.enhanced_frames or not enhanced,
-            "The image attributes are where they belong.",
+            "The attributes of each frame are present.",
             "E_ENHANCED_NO_FUNCTIONAL_GROUPS",
-            "Enhanced MR without per-frame functional groups: nothing says where its slices lie. Send it again from "
-            "the scanner, or as classic MR images.",
+            "This Enhanced MR instance has no per-frame functional groups, so the positions of its slices are unknown. "
+            "Send it again from the scanner, or as classic MR images.",
         ),
         expect(
-            "one slice an image",
+            "one slice per image",
             enhanced or kind.number_of_frames == 1,
             "Every slice is an image of its own.",
             "E_MULTIFRAME",
-            "All slices are in one multi-frame file that is not Enhanced MR, so nothing says where they lie. Send the "
-            "series as Enhanced MR or as classic (single-frame) MR images.",
+            "All slices are in one multi-frame instance that is not Enhanced MR, so their positions are unknown. Send "
+            "the series as Enhanced MR or as classic (single-frame) MR images.",
             value=kind.number_of_frames,
             threshold=1,
         ),
@@ -93,24 +93,23 @@ def readable(stack: Stack, series: Sequence[Stack], limits: StackLimits) -> list
             kind.has_pixels,
             "The images have pixels.",
             "E_NO_PIXELS",
-            "There are headers without pixels. Send the series again from the scanner.",
+            "The images are headers without pixels. Send the series again from the scanner.",
         ),
         expect(
             "attributes",
             not missing,
-            "Every attribute that is needed is there.",
+            "All required attributes are present.",
             "E_ATTRIBUTES_MISSING",
-            f"Attributes that are needed are missing or unusable: {', '.join(missing)}. Send the series again from "
-            "the scanner.",
+            f"Required attributes are missing or unusable: {', '.join(missing)}. Send the series again from the scanner.",
             value=", ".join(missing) or None,
         ),
         expect(
             "series undamaged",
             damaged == 0 or stack.geometry is None,
-            "All images of the series can be placed.",
+            "The positions of all images of the series are known.",
             "E_SERIES_DAMAGED",
-            f"The series has {damaged} more images whose place is unknown, so this stack may not be whole. Send the "
-            "series again from the scanner.",
+            f"The series has {damaged} more images whose position is unknown, so this stack may be incomplete. Send "
+            "the series again from the scanner.",
             value=damaged,
             threshold=0,
         ),
@@ -126,18 +125,18 @@ def readable(stack: Stack, series: Sequence[Stack], limits: StackLimits) -> list
         expect(
             "bits",
             kind.bits_allocated in {None, 8, 16},
-            "Pixels are stored as MR images store them.",
+            "The pixels have a number of bits that MR images use.",
             "E_PIXEL_FORMAT",
-            "Pixels are stored with a number of bits that MR images do not use.",
+            "The pixels have a number of bits that MR images do not use.",
             value=kind.bits_allocated,
             threshold="8 or 16",
         ),
         expect(
             "matrix",
             largest <= limits.max_matrix,
-            "The matrix is believable.",
+            "The matrix is plausible.",
             "E_MATRIX_ABSURD",
-            "The images claim a matrix that no scanner makes; the header is damaged.",
+            "The header claims a matrix that no scanner produces, so it is damaged.",
             value=largest,
             threshold=limits.max_matrix,
         ),
@@ -151,7 +150,7 @@ def not_synthetic(stack: Stack) -> Predicate:
         not said,
         "The images are not marked as made by an algorithm.",
         "E_AI_OUTPUT",
-        "The images are marked as made by artificial intelligence; the node only takes what a scanner measured.",
+        "The images are marked as made by artificial intelligence. The node only accepts what a scanner measured.",
         value=", ".join(said) or None,
     )
 
@@ -170,9 +169,9 @@ def plain_images(stack: Stack) -> list[Predicate]:
         expect(
             "not mosaic",
             "MOSAIC" not in tokens,
-            "One slice to an image.",
+            "Each image shows one slice.",
             "E_MOSAIC",
-            "Siemens mosaic: many slices tiled in one image. Switch mosaic off in the protocol.",
+            "The images are Siemens mosaics: many slices tiled in one image. Switch mosaic off in the protocol.",
         ),
         expect(
             "magnitude",
@@ -186,9 +185,9 @@ def plain_images(stack: Stack) -> list[Predicate]:
         expect(
             "not computed",
             computed is None,
-            "The images are no map, projection or reformat.",
+            "The images are not a map, projection or reformat.",
             "E_COMPUTED_IMAGE",
-            f"The images were computed from others ({computed}). Send the series they were computed from.",
+            f"The images were computed from other images ({computed}). Send the series from which they were computed.",
             value=computed,
         ),
         expect(
@@ -205,22 +204,22 @@ def plain_images(stack: Stack) -> list[Predicate]:
             not physics.echo_planar,
             "The sequence is not echo-planar.",
             "E_ECHO_PLANAR",
-            "Echo-planar images are distorted, so that no reference lies on them.",
+            "Echo-planar images are distorted, so no reference matches them.",
             value="\\".join(physics.scanning_sequence) or None,
         ),
         expect(
             "not angiography",
             not physics.angiography,
-            "The images are no angiography.",
+            "The images are not an angiography.",
             "E_ANGIOGRAPHY",
-            "Angiography shows flow, not tissue; the model was not made for it.",
+            "Angiography shows flow, not tissue. The model was not made for it.",
         ),
         expect(
             "nothing burned in",
             "burned-in" not in stack.marks,
             "No text is declared as burned into the pixels.",
             "E_BURNED_IN",
-            "Text is burned into the pixels, which super-resolution would alter.",
+            "Text is burned into the pixels. Super-resolution would alter it.",
         ),
     ]
 
@@ -233,7 +232,7 @@ def provenance(stack: Stack, series: Sequence[Stack], settings: MatchSettings) -
         expect(
             "original",
             stack.kind.image_type[:1] != ("DERIVED",),
-            "The images come as the scanner reconstructed them.",
+            "The images are as the scanner reconstructed them.",
             "W_DERIVED",
             "The images are marked DERIVED: processed after reconstruction.",
             value="\\".join(stack.kind.image_type) or None,
@@ -243,13 +242,14 @@ def provenance(stack: Stack, series: Sequence[Stack], settings: MatchSettings) -
             "lossy" not in stack.marks,
             "The images were never compressed with loss.",
             "W_LOSSY" if accepted else "E_LOSSY",
-            "The images were once compressed with loss; "
-            + ("the result keeps that loss." if accepted else "the model would make detail of what compression left."),
+            "The images were once compressed with loss; the result keeps that loss."
+            if accepted
+            else "The images were once compressed with loss. The model would turn compression artefacts into detail.",
         ),
         expect(
             "as many as announced",
             received >= announced,
-            "As many images as the scanner announced, where it did.",
+            "No image that the scanner announced is missing.",
             "W_FEWER_THAN_ANNOUNCED",
             f"{received} images were received of {announced} that the scanner announced.",
             value=received,

@@ -35,7 +35,7 @@ UID_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 @dataclass(frozen=True)
 class ImageKind:
-    """What sort of images these are."""
+    """The kind of an image: what it shows, and how it is stored."""
 
     sop_class: str | None
     modality: str | None
@@ -52,12 +52,12 @@ class ImageKind:
     bits_allocated: int | None
     photometric: str | None
     missing: tuple[str, ...]
-    """Keywords of attributes without which images cannot be found, stacked or decoded."""
+    """Keywords of missing attributes that are needed to find, stack or decode images."""
 
 
 @dataclass(frozen=True)
 class Physics:
-    """How the contrast was made. None or empty where the header does not say."""
+    """How the contrast was made. None or empty where the header says nothing."""
 
     te_ms: float | None
     tr_ms: float | None
@@ -70,7 +70,7 @@ class Physics:
     acquisition_contrast: str | None
     fat_suppression: str | None
     water_alone: bool
-    """The water image of a Dixon series: fat is as dark as where it was suppressed."""
+    """The water image of a Dixon series: fat is as dark as with fat suppression."""
     inversion_recovery: bool
     gradient_echo: bool
     echo_planar: bool
@@ -81,7 +81,7 @@ class Physics:
 
 @dataclass(frozen=True)
 class StackKey:
-    """What every image of a stack has exactly in common."""
+    """Attributes that are exactly equal in every image of a stack."""
 
     study_uid: str | None
     series_uid: str | None
@@ -173,7 +173,7 @@ def _image(frame: int | None, a: Attributes, pixels: bool, rules: frozenset[str]
 
 
 def _kind(frame: int | None, a: Attributes, pixels: bool, missing: tuple[str, ...]) -> ImageKind:
-    # GE says in a private element what ImageType does not: 0 magnitude, 1 phase, 2 real, 3 imaginary.
+    # GE writes into a private element what ImageType does not contain: 0 magnitude, 1 phase, 2 real, 3 imaginary.
     ge_component = a.private_number("GEMS_PARM_01", 0x0043, 0x2F)
     component = {1: "PHASE", 2: "REAL", 3: "IMAGINARY"}.get(int(ge_component or 0))
     return ImageKind(
@@ -220,17 +220,17 @@ def _orientation(a: Attributes) -> tuple[float, ...] | None:
     cosines = a.vector("ImageOrientationPatient", 6)
     if cosines is None:
         return None
-    with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers overflow, and are then not orthonormal
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers overflow and are then not orthonormal
         gram = np.reshape(cosines, (2, 3)) @ np.reshape(cosines, (2, 3)).T
     return cosines if np.allclose(gram, np.eye(2), atol=UNIT_TOLERANCE) else None
 
 
 def _acquired_matrix(a: Attributes, rows: int | None, columns: int | None) -> tuple[int, int] | None:
-    """Acquired (rows, columns), from AcquisitionMatrix (0018,1310), which is frequency rows, frequency columns, phase
-    rows, phase columns.
+    """Acquired (rows, columns), from AcquisitionMatrix (0018,1310): frequency rows, frequency columns, phase rows, phase
+    columns.
 
-    GE and Siemens write 0, f, p, 0 whatever the direction, so the direction comes from InPlanePhaseEncodingDirection
-    (ROW: phase encoding runs along a row, that is over the columns) where it is there.
+    GE and Siemens write 0, f, p, 0 for either direction, so the direction is taken from InPlanePhaseEncodingDirection
+    (ROW: phase encoding runs along a row, that is over the columns) where it is present.
     """
     matrix = a.vector("AcquisitionMatrix", 4)
     if matrix is None or not rows or not columns:
@@ -252,7 +252,7 @@ def _marks(a: Attributes) -> tuple[str, ...]:
         "ai": ai_derived,
         "own": MANUFACTURER in a.texts("Manufacturer"),
         "lossy": compressed_with_loss(a.dataset),
-        # Scanners and technologists write that there was none in several ways.
+        # Scanners and technologists have several ways to write that there was none.
         "contrast agent": bool(a.items("ContrastBolusAgentSequence")) or agent not in {"", "NO", "NONE", "N"},
     }
     return tuple(mark for mark, said in present.items() if said)

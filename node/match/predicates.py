@@ -4,7 +4,7 @@ import math
 
 from node.verdicts import Predicate, PredicateOutcome, PredicateValue
 
-MAX_TEXT = 120  # characters of a header's value that a verdict repeats
+MAX_SHOWN = 120  # characters of a header's value that a verdict repeats
 
 
 def expect(
@@ -36,9 +36,9 @@ def expect(
 
 
 def printable(value: PredicateValue) -> PredicateValue:
-    """The value as a line or a JSON number can show it: at most 4 decimals, `MAX_TEXT` characters, no control characters."""
+    """The value as a line or a JSON number can show it: at most 4 decimals, `MAX_SHOWN` characters, no control characters."""
     if isinstance(value, float):
         return round(value, 4) if math.isfinite(value) else str(value)
     if isinstance(value, str):
-        return "".join(c if c.isprintable() else "?" for c in value[:MAX_TEXT])
+        return "".join(c if c.isprintable() else "?" for c in value[:MAX_SHOWN])
     return value

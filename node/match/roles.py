@@ -1,4 +1,4 @@
-"""Which part each stack plays: its contrast, and whether it is a target, a reference or neither."""
+"""The role of each stack: its contrast, and whether it is a target, a reference or neither."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from node.verdicts import Predicate, StackRole, StackVerdict, failures
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the matching has to know of a model; from its manifest."""
+    """What the matching needs to know about a model; from its manifest."""
 
     name: str
     version: str
@@ -53,7 +53,7 @@ class AssessedStack:
 
 
 def assess_stacks(stacks: Sequence[Stack], settings: MatchSettings, model: ModelFacts) -> tuple[AssessedStack, ...]:
-    """Every stack with its contrast, its part in the study and the predicates that led there."""
+    """Every stack with its contrast, its role in the study and the predicates that led there."""
     alone = [_assess_alone(stack, stacks, settings, model) for stack in stacks]
     return tuple(_settle(verdict, alone, settings) for verdict in alone)
 
@@ -80,7 +80,7 @@ def _assess_alone(stack: Stack, stacks: Sequence[Stack], settings: MatchSettings
 
 
 def _settle(verdict: AssessedStack, others: Sequence[AssessedStack], settings: MatchSettings) -> AssessedStack:
-    """The verdict with what the other stacks of the series mean for it: none may match its part equally."""
+    """The stack beside the others of its series: none of them may match its role equally well."""
     if verdict.role == "neither":
         return verdict
     rivals = [other for other in others if other is not verdict and _rivals(verdict, other, settings)]
@@ -88,9 +88,9 @@ def _settle(verdict: AssessedStack, others: Sequence[AssessedStack], settings: M
     predicate = expect(
         "only one of its kind",
         not rivals,
-        "No other stack of the series matches as well.",
+        "No other stack of the series matches equally well.",
         "E_AMBIGUOUS_STACKS",
-        f"The series holds {len(rivals) + 1} stacks that match equally, and none can be preferred: {names}.",
+        f"The series has {len(rivals) + 1} stacks that match equally well, and none can be preferred: {names}.",
         value=len(rivals) + 1,
         threshold=1,
     )
@@ -99,8 +99,8 @@ def _settle(verdict: AssessedStack, others: Sequence[AssessedStack], settings: M
 
 
 def _rivals(a: AssessedStack, b: AssessedStack, settings: MatchSettings) -> bool:
-    """Whether two stacks of a series show the same in the same planes. One that is merely not whole counts: it may be
-    the slices that the other lacks."""
+    """Whether two stacks of a series show the same contrast in the same planes. An incomplete stack counts: it may be the
+    slices that are missing from the other."""
     if a.stack.series_uid != b.stack.series_uid or a.contrast != b.contrast:
         return False
     if a.stack.geometry is None or b.stack.geometry is None:
@@ -130,7 +130,7 @@ def _trainable(label: ContrastLabel, settings: MatchSettings, model: ModelFacts)
         any((label, reference) in model.trained_pairs for reference in settings.references),
         "The model was trained for this contrast.",
         "E_NOT_TRAINED_FOR",
-        f"The model was not trained for {label} guided by {references}, but for: {trained or 'nothing it names'}.",
+        f"The model was not trained for {label} guided by {references}, but for: {trained or 'no pair named in its manifest'}.",
         value=label,
         threshold=trained or None,
     )

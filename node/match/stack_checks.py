@@ -1,4 +1,4 @@
-"""What is refused for a stack as a whole: localizers, and slices that are not one whole, regular stack."""
+"""What is refused for a stack as a whole: localizers, and slices that do not form one complete, regular stack."""
 
 from collections.abc import Sequence
 
@@ -15,11 +15,11 @@ LOCALIZERS = frozenset({"LOCALIZER", "LOCALISER", "SCOUT", "SURVEY", "PILOT"})
 BROKEN_STACK = frozenset(
     {"E_TOO_FEW_SLICES", "E_DUPLICATE_SLICES", "E_MISSING_SLICES", "E_IRREGULAR_SPACING", "E_SHEARED_STACK"}
 )
-"""Codes of a stack that is the right thing, but not whole."""
+"""Codes of a stack that would be used if it were complete and regular."""
 
 
 def suitability(stack: Stack, series: Sequence[Stack], settings: MatchSettings) -> list[Predicate]:
-    """The predicates of the refusal list for one stack; `series` is every stack of its series, itself included.
+    """The predicates of one stack, whatever its contrast; `series` is every stack of its series, itself included.
 
     They end with the first code of NOT_OURS.
     """
@@ -31,7 +31,7 @@ def suitability(stack: Stack, series: Sequence[Stack], settings: MatchSettings) 
     return [
         foreign,
         is_mr,
-        *image_checks.readable(stack, series, settings.stack),
+        *image_checks.decodable(stack, series, settings.stack),
         image_checks.not_synthetic(stack),
         *image_checks.plain_images(stack),
         *_not_localizer(stack, series, settings),
@@ -41,7 +41,7 @@ def suitability(stack: Stack, series: Sequence[Stack], settings: MatchSettings) 
 
 
 def target_suitability(stack: Stack, geometry: Geometry, settings: MatchSettings, scale: int) -> list[Predicate]:
-    """What is asked of a stack beyond that to be super-resolved `scale` times in-plane."""
+    """The further predicates of a stack that is to be super-resolved `scale` times in-plane."""
     limits = settings.target
     measured = stack.measured_matrix(limits.max_interpolation)
     rows, columns = measured or (geometry.rows, geometry.columns)
@@ -62,7 +62,7 @@ def target_suitability(stack: Stack, geometry: Geometry, settings: MatchSettings
             max(rows, columns) * scale <= settings.stack.max_matrix,
             f"The result has {rows * scale} x {columns * scale} pixels.",
             "E_MATRIX_TOO_LARGE",
-            f"The result would have {rows * scale} x {columns * scale} pixels; this series is no low-resolution one.",
+            f"The result would have {rows * scale} x {columns * scale} pixels; this series is not low-resolution.",
             value=max(rows, columns) * scale,
             threshold=settings.stack.max_matrix,
         ),
@@ -94,19 +94,19 @@ def _not_localizer(stack: Stack, series: Sequence[Stack], settings: MatchSetting
         expect(
             "not localizer",
             token is None and widest <= limit,
-            "The series is no localizer.",
+            "The series is not a localizer.",
             "E_LOCALIZER",
-            "The series is a localizer: it is marked so, or its slices lie in several planes.",
+            "The series is a localizer: it is marked as one, or its slices are in several planes.",
             value=token or widest,
             threshold=limit,
         ),
         expect(
             "description",
             veto is None,
-            "Nothing in the series description speaks against it.",
+            "The series description contains no vetoed word.",
             "E_DESCRIPTION_VETO",
-            f'The series description has the word "{veto}". If this is a series to process, describe it otherwise or '
-            "take the word out of [match] description_vetoes.",
+            f'The series description contains the word "{veto}". If the series should be processed, describe it '
+            "differently or remove the word from [match] description_vetoes.",
             value=None if veto is None else stack.description,
         ),
     ]
@@ -118,9 +118,9 @@ def _regular(geometry: Geometry, limits: StackLimits) -> list[Predicate]:
         expect(
             "slices",
             slices >= limits.min_slices,
-            f"{slices} slices.",
+            f"The stack has {slices} slices.",
             "E_TOO_FEW_SLICES",
-            f"Only {slices} of at least {limits.min_slices} slices: a localizer, or not all were sent.",
+            f"The stack has only {slices} of at least {limits.min_slices} slices: it is a localizer, or slices were not sent.",
             value=slices,
             threshold=limits.min_slices,
         )
@@ -132,14 +132,14 @@ def _regular(geometry: Geometry, limits: StackLimits) -> list[Predicate]:
         expect(
             "no slice twice",
             repeated == 0,
-            "Every slice has a place of its own.",
+            "No two slices are at the same position.",
             "E_DUPLICATE_SLICES",
-            f"{repeated} slices lie where another slice of the stack lies: a repeat or a dynamic scan in one series.",
+            f"{repeated} slices are at the position of another slice: a repeat or a dynamic scan in one series.",
             value=repeated,
             threshold=0,
         )
     )
-    if repeated:  # a usual step of zero says nothing about gaps
+    if repeated:  # with a median step of zero, gaps cannot be told
         return predicates
     largest = float(steps.max()) / min(step, _nominal_step(geometry) or step)
     deviation = float(np.max(np.abs(steps - step))) / step
@@ -160,16 +160,16 @@ def _regular(geometry: Geometry, limits: StackLimits) -> list[Predicate]:
             largest >= limits.gap_factor or deviation <= limits.max_step_deviation,
             "The slices are evenly spaced.",
             "E_IRREGULAR_SPACING",
-            f"The slices are unevenly spaced: {deviation:.0%} off their usual distance.",
+            f"The slices are unevenly spaced: a step deviates by {deviation:.0%} from the median.",
             value=deviation,
             threshold=limits.max_step_deviation,
         ),
         expect(
             "upright stack",
             drift <= limits.max_drift_mm,
-            "The slices lie straight above each other.",
+            "The slices are aligned along their normal.",
             "E_SHEARED_STACK",
-            f"The slices are shifted sideways against each other, by {drift:.2f} mm.",
+            f"The slices are shifted sideways against each other by {drift:.2f} mm.",
             value=drift,
             threshold=limits.max_drift_mm,
         ),
@@ -177,14 +177,14 @@ def _regular(geometry: Geometry, limits: StackLimits) -> list[Predicate]:
 
 
 def _nominal_step(geometry: Geometry) -> float | None:
-    """SpacingBetweenSlices (0018,0088) in mm; None where it is below the slice thickness: some scanners mean the gap
-    by it, others overlap their slices."""
+    """SpacingBetweenSlices (0018,0088) in mm; None where it is below the slice thickness: some scanners write the gap
+    there, others overlap their slices."""
     nominal, thickness = geometry.spacing_between_slices, geometry.slice_thickness
     return nominal if nominal and thickness and nominal >= thickness > 0 else None
 
 
 def _drift(geometry: Geometry) -> float:
-    """How far, in mm, a slice lies beside the line along the normal through the first."""
+    """The largest distance, in mm, of a slice from the line along the normal through the first slice."""
     offsets = np.asarray(geometry.positions) - np.asarray(geometry.positions[0])
     sideways = offsets - np.outer(offsets @ geometry.normal, geometry.normal)
     return float(np.linalg.norm(sideways, axis=1).max())

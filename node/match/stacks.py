@@ -28,7 +28,7 @@ SAME_ECHO_MS = 0.5
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the slices lie in the patient (PS3.3, C.7.6.2.1.1)."""
+    """Position and orientation of the slices in the patient (PS3.3, C.7.6.2.1.1)."""
 
     orientation: tuple[float, ...]
     """Direction cosines: along a row, then along a column."""
@@ -51,22 +51,22 @@ class Geometry:
 
     @cached_property
     def steps(self) -> Vector:
-        """Distance of each slice from the one before, in mm."""
+        """Distance of each slice from the previous slice, in mm."""
         return np.diff(self.depths)
 
     @property
     def step(self) -> float | None:
-        """The usual distance between slices, in mm; None of a single slice."""
+        """The median distance between slices, in mm; None for a single slice."""
         return float(np.median(self.steps)) if len(self.steps) else None
 
     @property
     def voxel(self) -> tuple[float, float, float]:
-        """Extent in mm along a column, along a row and across the slices: there the larger of slice thickness and
-        distance, since a gap shows nothing and an overlap nothing new."""
+        """Extent in mm along a column, along a row and across the slices. The latter is the larger of slice thickness and
+        distance: a gap shows nothing, and an overlap nothing new."""
         return *self.spacing, max(self.slice_thickness or 0.0, self.step or 0.0)
 
     def at(self, row: npt.ArrayLike, column: npt.ArrayLike) -> Vector:
-        """Patient coordinates of pixel indices, of every slice: shape (slices, *indices, 3)."""
+        """Patient coordinates in mm of pixel indices in every slice: shape (slices, *indices, 3)."""
         along_row, along_column = np.reshape(self.orientation, (2, 3))
         offset = np.multiply.outer(np.asarray(column) * self.spacing[1], along_row)
         offset = offset + np.multiply.outer(np.asarray(row) * self.spacing[0], along_column)
@@ -74,7 +74,7 @@ class Geometry:
         return np.asarray(origins.reshape(len(origins), *[1] * (offset.ndim - 1), 3) + offset)
 
     def pixel_of(self, points: Vector) -> tuple[Vector, Vector]:
-        """(row, column) indices, in fractions, of patient coordinates projected onto the first slice."""
+        """Fractional (row, column) indices of patient coordinates (..., 3), projected onto the first slice."""
         along_row, along_column = np.reshape(self.orientation, (2, 3))
         offset = points - np.asarray(self.positions[0])
         return offset @ along_column / self.spacing[0], offset @ along_row / self.spacing[1]
@@ -82,29 +82,29 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Stack:
-    """The slices of one series that belong together, in order along the slice normal."""
+    """The slices of one series that belong together, sorted along the slice normal."""
 
     study_uid: str
     series_uid: str
     label: str
-    """What a technologist calls it: "series 3, echo 2"; unique in its study."""
+    """Such as "series 3, echo 2", the words of a technologist; unique in its study."""
     sop_uids: tuple[str, ...]
     frames: tuple[int | None, ...]
     kind: ImageKind
     physics: Physics
     geometry: Geometry | None
-    """None when an attribute in `kind.missing` is needed for it."""
+    """None when an attribute that it needs is in `kind.missing`."""
     rows: int | None
     columns: int | None
     acquired_matrix: tuple[int, int] | None
     """Acquired (rows, columns), never more than stored; None when the header does not say."""
     frame_of_reference_uid: str | None
     patient_key: str
-    """A digest that is equal for images of one patient; not for display."""
+    """A digest that is equal for images of the same patient; not for display."""
     marks: frozenset[str]
-    """Of: "burned-in", "own", "synthetic", "ai", "lossy", "contrast agent"; set when any of the slices says so."""
+    """Of: "burned-in", "own", "synthetic", "ai", "lossy", "contrast agent". Set when the header of any slice says so."""
     rules_somewhere: frozenset[str]
-    """Names of the site's rules that hold for a slice at least."""
+    """Names of the site's rules that hold for at least one slice."""
     rules_everywhere: frozenset[str]
     """Names of the site's rules that hold for every slice."""
     echo_number: int | None
@@ -116,16 +116,16 @@ class Stack:
     description: str | None
     images_announced: int | None
     acquired_at: str
-    """Start of the acquisition as digits that sort, or ""; not for display."""
+    """Start of the acquisition as digits that sort chronologically, or ""; not for display."""
 
     def interpolation(self) -> float | None:
-        """Stored over acquired pixels along the axis where this is largest; 1 is not interpolated."""
+        """Stored over acquired pixels, along the axis where the ratio is larger; 1 means not interpolated."""
         if self.acquired_matrix is None or not self.rows or not self.columns:
             return None
         return max(self.rows / self.acquired_matrix[0], self.columns / self.acquired_matrix[1])
 
     def measured_matrix(self, max_interpolation: float) -> tuple[int, int] | None:
-        """The (rows, columns) to crop k-space to; None when it was not interpolated beyond the given ratio."""
+        """The (rows, columns) to crop k-space to; None when the stack was not interpolated beyond the given ratio."""
         ratio = self.interpolation()
         return self.acquired_matrix if ratio is not None and ratio > max_interpolation else None
 
@@ -137,15 +137,15 @@ def unit_normal(orientation: tuple[float, ...]) -> Vector:
 
 
 def angle_between(a: Geometry, b: Geometry) -> float:
-    """Degrees between two slice normals, 0 to 90: a stack numbered from the other end is parallel all the same."""
-    # atan2 keeps its accuracy near 0, where acos of a rounded cosine has none.
+    """Degrees between two slice normals, 0 to 90: a stack that is numbered from the other end is parallel, too."""
+    # atan2 is accurate near 0, where acos of a rounded cosine is not.
     sine, cosine = np.linalg.norm(np.cross(a.normal, b.normal)), abs(float(a.normal @ b.normal))
     return float(np.degrees(np.arctan2(sine, cosine)))
 
 
 def stacks_of(headers: Iterable[Header], rules: Sequence[SiteRule] = ()) -> list[Stack]:
     """Every stack of the headers, by series number, with the names of the site's rules that hold for it. The order of
-    the headers makes no difference, and an instance that comes twice counts once; no header raises."""
+    the headers makes no difference, and an instance that is there twice counts once. No header raises."""
     images = sorted({image for header in headers for image in image_headers(header, rules)}, key=_image_order)
     once = {(image.sop_uid or number, image.frame): image for number, image in reversed(list(enumerate(images)))}
     drafts = [_stack(members) for members in _together(sorted(once.values(), key=_image_order))]
@@ -158,7 +158,7 @@ def _image_order(image: ImageHeader) -> tuple[str, int, str]:
 
 
 def _together(images: list[ImageHeader]) -> Iterator[list[ImageHeader]]:
-    """The images in groups that make one stack each."""
+    """The images in groups, each of which makes one stack."""
     exact: dict[StackKey, list[ImageHeader]] = defaultdict(list)
     for image in images:
         exact[image.key].append(image)
@@ -254,7 +254,7 @@ def _stack_order(stack: Stack) -> tuple[object, ...]:
 
 
 def _labels(stacks: list[Stack]) -> list[str]:
-    """A name for each stack: the number of its series, and what sets it apart from the others of that series."""
+    """A name for each stack: the number of its series, and what distinguishes it from the other stacks of that series."""
     series: dict[str, list[Stack]] = defaultdict(list)
     for stack in stacks:
         series[stack.series_uid].append(stack)

@@ -241,7 +241,7 @@ def status(database: Database, settings: Settings, roles: Mapping[str, Any]) -> 
         scp=Listener(ae_title=settings.scp.ae_title, host=settings.scp.host, port=settings.scp.port),
         destinations=tuple(destination.name for destination in settings.destinations),
         received=totals(database),
-        jobs=counts(database),
+        jobs=job_counts(database),
     )
 
 
@@ -259,7 +259,7 @@ def result_of(database: Database, job_id: int) -> tuple[str, PairRequest]:
         return str(found.payload["result"]), PairRequest.model_validate(found.payload["request"])
 
 
-def counts(database: Database) -> dict[Kind, dict[State, int]]:
+def job_counts(database: Database) -> dict[Kind, dict[State, int]]:
     """How many jobs there are, by kind and state."""
     table: dict[Kind, dict[State, int]] = {kind: {} for kind in Kind}
     with database.read() as session:

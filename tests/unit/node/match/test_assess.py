@@ -44,7 +44,7 @@ def test_every_target_gets_an_order() -> None:
 def test_a_target_left_without_reference_is_named_beside_the_pair() -> None:
     verdict = assess(t2(3), t2(4, FrameOfReferenceUID="1.2.3"), t1())
     assert verdict.sentence == (
-        "To be super-resolved: series 3 (T2) guided by series 5 (T1). Without a reference that fits: series 4 (T2)."
+        "To be super-resolved: series 3 (T2) guided by series 5 (T1). No reference fits series 4 (T2)."
     )
 
 
@@ -76,13 +76,13 @@ def test_a_reference_that_does_not_fit_leaves_the_study_waiting_and_says_why() -
 
 def test_a_refused_reference_is_named() -> None:
     verdict = assess(t2(), t1(slices=2))
-    assert "series 5 is T1, but: Only 2 of at least 3 slices" in verdict.sentence
+    assert "series 5 is T1, but cannot be used: The stack has only 2 of at least 3 slices" in verdict.sentence
 
 
 def test_without_target_the_study_waits_for_it() -> None:
     verdict = assess(t1(), t2(slices=2))
     assert (verdict.outcome, verdict.missing, verdict.code) == ("waiting", "target", "E_NO_TARGET")
-    assert "series 3 is T2, but: Only 2 of at least 3 slices" in verdict.sentence
+    assert "series 3 is T2, but cannot be used: The stack has only 2 of at least 3 slices" in verdict.sentence
 
 
 def test_nothing_usable_is_refused_with_the_code_all_share_or_with_each_reason() -> None:
@@ -97,7 +97,9 @@ def test_the_latest_of_equal_references_wins_and_the_verdict_says_so() -> None:
     verdict = assess(t2(), t1(5, AcquisitionTime="120000"), t1(6, AcquisitionTime="110000"))
     (order,) = verdict.requests
     assert order.reference.series_uid.endswith(".5")
-    assert verdict.targets[0].reasons == ("series 5 is preferred to series 6: it is the later of equals.",)
+    assert verdict.targets[0].reasons == (
+        "series 5 is preferred to series 6: it was acquired later and is otherwise equal.",
+    )
 
 
 def test_an_incomplete_later_repeat_does_not_win() -> None:
@@ -161,7 +163,7 @@ def test_the_verdict_is_json_and_reads_as_lines() -> None:
 def test_the_lines_say_what_was_decided_then_why_then_what_one_could_do() -> None:
     verdict = assess(t2(), t1(orientation=SAGITTAL))
     text = lines(verdict, afterwards=["match: waiting-pair"])
-    headings = ["decided:", "why:", "what you could do:", "series found:", "what became of it:"]
+    headings = ["decided:", "why:", "what you could do:", "series found:", "history:"]
     assert [line for line in text if line in headings] == headings
     advice = text.index("what you could do:")
     assert "E_NO_REFERENCE" in text[text.index("decided:") + 1]
@@ -176,7 +178,7 @@ def test_what_was_chosen_comes_with_its_warnings() -> None:
     verdict = assess(t2(), t1(matrix=(180, 180), spacing=(1.3, 1.3)))
     asked = sum(len(part.predicates) for part in (*verdict.stacks, *verdict.pairs))
     text = "\n".join(lines(verdict))
-    assert f"none of the {asked} questions speaks against it; 1 with a warning:\n    WARN  W_REFERENCE_COARSE" in text
+    assert f"all {asked} questions passed, 1 of them with a warning:\n    WARN  W_REFERENCE_COARSE" in text
     assert "For finer detail acquire the reference with a finer matrix." in text
 
 

@@ -102,4 +102,4 @@ def test_a_file_that_the_disk_has_spoilt_damages_its_series_and_not_the_study(ro
     (room.folder / t2[0].SeriesInstanceUID / "001.dcm").write_bytes(b"spoilt")
     assert room.match(after_s=10) is State.WAITING_PAIR
     (job,) = views.jobs(room.database, kind=Kind.MATCH)
-    assert "1 more images whose place is unknown" in job.error
+    assert "1 more images whose position is unknown" in job.error
