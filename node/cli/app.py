@@ -1,7 +1,7 @@
-"""diffmsr-node: thin commands over the packages of the node. Data goes to stdout, logs and progress to stderr.
+"""diffmsr-node: thin commands over the packages of the node. Data goes to stdout, logs and progress go to stderr.
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 configuration invalid, 4 not found, 5 peer unreachable or refused, 6 partly done,
-7 service not running, 8 replayed with another result.
+7 service not running, 8 the replay differs.
 """
 
 import os

@@ -20,7 +20,7 @@ config_app = typer.Typer(help="Check and show the configuration.", no_args_is_he
 
 @config_app.command("check")
 def config_check(config: ConfigOption = None) -> None:
-    """Read the configuration and the model's manifest, and say what is wrong."""
+    """Check the configuration and the manifest of the model, and report what is wrong."""
     from node import checks
 
     path = find_config(config)
@@ -38,7 +38,7 @@ def config_check(config: ConfigOption = None) -> None:
 
 @config_app.command("show")
 def config_show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """The configuration as it is in force: file, environment and defaults together; passwords masked."""
+    """Show the effective configuration: file, environment and defaults together, with passwords masked."""
     settings = load_settings(find_config(config))
     values = to_jsonable_python(settings.model_dump())
     values["node"]["database_url"] = _masked(settings)

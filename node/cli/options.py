@@ -1,4 +1,4 @@
-"""Options that commands share, and what commands open with them."""
+"""Options that commands share, and the settings and the tracker that they open."""
 
 import os
 from pathlib import Path
@@ -16,12 +16,12 @@ ConfigOption = Annotated[
     typer.Option("--config", "-c", envvar=ENVIRONMENT_VARIABLE, help="Configuration file.", show_default=False),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
 
 
 def open_tracker(settings: Settings) -> Database:
-    """The tracker, for reading: it must be there and of this version."""
+    """The tracker, which must exist and be of this version."""
     sqlite = settings.node.data_dir / "tracker.sqlite3"
     if settings.node.url == f"sqlite:///{sqlite}" and not sqlite.exists():
         raise ServiceNotRunningError(f"there is no tracker at {sqlite} yet; start the service with: diffmsr-node start")
@@ -29,13 +29,13 @@ def open_tracker(settings: Settings) -> Database:
     current, expected = database.revision()
     if current != expected:
         raise NodeError(
-            f"the tracker is at schema {current}, this version expects {expected}; diffmsr-node start upgrades it"
+            f"the tracker has schema {current}, but this version expects {expected}; diffmsr-node start upgrades it"
         )
     return database
 
 
 def settings_or_defaults(config: Path | None) -> Settings:
-    """`process` and `explain` on a folder need no configuration; one that is named or found is used."""
+    """For commands on a folder, which need no configuration: the one that is named or found, else the defaults."""
     try:
         path = find_config(config)
     except ConfigError:

@@ -1,4 +1,4 @@
-"""Commands that look at the queue, and move single jobs."""
+"""Commands that inspect the queue and change single jobs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ from node.tracker import administration, views
 from node.tracker.handle import Tracker
 from node.tracker.states import Kind, State
 
-queue_app = typer.Typer(help="Look at the queue, and move single jobs.", no_args_is_help=True)
+queue_app = typer.Typer(help="Inspect the queue and change single jobs.", no_args_is_help=True)
 
 
 @queue_app.command("list")
@@ -27,7 +27,7 @@ def queue_list(
     study: Annotated[str | None, typer.Option(help="Only jobs of this study instance UID.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Every job: a study to match, a pair to infer, a result to deliver."""
+    """List every job: studies to match, pairs to infer, results to deliver."""
     rows = views.jobs(open_tracker(load_settings(find_config(config))), state, kind, study)
     if as_json:
         print_json({"schema": views.SCHEMA, "jobs": [row.to_json() for row in rows]})
@@ -39,7 +39,7 @@ def queue_list(
 def queue_show(
     job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """One job with its history and, for a delivery, every instance's status."""
+    """Show one job with its history and, for a delivery, the status of every instance."""
     detail = views.job(open_tracker(load_settings(find_config(config))), job)
     if as_json:
         print_json({"schema": views.SCHEMA, "job": detail.to_json()})
@@ -54,10 +54,12 @@ def queue_show(
 def queue_report(
     job: Annotated[int, typer.Argument(help="Id of an infer, derive or deliver job.")],
     config: ConfigOption = None,
-    html: Annotated[Path | None, typer.Option(help="Write the page there.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the page to this file.")] = None,
 ) -> None:
-    """Where the report on a result is: what was measured, every warning, what it was made from. It is written before the
-    result is delivered, so that a held one can be judged."""
+    """Print where the report on a result is: what was measured, every warning, what it was made from.
+
+    The report is written before the result is delivered, so you can judge a held one.
+    """
     from node.derived.derive import derive
     from node.derived.worker import gather_sources
 
@@ -80,21 +82,21 @@ def queue_report(
 
 @queue_app.command("retry")
 def queue_retry(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
-    """Try a failed, refused, cancelled or waiting job again now."""
+    """Retry a failed, refused, cancelled or waiting job now."""
     administration.retry(Tracker(open_tracker(load_settings(find_config(config)))), job, actor())
     out.print(f"job {job} is ready")
 
 
 @queue_app.command("hold")
 def queue_hold(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
-    """Keep a job that is not running from going on, until it is released."""
+    """Hold a job that is not running until it is released."""
     administration.hold(Tracker(open_tracker(load_settings(find_config(config)))), job, actor())
     out.print(f"job {job} is held")
 
 
 @queue_app.command("release")
 def queue_release(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
-    """Let a held job go on its way, such as the delivery of a result that was graded not usable."""
+    """Release a held job, such as the delivery of a result that was graded not usable."""
     administration.release(Tracker(open_tracker(load_settings(find_config(config)))), job, actor())
     out.print(f"job {job} is ready")
 
@@ -106,7 +108,7 @@ def queue_cancel(
     yes: YesOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Stop a job that is not running. It can be retried later."""
+    """Cancel a job that is not running. It can be retried later."""
     database = open_tracker(load_settings(find_config(config)))
     detail = views.job(database, job)
     if dry_run:

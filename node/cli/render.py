@@ -42,7 +42,8 @@ def print_skipped(skipped: Sequence[tuple[Path, str]]) -> None:
 
 @contextmanager
 def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar per series on stderr, as a function of (series UID, done, total); nothing when `quiet` or not a terminal."""
+    """A progress bar per series on stderr, as a function of (series UID, done, total). Nothing is shown when `quiet`, or
+    when stderr is not a terminal."""
     from rich.progress import Progress, TaskID
 
     with Progress(console=err, disable=quiet or not sys.stderr.isatty(), transient=True) as bar:
@@ -78,7 +79,7 @@ def status_table(status: Status) -> Table:
 
 def queue_table(rows: Sequence[JobRow]) -> Table:
     table = Table(
-        "id", "kind", "state", Column("study", overflow="fold"), "tries", "progress", "next attempt", "what it says"
+        "id", "kind", "state", Column("study", overflow="fold"), "tries", "progress", "next attempt", "summary"
     )
     for row in rows:
         done, total = row.progress
@@ -123,7 +124,7 @@ def instances_table(instances: Sequence[InstanceDelivery]) -> Table:
 
 
 def job_line(job: StudyJob) -> str:
-    """One job of a study in a line: what it is, its state, what was measured."""
+    """One job of a study in one line: its kind and state, and what was measured."""
     where = f" to {job.destination}" if job.destination else ""
     again = f"; next attempt {_seconds(job.next_attempt_at)}Z" if job.next_attempt_at else ""
     said = f"{job.kind}{where}: {job.state}{again}. {job.why or ''}"
@@ -133,13 +134,13 @@ def job_line(job: StudyJob) -> str:
     grade = "usable" if quality.usable else f"not usable: {' '.join(quality.reasons)}"
     registration = quality.registration
     if registration is None:
-        return f"{said}. Residual shift not measured. Graded {grade}"
+        return f"{said}. The displacement of the reference was not measured. Graded {grade}"
     along_row, along_column = registration.shift_mm
     corrected = "corrected" if registration.corrected else "not corrected"
     shift = (
         f"{along_row:.2f} mm along rows, {along_column:.2f} mm along columns, {registration.rotation_deg:.2f} degrees"
     )
-    return f"{said}. Residual shift of the reference: {shift}, {corrected}. Graded {grade}"
+    return f"{said}. Displacement of the reference: {shift}, {corrected}. Graded {grade}"
 
 
 def _seconds(moment: datetime | None) -> str:

@@ -1,4 +1,4 @@
-"""Commands that set up, run and look at the service."""
+"""Commands that set up, run and inspect the service."""
 
 import json
 import sys
@@ -26,13 +26,13 @@ from node.tracker.database import Database
 
 def init(
     config: ConfigOption = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where instances and the tracker are kept.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a configuration that is there.")] = False,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder for instances and the tracker.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing configuration.")] = False,
 ) -> None:
-    """Write a commented configuration, and make the data folder and the tracker."""
+    """Write a commented configuration, and create the data folder and the tracker."""
     path = config or Path("node.toml")
     if path.exists() and not force:
-        raise ConfigError(f"{path} is there already; edit it, or replace it with --force")
+        raise ConfigError(f"{path} exists already; edit it, or replace it with --force")
     text = template()
     if data_dir is not None:
         text = text.replace('data_dir = "/var/lib/diffmsr-node"', f"data_dir = {json.dumps(str(data_dir.absolute()))}")
@@ -55,9 +55,11 @@ def init(
 
 def start(
     config: ConfigOption = None,
-    role: Annotated[list[str] | None, typer.Option(help="Run only this role; repeat for several.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="Run only this role. Repeat the option for several roles.")
+    ] = None,
 ) -> None:
-    """Run the service in the foreground until SIGTERM or Ctrl-C; what is in hand is finished first."""
+    """Run the service in the foreground until SIGTERM or Ctrl-C. Work in progress is finished first."""
     from node.roles import Role
     from node.service import Service
 
@@ -72,7 +74,7 @@ def start(
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Is the service running, and how is the queue? Exit code 7 when it is not running."""
+    """Show whether the service runs, and the state of the queue. Exit code 7 when it does not run."""
     from node.locks import running_roles
 
     settings = load_settings(find_config(config))
@@ -91,7 +93,7 @@ def version() -> None:
 
 
 def conformance(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Print the DICOM conformance statement, as Markdown: of this site's configuration, else of the defaults."""
+    """Print the DICOM conformance statement as Markdown: for the configuration of this site, or else for the defaults."""
     from node.conformance.facts import statement
     from node.conformance.markdown import markdown
 
@@ -103,7 +105,7 @@ def conformance(config: ConfigOption = None, as_json: JsonOption = False) -> Non
 
 
 def codes(as_json: JsonOption = False) -> None:
-    """Print every code that a refusal or a warning carries, with its meaning and what you can do, as Markdown."""
+    """Print every code of a refusal or a warning as Markdown: its meaning, and what you can do."""
     from node.codes import CODES, codes_document
 
     if as_json:
@@ -126,9 +128,9 @@ def echo(
 
 
 def demo(
-    output: Annotated[Path, typer.Option(help="Where the picture and the received series go.")] = Path("demo-output"),
+    output: Annotated[Path, typer.Option(help="Folder for the picture and the received series.")] = Path("demo-output"),
 ) -> None:
-    """Show the whole way on a shipped study: scanner, node, PACS; figures and a before/after picture."""
+    """Run a shipped study from a scanner through the node to a PACS; print figures and write a before/after picture."""
     from node.demo.demo import run_demo
 
     run_demo(output, out)

@@ -19,7 +19,7 @@ PARTLY_DONE, DIFFERENT = 6, 8
 
 def process(
     folder: Annotated[Path, typer.Argument(help="Folder with DICOM files, at any depth.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where derived series go: STUDY/SERIES/SOP.dcm.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for derived series: STUDY/SERIES/SOP.dcm.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -48,10 +48,10 @@ def process(
 def explain(
     study: Annotated[str, typer.Argument(help="Study instance UID of a received study, or a folder with DICOM files.")],
     config: ConfigOption = None,
-    short: Annotated[bool, typer.Option("--short", help="Leave out the questions that were answered well.")] = False,
+    short: Annotated[bool, typer.Option("--short", help="Leave out the questions that passed.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """What was decided on a study, why, and what one could do; then every question asked, and its answer."""
+    """Show what was decided on a study, why, and what you can do; then every question and its answer."""
     from node.match.explanation import lines
 
     if Path(study).is_dir():
@@ -80,21 +80,23 @@ def explain(
 def replay(
     study: Annotated[str, typer.Argument(help="Study instance UID of a received study, or a folder with DICOM files.")],
     against: Annotated[
-        Path | None, typer.Option(help="With a folder: what `process` made of it before.", show_default=False)
+        Path | None, typer.Option(help="With a folder: the output of an earlier `process`.", show_default=False)
     ] = None,
     model: Annotated[Path | None, typer.Option(help="Weights to use instead of the configured ones.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Keep what is made: STUDY/SERIES/SOP.dcm. Else it is discarded."),
+        typer.Option(
+            "--output", "-o", help="Keep the new instances there: STUDY/SERIES/SOP.dcm. By default they are discarded."
+        ),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a study again and say what differs from what was kept: answers of the matching, bytes, pixels, settings.
+    """Run a study again and report what differs from the kept result: answers of the matching, bytes, pixels, settings.
 
     Nothing is sent, and neither archive nor tracker is changed.
 
-    Exit code 0 when all is the same, byte for byte; 8 when something differs.
+    Exit code 0 when everything is the same, byte for byte; 8 when something differs.
     """
     from node.match.explanation import wrapped
     from node.offline import read_folder
@@ -103,7 +105,7 @@ def replay(
 
     folder = Path(study)
     if folder.is_dir() != (against is not None):
-        raise typer.BadParameter("goes with a folder of sources, and only with one", param_hint="--against")
+        raise typer.BadParameter("is needed with a folder of sources, and only with a folder", param_hint="--against")
     settings = settings_or_defaults(config) if folder.is_dir() else load_settings(find_config(config))
     if model is not None:
         settings = settings.model_copy(update={"model": settings.model.model_copy(update={"path": model.resolve()})})

@@ -101,7 +101,7 @@ def statement(settings: Settings) -> dict[str, Any]:
             _activity("Query a PACS", FIND_CONTEXTS, "SCU"),
             _activity("Retrieve from a PACS by C-GET", [c for c in GET_CONTEXTS if c[0] == GET], "SCU"),
             _activity(
-                "Retrieve from a PACS by C-GET: what it sends", [c for c in GET_CONTEXTS if c[0] != GET],
+                "Retrieve from a PACS by C-GET: instances that the PACS sends", [c for c in GET_CONTEXTS if c[0] != GET],
                 "SCP, by role selection",
             ),
             _activity("Retrieve from a PACS by C-MOVE", MOVE_CONTEXTS, "SCU"),
@@ -124,7 +124,7 @@ def _uid(uid: str | None) -> dict[str, str]:
 
 
 def _activity(name: str, contexts: Iterable[tuple[str, str]], role: str) -> dict[str, Any]:
-    """One presentation context a transfer syntax, as `associate` proposes them."""
+    """One presentation context per transfer syntax, as `associate` proposes them."""
     by_abstract: dict[str, list[dict[str, str]]] = {}
     for abstract_syntax, transfer_syntax in contexts:
         by_abstract.setdefault(abstract_syntax, []).append(_uid(transfer_syntax))
@@ -141,7 +141,7 @@ def _meaning(meaning: Meaning) -> dict[str, str]:
 
 
 def _defaults(model: type[BaseModel]) -> dict[str, Any]:
-    """Key to default; "required" for a key without one."""
+    """Key to default; "required" for a key without a default."""
     fields = model.model_fields
     return {
         key: "required" if field.default is PydanticUndefined else to_jsonable_python(field.default)

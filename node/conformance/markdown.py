@@ -24,32 +24,32 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     ae = facts["application_entity"]
     yield f"# DICOM conformance statement: {facts['product']} {facts['version']}"
     yield from _paragraph(
-        "For research use only. Printed by `diffmsr-node conformance` from the tables the node runs on; with a site's "
-        "configuration it states what that site does.",
+        "For research use only. `diffmsr-node conformance` prints this statement from the tables that the node runs on. "
+        "With the configuration of a site it states what that site does.",
     )
     yield "## 1 Conformance statement overview"
     yield from _paragraph(
         "The node receives MR series, super-resolves low-resolution T2 series guided by a T1 series of the same study, "
-        "and sends what it made back as derived series of that study. It is one application entity.",
+        "and sends the results back as derived series of that study. It is one application entity.",
     )
     yield from _table(("Network service, SOP class", "as SCU", "as SCP"), _overview(facts))
     yield from _paragraph("It reads and writes no media (PS3.10, PS3.11).")
     yield "## 2 Introduction"
     yield from _paragraph(
-        "For administrators of PACS and scanners who connect the node. A statement of conformance does not guarantee "
-        "that two systems work together: try them before clinical data depends on it. Terms are those of PS3.2 to "
-        "PS3.8. AE: application entity; PDU: protocol data unit; SCU, SCP: service class user, provider.",
+        "This statement is for administrators of PACS and scanners who connect the node. It does not guarantee that two "
+        "systems work together: test them before clinical data depends on them. Terms are those of PS3.2 to PS3.8. AE: "
+        "application entity; PDU: protocol data unit; SCU, SCP: service class user, provider.",
     )
     yield "## 3 Networking"
     yield "### 3.1 Implementation model"
     yield from _paragraph(
-        "Instances come in by C-STORE, pushed by a source or sent by a PACS in answer to C-GET or C-MOVE. When the "
-        "series of a study are complete they are matched; a reference that lacks is asked of the PACS of `[fetch]`, "
-        "where there is one. A result is encoded and sent to every destination until each instance is accepted, and "
-        "committed where that is configured. An instance is acknowledged only when its file and its record would "
-        "survive a loss of power. Its data set is stored byte for byte as received: level 2 (full) storage conformance.",
-        "The node is no archive: it keeps what it received until an administrator removes it, and does not offer query "
-        "or retrieval.",
+        "Instances arrive by C-STORE: a source pushes them, or a PACS sends them in answer to C-GET or C-MOVE. When the "
+        "series of a study are complete they are matched. A missing reference is requested from the PACS configured in "
+        "`[fetch]`. A result is encoded and sent to every destination until each instance is accepted and, where "
+        "configured, committed. An instance is acknowledged only when its file and its record would survive a loss of "
+        "power. Its data set is stored byte for byte as received: level 2 (full) storage conformance.",
+        "The node is not an archive: it keeps received instances until an administrator removes them, and it does not "
+        "offer query or retrieval.",
     )
     yield "### 3.2 Application entity specification"
     yield "#### 3.2.1 Association policies"
@@ -57,29 +57,31 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield "#### 3.2.2 Association initiation"
     yield from _paragraph(
         "Each transfer syntax is proposed in a presentation context of its own, so that the peer cannot choose within "
-        "one. Association set-up and every answer are awaited for `timeout_s` of the peer. An association that breaks "
-        "is taken up again for what is unanswered; after three that broke without any answer the attempt ends, and is "
-        "repeated with doubling delays (`initial_delay_s`, `max_delay_s`, `max_attempts`). What went wrong is logged "
-        "and shown in one line: who, what happened, what to check.",
+        "one. The node waits `timeout_s` of the peer for association set-up and for every answer. When an association "
+        "breaks, a new one continues with the unanswered requests. After three associations that broke without any "
+        "answer the attempt ends. It is repeated with doubling delays (`initial_delay_s`, `max_delay_s`, "
+        "`max_attempts`). Each error is logged and shown in one line: the peer, what happened, what to check.",
     )
     for activity in facts["proposed"]:
         yield f"##### {activity['activity']}"
         yield from _contexts([{**context, "role": activity["role"]} for context in activity["contexts"]])
     yield "##### Behaviour"
     yield from _paragraph(
-        "Sending: a derived instance goes out as it is kept (`[output] transfer_syntax`) where the peer takes it, else "
-        "uncompressed. One that is refused holds up no other; a refusal is believed when it was repeated three times.",
-        "Storage commitment: asked for all instances once they are accepted, in a transaction of its own each time. The "
-        f"report is awaited on the same association for {SAME_ASSOCIATION_S:g} s, then, for `commitment_timeout_s`, on "
-        "any association that the destination opens. Instances that are reported as failed are sent again. With "
-        '`commitment_fallback = "find"` a C-FIND at IMAGE level that lists every instance is accepted instead.',
-        f"Query: at {facts['query']['level']} level, matching on {_names(facts['query']['matching'])}; asked for are "
-        f"{_names(facts['query']['returned'])}. No relational queries, no extended negotiation.",
+        "Sending: a derived instance is sent in its stored transfer syntax (`[output] transfer_syntax`) where the peer "
+        "accepts it, else uncompressed. A refused instance does not delay the others. A refusal is final after it was "
+        "repeated three times.",
+        "Storage commitment: requested for all instances once they are accepted, each time in a new transaction. The "
+        f"node waits for the report on the same association for {SAME_ASSOCIATION_S:g} s, then, for "
+        "`commitment_timeout_s`, on any association that the destination opens. Instances that are reported as failed "
+        'are sent again. With `commitment_fallback = "find"` a C-FIND at IMAGE level that lists every instance is '
+        "accepted instead.",
+        f"Query: at {facts['query']['level']} level, with the matching keys {_names(facts['query']['matching'])} and the "
+        f"return keys {_names(facts['query']['returned'])}. No relational queries, no extended negotiation.",
         "Retrieval: single series, by C-GET or by C-MOVE to our own AE title.",
     )
     yield "##### Status codes of peers, and what the node does"
     yield from _paragraph(
-        "*accepted*: done. *retry*: tried again later. *refused*: asking the same again is taken to be of no use. A "
+        "*accepted*: done. *retry*: tried again later. *refused*: repeating the same request is considered useless. A "
         "status that is not listed is treated as *retry*.",
     )
     for service, rows in facts["understood"].items():
@@ -87,27 +89,29 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         yield from _table(("Status", "Meaning", "Behaviour"), ((r["code"], r["meaning"], r["behaviour"]) for r in rows))
     yield "#### 3.2.3 Association acceptance"
     yield from _paragraph(
-        "Of the transfer syntaxes that the peer proposes in a context, the first of this order is accepted.",
+        "Of the transfer syntaxes that the peer proposes in a context, the first one in this order is accepted.",
     )
     yield from _contexts(facts["accepted"])
     yield "##### Behaviour"
     yield from _paragraph(
-        f"C-STORE: an instance needs {_names(facts['required_of_received'])}. The same instance again is success, and "
-        "stored once; other content under a known UID is refused. What is not MR, or is of no use, is kept all the "
-        "same, and never processed.",
-        "Storage commitment: what is asked is looked for in the record and in the file (SHA-256 of the data set), and "
-        f"reported on the same association when it is still open after {GRACE_S:g} s, else on one to `[[sources]]` host "
-        f"and port, tried {ATTEMPTS} times, about a day. An N-EVENT-REPORT for a transaction of ours is taken on any "
-        "association, with or without role selection.",
+        f"C-STORE: an instance needs {_names(facts['required_of_received'])}. When the same instance is sent again the "
+        "answer is success, and it is stored once. Other content under a known UID is refused. Instances that are not MR "
+        "or cannot be used are kept, but never processed.",
+        "Storage commitment: the node looks for each requested instance in its record and in the file (SHA-256 of the "
+        f"data set). It reports on the same association if that is still open after {GRACE_S:g} s, else on a new "
+        f"association to the host and port of `[[sources]]`, which it tries {ATTEMPTS} times, about a day. An "
+        "N-EVENT-REPORT for a transaction of the node is accepted on any association, with or without role selection.",
     )
     yield "##### Status codes of the node"
     for service, rows in facts["answered"].items():
         yield from _paragraph(f"**{service}**")
         yield from _table(("Status", "Meaning"), ((r["code"], r["meaning"]) for r in rows))
     yield "### 3.3 Network interfaces"
-    yield from _paragraph("DICOM upper layer over TCP/IP (PS3.8), IPv4 or IPv6 as the address of `[scp] host` says.")
+    yield from _paragraph(
+        "DICOM upper layer over TCP/IP (PS3.8), IPv4 or IPv6 according to the address of `[scp] host`."
+    )
     yield "### 3.4 Configuration"
-    yield from _paragraph("Every key and its reason: `config/node.toml`. Defaults:")
+    yield from _paragraph("`config/node.toml` explains every key. The defaults are:")
     for section, keys in facts["configuration"].items():
         yield from _paragraph(f"**{section}**")
         yield from _table(("Key", "Default"), ((f"`{k}`", _default(v)) for k, v in keys.items()))
@@ -115,39 +119,41 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield from _paragraph("None.")
     yield "## 5 Support of character sets"
     yield from _paragraph(
-        "Every character set of PS3.3 C.12.1.1.2 is received, stored and sent on as it is. Derived objects carry the "
-        "SpecificCharacterSet of their target. What the node adds is in the basic repertoire, ISO-IR 6.",
+        "Every character set of PS3.3 C.12.1.1.2 is received and stored unchanged. Derived objects carry the "
+        "SpecificCharacterSet of their target. Text that the node adds is in the basic repertoire, ISO-IR 6.",
     )
     yield "## 6 Security"
     yield from _paragraph(
         "TLS in both directions by configuration (PS3.15 annex B, BCP 195: the versions and cipher suites that the "
-        "OpenSSL of the platform allows), with certificates of both sides: as SCP a peer's is demanded with `ca_file`, "
-        "as SCU the peer's is always verified, its host name included. AE titles and addresses of sources are checked "
-        "where they are configured. No user identity negotiation. Logs hold UIDs, paths and numbers, no patient data.",
+        "OpenSSL of the platform allows), with certificates of both sides. As SCP the node demands a certificate of the "
+        "peer when `ca_file` is set. As SCU it always verifies the certificate of the peer, including its host name. "
+        "AE titles and addresses of sources are checked where they are configured. No user identity negotiation. Logs "
+        "contain UIDs, paths and numbers, but no patient data.",
     )
     yield "## 7 Annexes"
     yield "### 7.1 Derived objects"
     yield from _paragraph(
-        "`[output] sop_class` chooses the kind of the images; a report goes with them (`[report] sop_class`), and a mark "
-        "over them (`[output] presentation_state`). All carry the patient and study of their target, so that the PACS files "
-        "them there, and are marked as derived, by artificial intelligence, for research. UIDs depend on the content "
-        "alone: the same sources, weights and settings give the same bytes.",
-        "Kept as " + ", ".join(
+        "`[output] sop_class` chooses the SOP class of the images. A report accompanies them (`[report] sop_class`), and "
+        "a presentation state can mark them (`[output] presentation_state`). All carry the patient and study of their "
+        "target, so that the PACS files them there. All are marked as derived, by artificial intelligence, for research. "
+        "UIDs depend only on the content: the same sources, weights and settings give the same bytes.",
+        "Transfer syntaxes: " + ", ".join(
             f"{uid['name']} (`{name}`)" for name, uid in facts["transfer_syntaxes_of_derived"].items()
         ) + ".",
-        "Copied from the target. Patient, Clinical Trial and Study as they stand; of the others what conforms, and "
-        "empty what is required but missing. A Secondary Capture goes without the last two modules.",
+        "The following attributes are copied from the target. Patient, Clinical Trial and Study are copied unchanged. "
+        "Of the other modules, values that conform are copied, and required attributes that are missing are written "
+        "empty. A Secondary Capture does not have the last two modules.",
     )  # fmt: skip
     yield from _table(("Module", "Attributes"), ((m, _names(k)) for m, k in facts["copied"].items()))
     for kind in facts["derived"]:
         for written in kind["objects"]:
             yield f"#### {kind['made']}: {written['name']}, {written['uid']}"
-            yield from _paragraph("Written by the node; a value where it is the same in every object.")
+            yield from _paragraph("Written by the node. A value is listed where it is the same in every object.")
             rows = ((r["tag"], r["name"], r["vr"], r["value"]) for r in written["written"])
             yield from _table(("Tag", "Attribute", "VR", "Value"), rows)
     yield "### 7.2 Extensions, specialisations, privatisations"
     yield from _paragraph(
-        "Secondary Capture is a standard extended SOP class: it keeps the plane of the MR image (PS3.4 B.4.1). No "
+        "Secondary Capture is a standard extended SOP class: it keeps the image plane of the MR image (PS3.4 B.4.1). No "
         "private attributes, SOP classes or transfer syntaxes.",
     )
 
@@ -170,12 +176,12 @@ def _policies(ae: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Implementation class UID", ae["implementation_class_uid"]
     yield "Implementation version name", ae["implementation_version_name"]
     yield "Maximum PDU size received", f"{ae['max_pdu'] or 'unlimited'} bytes (`[scp] max_pdu`)"
-    yield "Associations accepted at a time", f"{ae['max_associations']}; more are rejected, transiently"
-    yield "Associations initiated at a time", "one an activity: sending, committing, fetching"
+    yield "Associations accepted at a time", f"{ae['max_associations']}; further ones are rejected, transiently"
+    yield "Associations initiated at a time", "one per activity: sending, committing, fetching"
     yield "Asynchronous operations", "none: one operation at a time"
     yield "Called AE title", "must be ours" if ae["require_called_ae_title"] else "any"
     named = ", ".join(ae["calling_ae_titles"])
-    yield "Calling AE title", f"{named}, and peers that answer to what we asked" if named else "any"
+    yield "Calling AE title", f"{named}, and peers that the node sends requests to" if named else "any"
     yield (
         "Timeouts as SCP",
         (

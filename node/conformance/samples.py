@@ -1,4 +1,4 @@
-"""Derived objects of two made-up results that have nothing in common, so that what both say is said of every result."""
+"""Derived objects of two synthetic results that have nothing in common: what is equal in both is equal in every result."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -30,13 +30,13 @@ SOP_CLASSES: tuple[Literal["mr", "sc", "legacy_enhanced"], ...] = get_args(
 
 
 def samples(settings: Settings, sop_class: Literal["mr", "sc", "legacy_enhanced"]) -> tuple[Encoded, ...]:
-    """What is made of two results that have nothing in common, so that what both say is said of every result."""
+    """The derived objects of two results that have nothing in common."""
     output = settings.output.model_copy(update={"sop_class": sop_class, "presentation_state": True})
     return tuple(encode(*_result(n), output, settings.report, number) for n, number in ((1, 9001), (2, 9102)))
 
 
 def _result(n: int) -> tuple[Result, list[Dataset]]:
-    """A result, and the headers of its sources, that differ in everything with `n`."""
+    """A result and the headers of its sources, which depend on `n` in every attribute."""
 
     def header(series: int, number: int) -> Dataset:
         ds = Dataset()
@@ -84,7 +84,7 @@ def _result(n: int) -> tuple[Result, list[Dataset]]:
 
 
 def written_attributes(first: Sequence[Dataset], second: Sequence[Dataset]) -> list[dict[str, Any]]:
-    """For each SOP class, what the node itself writes: every attribute that is not merely copied."""
+    """For each SOP class the attributes that the node writes itself: all that are not copied from the target."""
     copied = {keyword for _, keywords in COPIED for keyword in keywords}
     others = {str(instance.SOPClassUID): instance for instance in second}
     objects = {}
@@ -110,7 +110,7 @@ def written_attributes(first: Sequence[Dataset], second: Sequence[Dataset]) -> l
 
 
 def _fixed(tag: BaseTag, one: Dataset, other: Dataset) -> str:
-    """The value where it is the same in every object, of a code sequence the codes; else nothing."""
+    """The value where it is the same in every object, for a code sequence its codes; else nothing."""
     if tag not in one or tag not in other or one[tag].value != other[tag].value:
         return ""
     element = one[tag]

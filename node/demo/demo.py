@@ -1,4 +1,5 @@
-"""The whole way on a shipped study: a scanner sends, the node works, a PACS has the result; with figures and a picture.
+"""A shipped study, end to end: a scanner sends, the node processes, a PACS receives the result; with figures and a
+picture.
 
 Everything is real but small: the node as a service process of its own, DICOM over loopback, Orthanc as PACS when it is
 installed (else a storage SCP of pynetdicom), and a few slices of a patient whom the shipped weights never saw.
@@ -38,7 +39,7 @@ PATIENCE_S = 600
 
 
 def run_demo(output: Path, console: Console) -> None:
-    """Run it; prints figures and writes OUTPUT/before-after.png, report.html and derived/. NodeError when a step fails."""
+    """Print figures and write OUTPUT/before-after.png, report.html and derived/. NodeError when a step fails."""
     output.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="diffmsr-demo-") as scratch,
@@ -61,8 +62,8 @@ def run_demo(output: Path, console: Console) -> None:
     console.print(comparison.table())
     picture = output / "before-after.png"
     comparison.picture().save(picture)
-    console.print(f"{len(images)} slices and a report came back to {pacs.name}; kept in {output / 'derived'}")
-    console.print(f"before and after: {picture}; the report to read: {page}")
+    console.print(f"{pacs.name} received {len(images)} slices and a report; they are kept in {output / 'derived'}")
+    console.print(f"before and after: {picture}; report: {page}")
     console.print("Research use only: not validated for diagnosis.")
 
 
@@ -80,7 +81,7 @@ class Node:
 
 @contextmanager
 def _node(folder: Path, pacs: PACS) -> Iterator[Node]:
-    """The node as a service of its own, on a free port, delivering to `pacs`."""
+    """The node as a service of its own on a free port, which delivers to `pacs`."""
     folder.mkdir()
     config, port, log = folder / "node.toml", free_port(), folder / "node.log"
     config.write_text(
@@ -147,8 +148,8 @@ def _watch(node: Node, bars: Progress) -> None:
 
 
 def _timeline(database: Database) -> Table:
-    """The jobs with the seconds each spent waiting and working, from their events."""
-    table = Table("job", "state", "waited s", "worked s", "what it says", title="Job timeline")
+    """The jobs with the seconds that each spent waiting and working, from their events."""
+    table = Table("job", "state", "waited s", "worked s", "summary", title="Job timeline")
     for row in views.jobs(database):
         events = views.job(database, row.id).events
         waited = worked = 0.0
@@ -163,7 +164,7 @@ def _timeline(database: Database) -> Table:
 
 
 def _report(node: Node) -> bytes:
-    """The page on the result."""
+    """The report on the result, as HTML."""
     delivery = next(job for job in views.jobs(node.database) if job.kind is Kind.DELIVER)
     key, _ = views.result_of(node.database, delivery.id)
     return Archive(node.data_dir).report_page(key).read_bytes()

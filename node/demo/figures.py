@@ -1,4 +1,4 @@
-"""The figures of the demonstration: the result beside the withheld truth and the simple ways of enlarging."""
+"""The figures of the demonstration: the result compared with the withheld truth and with simple interpolation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ Slices = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Images of the same slices, (n, rows, columns) float32: the withheld truth, and what stands for it."""
+    """Images of the same slices, (n, rows, columns) float32: the withheld truth, and each method's approximation."""
 
     truth: Slices
     images: dict[str, Slices]
@@ -33,7 +33,7 @@ class Comparison:
         return table
 
     def picture(self) -> Image.Image:
-        """The middle slice: every image on the truth's grey scale, every error on one scale below it."""
+        """The middle slice: every image on the grey scale of the truth, with its error below it, all errors on one scale."""
         middle = len(self.truth) // 2
         truth = self.truth[middle]
         white = float(np.percentile(truth, 99.8))
@@ -58,7 +58,7 @@ class Comparison:
 
 
 def compare_with_truth(derived: list[Dataset]) -> Comparison:
-    """The derived instances beside the withheld truth and the simple ways of enlarging, slice by slice."""
+    """The derived instances beside the withheld truth and simple interpolation, slice by slice."""
     with np.load(SAMPLE / "truth.npz", allow_pickle=False) as file:
         truth = {
             str(uid): image.astype(np.float32) for uid, image in zip(file["source_uids"], file["pixels"], strict=True)
@@ -70,7 +70,7 @@ def compare_with_truth(derived: list[Dataset]) -> Comparison:
     super_resolved = {_source(d): d.pixel_array.astype(np.float32) for d in derived}
     uids = sorted(truth, key=lambda uid: int(uid.rsplit(".", 1)[1]))
     if set(uids) != set(super_resolved):
-        raise NodeError(f"{len(super_resolved)} of {len(uids)} slices came back to the PACS")
+        raise NodeError(f"the PACS received {len(super_resolved)} of {len(uids)} slices")
     low = np.stack([targets[uid] for uid in uids])
     scale = truth[uids[0]].shape[0] // low.shape[1]
     return Comparison(

@@ -23,7 +23,7 @@ from node.errors import NodeError, PeerError
 
 
 class PACS(Protocol):
-    """Where the node delivers to."""
+    """The destination of the node."""
 
     @property
     def name(self) -> str: ...
@@ -32,7 +32,7 @@ class PACS(Protocol):
     def port(self) -> int: ...
 
     def received(self) -> list[Dataset]:
-        """The derived instances it has."""
+        """The derived instances that it received."""
 
 
 @contextmanager

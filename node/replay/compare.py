@@ -57,7 +57,7 @@ class SeriesComparison(_Difference):
 def compare_instances(kept: Mapping[str, bytes], now: Mapping[str, bytes]) -> Iterator[SeriesComparison]:
     """Series by series: the Part 10 files of a study by SOP instance UID, kept and made now.
 
-    Instances of one UID belong together, and of the others those at the same place in results of the same target.
+    Instances with the same UID belong together. The others are matched by their place in results of the same target.
     """
     pairs: list[tuple[bytes | None, bytes | None]] = [(kept[uid], now[uid]) for uid in now if uid in kept]
     left = defaultdict[tuple[str, ...], list[bytes]](list)
@@ -92,12 +92,12 @@ def parsed(content: bytes) -> Dataset:
 
 
 def _by_number(contents: Iterable[bytes]) -> list[tuple[Dataset, bytes]]:
-    """Parsed, in the order of their series: so reports, which name no target, meet those of the same one."""
+    """Parsed, in the order of their series numbers, so that reports, which name no target, are compared in that order."""
     return sorted(((parsed(c), c) for c in contents), key=lambda pair: int(pair[0].get("SeriesNumber") or 0))
 
 
 def _place(ds: Dataset) -> tuple[str, ...]:
-    """What an instance stands for, whatever its UID: its class, the target it was made of, its number."""
+    """The role of an instance, whatever its UID: its SOP class, the target it was made from, its number."""
     series = ds.get("ReferencedSeriesSequence")
     target = str(series[0].SeriesInstanceUID) if series else ""
     return str(ds.SOPClassUID), target, str(ds.get("InstanceNumber"))
@@ -124,8 +124,8 @@ def _pixels(both: Sequence[tuple[Dataset, Dataset]]) -> PixelDifference | None:
 
 
 def _attributes(both: Sequence[tuple[Dataset, Dataset]]) -> Iterator[AttributeDifference]:
-    """The attributes that differ in any of the instances, with the values of the first; of identifiers, which follow from
-    all the rest, nothing is said."""
+    """The attributes that differ in any of the instances, with the values of the first. Identifiers are left out, because
+    they follow from all the rest."""
     found: dict[str, AttributeDifference] = {}
     for old, new in both:
         one, other = (str(ds.file_meta.get("TransferSyntaxUID")) for ds in (old, new))
@@ -145,7 +145,8 @@ def _attributes(both: Sequence[tuple[Dataset, Dataset]]) -> Iterator[AttributeDi
 
 
 def _equipment(old: Dataset, new: Dataset) -> dict[str, tuple[str, str]]:
-    """What made the two, by its name, with software versions (of the model: of its weights too) where they differ."""
+    """The equipment that made the two, by name, with its software versions (for the model also the weights digest) where
+    they differ."""
     before, after = (
         {
             str(item.get("ManufacturerModelName")): "\\".join(np.atleast_1d(item.get("SoftwareVersions") or ""))

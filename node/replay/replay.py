@@ -38,7 +38,7 @@ class GivenAnswer(_Part):
 
 
 class AnswerChange(_Part):
-    """How a question of the matching was answered then and now; None where it was not asked."""
+    """An answer of the matching that differs from the kept one; None where the question was not asked."""
 
     where: str
     question: str
@@ -47,7 +47,7 @@ class AnswerChange(_Part):
 
 
 class PairOutcome(_Part):
-    """What became of a pair of series: then, by the tracker; now, by this run."""
+    """The outcome of a pair of series: then, by the tracker; now, by this run."""
 
     target_series_uid: str | None
     reference_series_uid: str | None
@@ -56,11 +56,11 @@ class PairOutcome(_Part):
 
 
 class Replay(_Part):
-    """One study."""
+    """One study, compared with what was kept."""
 
     study_uid: str
     sentence: str
-    """What became of it now."""
+    """The outcome of this run."""
     answers: tuple[AnswerChange, ...]
     outcomes: tuple[PairOutcome, ...]
     series: tuple[SeriesComparison, ...]
@@ -80,7 +80,7 @@ class Replay(_Part):
 def replay_study(
     database: Database, archive: Archive, study_uid: str, settings: Settings, output: Path, progress: Progress
 ) -> Replay:
-    """Match and process the study as received, with these settings, and compare. NotFoundError when the study is unknown,
+    """Match and process the study as received, with these settings, and compare. NotFoundError when the study is unknown
     or was not matched yet."""
     sources = read_files(sorted(map(Path, views.instance_paths(database, study_uid).values())))
     kept_verdict = views.verdict(database, study_uid)
@@ -104,8 +104,8 @@ def replay_study(
 def replay_folder(
     sources: Folder, against: Path, settings: Settings, output: Path, progress: Progress
 ) -> Iterator[Replay]:
-    """The same for every study of a folder, with what an earlier `process` left in the folder `against`, where there is
-    no verdict to compare."""
+    """Process every study of a folder and compare it with what an earlier `process` wrote to the folder `against`. There
+    is no verdict to compare."""
     if not against.is_dir():
         raise NotFoundError(f"{against} is not a folder")
     done = list(process_folder(sources, output, settings, progress))
@@ -122,7 +122,7 @@ def replay_folder(
 def _kept(
     archive: Archive, key: str, request: PairRequest, made: Sequence[PairRequest], sources: Folder, settings: Settings
 ) -> dict[str, bytes]:
-    """The derived instances of a result; encoded now when only the volume was kept, because nobody was to be sent it."""
+    """The derived instances of a result, encoded now if only the volume was kept because it has no destination."""
     paths = archive.derived(key)
     if paths is not None:
         return {uid: path.read_bytes() for uid, path in paths.items()}
@@ -146,7 +146,7 @@ def _changes(kept: StudyVerdict, now: StudyVerdict) -> Iterator[AnswerChange]:
 
 
 def _answers(verdict: StudyVerdict) -> dict[tuple[str, str], GivenAnswer]:
-    """Every answer of a verdict, by where and what was asked."""
+    """Every answer of a verdict, by place and question."""
     answers = {
         ("study", "outcome"): GivenAnswer(outcome=verdict.outcome, code=verdict.code),
         ("study", "model"): GivenAnswer(outcome=f"{verdict.model.name} {verdict.model.version}"),
