@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict
 from pydicom import Dataset
 
 from node.archive.local import write_durably
@@ -14,8 +15,9 @@ from node.dicom.read import read_header
 from node.errors import DamagedFileError, NodeError, NotFoundError, RefusedError, StorageError
 from node.infer.engine import Engine
 from node.infer.run import run
-from node.match.assess import StudyVerdict, assess_study
+from node.match.assess import assess_study
 from node.payloads import PairRequest
+from node.verdicts import StudyVerdict
 from node.weights import model_facts
 
 
@@ -31,13 +33,14 @@ class Folder:
     """Files that are not DICOM, or cannot be used, and why."""
 
 
-@dataclass(frozen=True)
-class Processed:
+class Processed(BaseModel):
     """What became of one target, or of a study without one."""
 
+    model_config = ConfigDict(frozen=True)
+
     study_uid: str
-    state: str
-    """`done` or `refused` or `failed`, as the service would call it."""
+    state: Literal["done", "refused", "failed"]
+    """As the service would call it."""
     code: str | None
     sentence: str
     target_series_uid: str | None = None
@@ -46,6 +49,10 @@ class Processed:
     report: Path | None = None
     """The page."""
     instances: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """For `process --json`."""
+        return self.model_dump(mode="json")
 
 
 def read_folder(folder: Path) -> Folder:
@@ -107,16 +114,15 @@ def process_folder(
     engine: Engine | None = None
     for study_uid, verdict in zip(folder.headers, explain_folder(folder, settings), strict=True):
         if not verdict.requests:
-            yield Processed(study_uid, "refused", verdict.code, verdict.sentence)
+            yield Processed(study_uid=study_uid, state="refused", code=verdict.code, sentence=verdict.sentence)
         for request in verdict.requests:
-            pair = (study_uid, request.target.series_uid, request.reference.series_uid)
             try:
                 engine = engine or Engine.load(settings.model, settings.registration, settings.report)
                 yield _process_pair(folder, request, (*made, *verdict.requests), output, settings, engine, progress)
             except RefusedError as error:
-                yield Processed(pair[0], "refused", error.code, error.sentence, *pair[1:])
+                yield _without_result(request, "refused", error.code, error.sentence)
             except NodeError as error:
-                yield Processed(pair[0], "failed", None, str(error), *pair[1:])
+                yield _without_result(request, "failed", None, str(error))
 
 
 def _process_pair(
@@ -152,6 +158,14 @@ def _process_pair(
     )
 
 
-def as_json(processed: Processed) -> dict[str, Any]:
-    """For `process --json`."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in processed.__dict__.items()}
+def _without_result(
+    request: PairRequest, state: Literal["refused", "failed"], code: str | None, sentence: str
+) -> Processed:
+    return Processed(
+        study_uid=request.study_uid,
+        state=state,
+        code=code,
+        sentence=sentence,
+        target_series_uid=request.target.series_uid,
+        reference_series_uid=request.reference.series_uid,
+    )

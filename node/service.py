@@ -19,7 +19,7 @@ from node.derived.worker import make_derive_handler
 from node.housekeeping.schedule import schedule
 from node.identity import worker_name, workers_of
 from node.infer.supervisor import Supervisor, devices
-from node.locks import only_one, running_roles
+from node.locks import only_one
 from node.match.worker import make_match_handler
 from node.receive.commitment_scp import Commitments
 from node.receive.fetch import make_fetch_handler
@@ -33,8 +33,6 @@ from node.tracker.queue import Destinations
 from node.tracker.states import Kind
 from node.tracker.worker import Handler, run_worker
 from node.weights import model_facts, pixel_settings
-
-__all__ = ["Role", "Service", "running_roles"]
 
 log = structlog.get_logger()
 

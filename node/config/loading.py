@@ -1,4 +1,4 @@
-"""Finding, reading and explaining the configuration file.
+"""Find the configuration file, read it, and say what is wrong with it.
 
 The file is named by `--config`, else `DIFFMSR_NODE_CONFIG`, else `./node.toml`, else `/etc/diffmsr-node/node.toml`.
 Any key can be set from the environment: `DIFFMSR_NODE_SCP__PORT=11113` sets `[scp] port`. Every key is explained in
@@ -6,6 +6,8 @@ Any key can be set from the environment: `DIFFMSR_NODE_SCP__PORT=11113` sets `[s
 """
 
 import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,16 @@ from node.config.settings import Settings
 from node.errors import ConfigError
 
 ENVIRONMENT_VARIABLE = "DIFFMSR_NODE_CONFIG"
-
-
 SYSTEM_CONFIG = Path("/etc/diffmsr-node/node.toml")
+
+RENAMED_KEYS: Mapping[tuple[str, ...], str] = {
+    ("match", "pairing", "plane_distance_mm"): "max_plane_distance_mm",
+}
+"""Where an old key was, to its new name in the same table. The old name is accepted for one release, with a warning."""
+
+
+def warn_on_stderr(text: str) -> None:
+    sys.stderr.write(f"warning: {text}\n")
 
 
 def find_config(given: Path | None) -> Path:
@@ -33,21 +42,54 @@ def find_config(given: Path | None) -> Path:
     raise ConfigError(f"no configuration file at {looked}; write one with: diffmsr-node init --config {candidates[0]}")
 
 
-def load_settings(path: Path) -> Settings:
-    """Read and validate a configuration file; relative paths in it are relative to it.
+def load_settings(path: Path, warn: Callable[[str], None] = warn_on_stderr) -> Settings:
+    """Read and validate a configuration file; relative paths in it are relative to it. `warn` is called with a sentence
+    for each key that has a new name.
 
-    Raises ConfigError naming the file, the key, what is wrong and the value's type of mistake.
+    Raises ConfigError naming the file, the key and what is wrong.
     """
     try:
         values = TomlConfigSettingsSource(Settings, toml_file=path).toml_data
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    for sentence in (*_rename_keys(values, path), *_rename_variables()):
+        warn(sentence)
     _anchor_paths(values, path.parent)
     try:
         return Settings(**values)
     except ValidationError as error:
         lines = [f"{path}: {_where(e['loc'])}: {_what(e)}" for e in error.errors()]
         raise ConfigError("\n".join(lines)) from None
+
+
+def _rename_keys(values: dict[str, Any], path: Path) -> Iterator[str]:
+    """Give keys of the file their new names; a sentence for each."""
+    for (*section, old), new in RENAMED_KEYS.items():
+        for table in _tables(values, section):
+            if old in table:
+                table.setdefault(new, table.pop(old))
+                yield f"{path}: [{'.'.join(section)}] {old} is now called {new}; the next release reads only {new}"
+
+
+def _rename_variables() -> Iterator[str]:
+    """The same for keys that are set from the environment."""
+    prefix = Settings.model_config.get("env_prefix", "")
+    for (*section, old), new in RENAMED_KEYS.items():
+        before, after = (f"{prefix}{'__'.join([*section, key]).upper()}" for key in (old, new))
+        if before in os.environ:
+            os.environ.setdefault(after, os.environ.pop(before))
+            yield f"{before} is now called {after}; the next release reads only {after}"
+
+
+def _tables(values: dict[str, Any], section: list[str]) -> Iterator[dict[str, Any]]:
+    """Every table of that name: one for [section], as many as there are for [[section]]."""
+    if not section:
+        yield values
+        return
+    below = values.get(section[0])
+    for table in below if isinstance(below, list) else [below]:
+        if isinstance(table, dict):
+            yield from _tables(table, section[1:])
 
 
 def _anchor_paths(table: dict[str, Any], folder: Path) -> None:

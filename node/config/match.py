@@ -53,7 +53,7 @@ class PairingLimits(Section):
 
     max_angle_deg: Annotated[float, Field(gt=0, lt=90)] = 1
     max_voxel_ratio: Annotated[float, Field(ge=1)] = 2
-    plane_distance_mm: Positive = 1
+    max_plane_distance_mm: Positive = 1
     max_spacing_ratio: Positive = 2
     warn_spacing_ratio: Positive = 1.25
     min_coverage: Annotated[float, Field(gt=0, le=1)] = 0.95

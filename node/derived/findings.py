@@ -64,13 +64,13 @@ class Findings:
     """Why not usable: every threshold that was crossed."""
     measures: list[Measure]
     warnings: list[str]
-    """Of matching and inference, and what had to be mended of defective sources."""
+    """Of matching and inference, and what had to be corrected in defective sources."""
 
 
 def findings(series: DerivedSeries, settings: ReportSettings) -> Findings:
     """Everything that was found out about a result. Call it when the images are encoded: that is when defects show."""
     result = series.result
-    warnings = [*result.warnings, *(f"W_MENDED: {mend}" for mend in dict.fromkeys(series.corrections))]
+    warnings = [*result.warnings, *(f"W_ATTRIBUTES_CORRECTED: {text}" for text in dict.fromkeys(series.corrections))]
     quality = result.quality
     if quality is None:
         return Findings(Grade.NOT_MEASURED, [], [], warnings)

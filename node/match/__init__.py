@@ -1,6 +1,8 @@
-"""Match: which stacks of a study are target and reference, and for every other one why not.
+"""Match: which stacks of a study are target and reference, and for every other stack why not.
 
-`headers.py` reads what may be damaged, `stacks.py` sorts slices into stacks, `suitability.py` refuses, `contrast.py`
-classifies, `pairing.py` holds two stacks against each other, `assess.py` makes the verdict of a study from these,
-`words.py` says it. All of it pure functions on headers; only `worker.py` knows the tracker.
+`images.py` reads one image's header into a typed record, `stacks.py` sorts images into stacks, `image_checks.py` and
+`stack_checks.py` refuse, `contrast.py` classifies, `site.py` applies the rules of the site, `roles.py` tells which part each
+stack plays, `pairing.py` compares two stacks, `choice.py` chooses the reference of a target, `assess.py` makes the verdict
+of a study from these, `explanation.py` says it in lines. All of it is pure functions on
+headers; only `worker.py` knows the tracker.
 """

@@ -1,15 +1,16 @@
-"""Which contrast a stack has, from the physics of its acquisition. First rule that holds decides (dicom-notes.md)."""
+"""The contrast of a stack, from the physics of its acquisition. The first rule that holds decides."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from node.config.match import ContrastRules
 from node.config.site_rules import ContrastLabel
-from node.match.predicates import Predicate, expect
-from node.match.stacks import Physics
+from node.match.images import Physics
+from node.match.predicates import expect
+from node.verdicts import Predicate
 
-# AcquisitionContrast (0008,9209), PS3.3 C.8.13.3.1.1: what says all, and what says nothing. The others name contrasts
-# that have no label here.
+# AcquisitionContrast (0008,9209), PS3.3 C.8.13.3.1.1: values that decide, and values that say nothing. The other values
+# name contrasts without a label.
 DECLARED: dict[str, ContrastLabel] = {
     "T1": "T1",
     "T2": "T2",
@@ -46,12 +47,12 @@ def classify(physics: Physics, rules: ContrastRules) -> Contrast:
         if declared and declared not in UNDECLARED and declared not in DECLARED:
             code, sentence = (
                 "E_CONTRAST_UNSUPPORTED",
-                f"The scanner calls this contrast {declared}, which has no use here.",
+                f"The scanner names the contrast {declared}, which the node does not process.",
             )
         else:
             code, sentence = (
                 "E_CONTRAST_UNKNOWN",
-                f"The timing ({_timing(physics)}) fits none of the contrasts known here.",
+                f"The timing ({_timing(physics)}) fits no contrast that the node knows.",
             )
         return Contrast(None, expect("contrast", False, "", code, sentence, value=declared or _timing(physics)))
     fat = _fat_suppression(physics, rules)
@@ -69,7 +70,7 @@ def _rules(p: Physics, r: ContrastRules) -> Iterator[_Rule]:
     t1_flair = declared == "FLUID_ATTENUATED" and not _at_least(te, r.flair_min_te_ms)
     if declared and declared not in UNDECLARED and not t1_flair:
         if declared in DECLARED:
-            yield _Rule(DECLARED[declared], True, f"AcquisitionContrast {declared}", "the scanner says so")
+            yield _Rule(DECLARED[declared], True, f"AcquisitionContrast {declared}", "the scanner declares it")
         return
     if p.inversion_recovery or (ti or 0) > 0:
         yield _Rule(
@@ -123,7 +124,7 @@ def _rules(p: Physics, r: ContrastRules) -> Iterator[_Rule]:
 
 
 def _fat_suppression(physics: Physics, rules: ContrastRules) -> str | None:
-    """What says that fat was suppressed, or None."""
+    """The value of the header by which fat was suppressed; None when it was not."""
     if (physics.fat_suppression or "").startswith("FAT"):  # FAT, FAT_AND_WATER of (0018,9025)
         return physics.fat_suppression
     if physics.water_alone:

@@ -1,13 +1,14 @@
-"""Whether a reference lies on a target well enough to guide its super-resolution."""
+"""Whether a reference fits a target well enough to guide its super-resolution."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from node.config.match import MatchSettings, PairingLimits
-from node.match.predicates import Predicate, expect
+from node.match.predicates import expect
+from node.match.stack_checks import measured_spacing
 from node.match.stacks import Geometry, Stack, angle_between
-from node.match.suitability import measured_spacing
+from node.verdicts import Predicate
 
 COVERAGE_SAMPLES = 100  # along each side of the target's field of view: a step of 1 %
 FEWEST_SAMPLES, MOST_POINTS = 25, 1_000_000  # of a stack at an angle, where every slice is sampled
@@ -22,15 +23,15 @@ def pair_predicates(
     scale: int,
     trained_pairs: tuple[tuple[str, str], ...],
 ) -> list[Predicate]:
-    """Every predicate of a pair. Where stacks share no space, or a reference of thick slices is not parallel, the rest
-    means nothing, and the predicates stop there."""
+    """Every predicate of a pair. They stop where the rest would mean nothing: when the stacks share no frame of reference,
+    or when thick slices of a reference are not parallel to the target."""
     predicates = [
         _trained_for(target_contrast, reference_contrast, trained_pairs),
         *_same_subject(target, reference),
     ]
     if target.geometry is None or reference.geometry is None or any(p.code for p in predicates[1:]):
         return predicates
-    angle = _cuttable(target.geometry, reference, reference.geometry, settings.pairing)
+    angle = _sliceable(target.geometry, reference, reference.geometry, settings.pairing)
     if angle.code:
         return [*predicates, angle]
     return [
@@ -87,13 +88,13 @@ def coverage(target: Geometry, reference: Geometry, limits: PairingLimits) -> fl
 
 
 def is_parallel(target: Geometry, reference: Geometry, limits: PairingLimits) -> bool:
-    """Whether slices lie in one direction, as far as the limits ask."""
+    """Whether the slices of both are parallel, within the limits."""
     return angle_between(target, reference) <= limits.max_angle_deg
 
 
 def plane_distance(target: Geometry, reference: Geometry) -> float:
-    """Distance in mm, along the reference's normal, from the centre of the loneliest target slice to the nearest
-    reference plane."""
+    """Distance in mm, along the reference's normal, from the centre of a target slice to the nearest reference plane; of
+    the target slice where it is largest."""
     planes = reference.depths
     centres = target.at((target.rows - 1) / 2, (target.columns - 1) / 2) @ reference.normal
     above = np.searchsorted(planes, centres)
@@ -108,7 +109,7 @@ def _trained_for(target: str, reference: str, trained_pairs: tuple[tuple[str, st
         (target, reference) in trained_pairs,
         f"The model was trained for {target} guided by {reference}.",
         "E_NOT_TRAINED_FOR",
-        f"The model was not trained for {target} guided by {reference}, but for: {known or 'nothing it names'}.",
+        f"The model was not trained for {target} guided by {reference}, but for: {known or 'no pair named in its manifest'}.",
         value=f"{target} guided by {reference}",
         threshold=known or None,
     )
@@ -120,42 +121,42 @@ def _same_subject(target: Stack, reference: Stack) -> list[Predicate]:
         expect(
             "same patient",
             target.patient_key == reference.patient_key,
-            "Both are of one patient.",
+            "Both series are of the same patient.",
             "E_OTHER_PATIENT",
-            "Patient ID or birth date differ between the two series; have the records corrected in the PACS.",
+            "Patient ID or birth date differ between the two series. Have the records corrected in the PACS.",
         ),
         expect(
             "same study",
             target.study_uid == reference.study_uid,
-            "Both are of one study.",
+            "Both series are of the same study.",
             "E_OTHER_STUDY",
-            "The two series are of different studies.",
+            "The two series belong to different studies.",
         ),
         expect(
             "same frame of reference",
             frame is not None and frame == reference.frame_of_reference_uid,
-            "Both were scanned in one position of the patient.",
+            "Both series share a frame of reference.",
             "E_FRAME_OF_REFERENCE",
             "The two series do not share a frame of reference: the patient was repositioned between them, or the "
-            "scanner does not say.",
+            "scanner does not name it.",
         ),
     ]
 
 
-def _cuttable(target: Geometry, reference: Stack, geometry: Geometry, limits: PairingLimits) -> Predicate:
-    """Whether the reference can be cut in the planes of the target: it is parallel, or a volume."""
+def _sliceable(target: Geometry, reference: Stack, geometry: Geometry, limits: PairingLimits) -> Predicate:
+    """Whether the reference can be resliced in the planes of the target: it is parallel, or a volume."""
     angle = angle_between(target, geometry)
     if is_parallel(target, geometry, limits):
-        good = "The slices of both are parallel."
+        good = "The slices of both series are parallel."
     else:
-        good = f"The reference is a volume, which can be cut in the planes of the target, {angle:.0f} degrees from its own."
+        good = f"The reference is a volume, so it can be resliced in the planes of the target, {angle:.0f} degrees from its own."
     return expect(
         "angle",
         is_parallel(target, geometry, limits) or _is_volume(reference, geometry, limits),
         good,
         "E_NOT_PARALLEL",
         f"The slices are tilted against each other by {angle:.1f} degrees, and those of the reference are too thick to "
-        "be cut at an angle. Plan the reference in the planes of the target, or acquire it in 3-D.",
+        "be resliced at an angle. Plan the reference in the planes of the target, or acquire it in 3-D.",
         value=angle,
         threshold=limits.max_angle_deg,
     )
@@ -167,16 +168,16 @@ def _is_volume(reference: Stack, geometry: Geometry, limits: PairingLimits) -> b
 
 
 def _planes_meet(target: Geometry, reference: Geometry, limits: PairingLimits) -> list[Predicate]:
-    """Of parallel stacks, whether their planes meet; within a volume there are planes everywhere."""
+    """Whether the planes of parallel stacks meet. A volume has planes everywhere."""
     if not is_parallel(target, reference, limits):
         return []
     distance = plane_distance(target, reference)
-    allowed = max(limits.plane_distance_mm, (reference.slice_thickness or reference.step or 0) / 2)
+    allowed = max(limits.max_plane_distance_mm, (reference.slice_thickness or reference.step or 0) / 2)
     return [
         expect(
             "planes meet",
             distance <= allowed,
-            "Every target slice has a reference slice at its place.",
+            "Every target slice has a reference slice at its position.",
             "E_PLANES_APART",
             f"A target slice is {distance:.1f} mm from the nearest reference slice. Cover the same slices with both.",
             value=distance,
@@ -191,7 +192,7 @@ def _covers(target: Geometry, reference: Stack, geometry: Geometry, limits: Pair
     return expect(
         "field of view",
         covered >= asked,
-        "The reference covers the field of view of the target, as far as asked.",
+        "The reference covers enough of the target's field of view.",
         "E_FIELD_OF_VIEW",
         f"The reference covers only {covered:.0%} of the target's field of view.",
         value=covered,
@@ -216,7 +217,7 @@ def _fine_enough(
         expect(
             "reference detail",
             ratio <= limits.warn_spacing_ratio,
-            "The reference is as fine as the result will be.",
+            "The pixels of the reference are small enough for the result.",
             "E_REFERENCE_COARSE" if refused else "W_REFERENCE_COARSE",
             f"The pixels of the reference ({spacing:.2f} mm there) are {ratio:.1f} times those of the result "
             f"({output:.2f} mm): " + ("it has no detail to give." if refused else "the finest details have no guide."),
@@ -239,7 +240,7 @@ def _without_agent(reference: Stack) -> Predicate:
     return expect(
         "no contrast agent",
         "contrast agent" not in reference.marks,
-        "The reference was acquired without contrast agent, as far as it says.",
+        "The header of the reference names no contrast agent.",
         "W_CONTRAST_AGENT",
         "The reference was acquired with a contrast agent: enhancing tissue looks otherwise than in the training data.",
     )

@@ -1,4 +1,4 @@
-"""What the rules of the site (`[[match.rules]]`) say about a stack."""
+"""The rules of the site (`[[match.rules]]`), applied to a stack."""
 
 import re
 from collections.abc import Sequence
@@ -7,12 +7,13 @@ from typing import Literal
 
 from node.config.site_rules import Condition, ContrastLabel, SiteRule, Value
 from node.dicom.attributes import Attributes
-from node.match.predicates import Predicate, expect
+from node.match.predicates import expect
+from node.verdicts import Predicate
 
 
 @dataclass(frozen=True)
 class Ruling:
-    """What the rules that hold for a stack make of it, with a predicate for each of them."""
+    """What follows from the rules that hold for a stack, with a predicate for each rule."""
 
     contrast: ContrastLabel | None
     role: Literal["target", "reference"] | None
@@ -27,8 +28,8 @@ def rules_of(image: Attributes, rules: Sequence[SiteRule]) -> frozenset[str]:
 def ruling(rules: Sequence[SiteRule], somewhere: frozenset[str], everywhere: frozenset[str]) -> Ruling:
     """What follows for a stack from the names of the rules that hold for some of its slices, and for all of them.
 
-    To veto, some are enough; to override, all it takes. Rules that hold together and disagree refuse the stack: none
-    of them goes before the other.
+    One slice is enough to veto; overriding takes all slices. Rules that hold together and disagree refuse the stack: none
+    has precedence.
     """
     vetoes = [rule for rule in rules if rule.then.veto is not None and rule.name in somewhere]
     overrides = [rule for rule in rules if rule.then.veto is None and rule.name in everywhere]
@@ -64,7 +65,7 @@ def _disagreement(rules: Sequence[SiteRule]) -> Predicate:
         False,
         "",
         "E_SITE_RULES_DISAGREE",
-        f"Rules {names} of this site hold together and want different things; narrow one of them.",
+        f"Rules {names} of this site apply together and contradict each other. Narrow one of them.",
         value=", ".join(rule.name for rule in rules),
     )
 

@@ -1,4 +1,4 @@
-"""The match stage: when a study's series have fallen quiet, read their headers, judge them, ask for infer jobs."""
+"""The match stage: when no more instances of a study arrive, read its headers, judge them, and request infer jobs."""
 
 import hashlib
 import json
@@ -15,7 +15,8 @@ from node.config.match import MatchSettings
 from node.config.settings import CompletionSettings
 from node.dicom.read import read_header
 from node.errors import DamagedFileError
-from node.match.assess import ModelFacts, assess_study
+from node.match.assess import assess_study
+from node.match.roles import ModelFacts
 from node.payloads import PairRequest
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Matched, NewJob, Outcome, Refused
@@ -36,10 +37,10 @@ def make_match_handler(
     infer_attempts: int,
     fetch_attempts: int | None,
 ) -> Handler:
-    """The match stage as a function of a lease. `pixel_settings` is everything beside the pair that changes the
-    result (weights digest, precision, version): with the pair it names the infer job, so that the same study sent
-    twice is worked on once. `fetch_attempts`: how often to ask a PACS for a missing reference; None where no [fetch] is
-    configured."""
+    """The match stage as a function of a lease. `pixel_settings` is everything besides the pair that changes the result
+    (weights digest, precision, version). Together with the pair it names the infer job, so that a study that is sent
+    twice is processed once. `fetch_attempts`: how often to request a missing reference from a PACS; None without
+    [fetch]."""
 
     def work(lease: Lease) -> Outcome:
         now = tracker.clock()
@@ -70,8 +71,8 @@ def make_match_handler(
 def _arrived(
     tracker: Tracker, study_uid: str, now: datetime, quiet_s: float
 ) -> tuple[list[str], list[datetime], dict[str, list[Path]], dict[str, int], datetime]:
-    """One consistent look at a study: series that are complete, when the others may be, the files and the number of
-    instances of each, and when the newest instance came."""
+    """One consistent look at a study: the complete series, when each other series may be complete, the files and the
+    number of instances of each series, and when the newest instance arrived."""
     quiet, arriving = [], []
     paths: dict[str, list[Path]] = {}
     revisions: dict[str, int] = {}
@@ -91,8 +92,8 @@ def _arrived(
 
 
 def _header(study_uid: str, series_uid: str, path: Path) -> Dataset:
-    """The header of a file; of one that the disk has spoilt since it came, a header without a place, so that its series
-    counts as damaged and the study is judged all the same."""
+    """The header of a file. If the disk has damaged the file since it arrived, a header without a position, so that its
+    series counts as damaged and the study is judged nevertheless."""
     try:
         return read_header(path)
     except DamagedFileError as error:
@@ -122,6 +123,6 @@ def _infer_job(
 
 
 def _fetch_job(match: Claim, attempts: int) -> NewJob:
-    """Named by what there is of the study: when more has arrived and a reference still lacks, it is asked for anew."""
+    """Named by what has arrived of the study: when more has arrived and a reference is still missing, a new fetch starts."""
     key = f"fetch:{match.study_uid}:{match.revision}"
     return NewJob(Kind.FETCH, key, match.study_uid, payload={}, max_attempts=attempts)

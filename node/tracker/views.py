@@ -1,27 +1,145 @@
-"""What people read: the queue, a job with its history, a study. Every view is plain data, ready for JSON."""
+"""What people read: the queue, a job with its history, a study. Every view is a typed record; `to_json` is what --json
+prints."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from sqlalchemy import func, select
 
+from node import __version__
 from node.archive.facade import Archive
+from node.config.settings import Settings
 from node.errors import NotFoundError
 from node.payloads import PairRequest
+from node.result import Quality
 from node.tracker.database import Database
 from node.tracker.states import Kind, State
 from node.tracker.tables import Delivery, Event, Instance, Job, Series
+from node.verdicts import StudyVerdict
 
 SCHEMA = 1
 
 
-def iso(moment: datetime | None) -> str | None:
+def iso(moment: datetime) -> str:
     """UTC, to the millisecond, as 2026-11-22T10:00:00.000Z."""
-    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+Moment = Annotated[datetime, PlainSerializer(iso, return_type=str, when_used="json")]
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    def to_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class JobRow(_View):
+    """A job in a listing."""
+
+    id: int
+    kind: Kind
+    state: State
+    study_uid: str
+    target_series_uid: str | None
+    reference_series_uid: str | None
+    attempts: int
+    max_attempts: int
+    next_attempt_at: Moment | None
+    error: str | None
+    created_at: Moment
+    updated_at: Moment
+    progress: tuple[int, int]
+    """Done, and in all; in slices or instances."""
+    destination: str | None
+    """Of a delivery."""
+    summary: str | None
+    """The last error, else what came of the job in one sentence."""
+
+
+class JobEvent(_View):
+    """A change of state: when, by whom, and why."""
+
+    at: Moment
+    actor: str
+    from_state: State | None = Field(serialization_alias="from")
+    to_state: State = Field(serialization_alias="to")
+    why: str
+
+
+class InstanceDelivery(_View):
+    """One derived instance of a delivery."""
+
+    sop_uid: str
+    accepted: bool
+    status: str | None
+    """The peer's last answer, in hex and words; None when it was not sent yet."""
+
+
+class JobDetail(JobRow):
+    """A job with its history and, for a delivery, each instance."""
+
+    key: str
+    parent_id: int | None
+    worker: str | None
+    payload: dict[str, Any]
+    result: dict[str, Any] | None
+    events: tuple[JobEvent, ...]
+    instances: tuple[InstanceDelivery, ...]
+
+
+class StudyJob(JobRow):
+    """A job in the history of its study."""
+
+    why: str | None
+    """The reason of its last change of state."""
+    quality: Quality | None
+    """What was measured of the result of an infer job."""
+
+
+class StudyHistory(_View):
+    """What was decided on a study, and what the service has done with it since."""
+
+    verdict: StudyVerdict
+    jobs: tuple[StudyJob, ...]
+    """Oldest first."""
+
+
+class Totals(_View):
+    """What was received."""
+
+    studies: int
+    series: int
+    instances: int
+    bytes: int
+
+
+class Listener(_View):
+    """Where the storage SCP listens."""
+
+    ae_title: str
+    host: str
+    port: int
+
+
+class Status(_View):
+    """The service and the queue at a glance."""
+
+    running: bool
+    version: str
+    roles: dict[str, Any]
+    """The roles that run on this host, each with what it says about itself."""
+    scp: Listener
+    destinations: tuple[str, ...]
+    received: Totals
+    jobs: dict[Kind, dict[State, int]]
 
 
 def _row(job: Job) -> dict[str, Any]:
+    """The fields of a JobRow."""
     return {
         "id": job.id,
         "kind": job.kind,
@@ -31,17 +149,20 @@ def _row(job: Job) -> dict[str, Any]:
         "reference_series_uid": job.reference_series_uid,
         "attempts": job.attempts,
         "max_attempts": job.max_attempts,
-        "next_attempt_at": iso(job.next_attempt_at),
+        "next_attempt_at": job.next_attempt_at,
         "error": job.error,
-        "created_at": iso(job.created_at),
-        "updated_at": iso(job.updated_at),
+        "created_at": job.created_at,
+        "updated_at": job.updated_at,
+        "progress": (job.progress, job.progress_total),
+        "destination": job.payload.get("destination"),
+        "summary": job.error or (job.result or {}).get("sentence"),
     }
 
 
 def jobs(
     database: Database, state: State | None = None, kind: Kind | None = None, study_uid: str | None = None
-) -> list[dict[str, Any]]:
-    """The queue, oldest first, with the fields `queue list --json` promises plus progress and destination."""
+) -> list[JobRow]:
+    """The queue, oldest first."""
     query = select(Job).order_by(Job.id)
     if state is not None:
         query = query.where(Job.state == state)
@@ -50,18 +171,10 @@ def jobs(
     if study_uid is not None:
         query = query.where(Job.study_uid == study_uid)
     with database.read() as session:
-        return [
-            _row(job)
-            | {
-                "progress": [job.progress, job.progress_total],
-                "destination": job.payload.get("destination"),
-                "summary": job.error or (job.result or {}).get("sentence"),
-            }
-            for job in session.scalars(query)
-        ]
+        return [JobRow(**_row(job)) for job in session.scalars(query)]
 
 
-def job(database: Database, job_id: int) -> dict[str, Any]:
+def job(database: Database, job_id: int) -> JobDetail:
     """One job with its events and, for a delivery, the status of every instance. NotFoundError when there is none."""
     with database.read() as session:
         found = session.get(Job, job_id)
@@ -69,51 +182,67 @@ def job(database: Database, job_id: int) -> dict[str, Any]:
             raise NotFoundError(f"there is no job {job_id}; see: diffmsr-node queue list")
         events = session.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.id)).all()
         deliveries = session.scalars(select(Delivery).where(Delivery.job_id == job_id).order_by(Delivery.sop_uid)).all()
-        return _row(found) | {
-            "key": found.key,
-            "parent_id": found.parent_id,
-            "worker": found.worker,
-            "progress": [found.progress, found.progress_total],
-            "payload": found.payload,
-            "result": found.result,
-            "events": [
-                {"at": iso(e.at), "actor": e.actor, "from": e.from_state, "to": e.to_state, "why": e.why}
+        return JobDetail(
+            **_row(found),
+            key=found.key,
+            parent_id=found.parent_id,
+            worker=found.worker,
+            payload=found.payload,
+            result=found.result,
+            events=tuple(
+                JobEvent(at=e.at, actor=e.actor, from_state=e.from_state, to_state=e.to_state, why=e.why)
                 for e in events
-            ],
-            "instances": [{"sop_uid": d.sop_uid, "accepted": d.accepted, "status": d.status} for d in deliveries],
-        }
+            ),
+            instances=tuple(
+                InstanceDelivery(sop_uid=d.sop_uid, accepted=d.accepted, status=d.status) for d in deliveries
+            ),
+        )
 
 
-def verdict(database: Database, study_uid: str) -> dict[str, Any]:
-    """What the matching said of a study last; NotFoundError when it is unknown, or was not matched yet."""
+def verdict(database: Database, study_uid: str) -> StudyVerdict:
+    """The latest verdict of the matching on a study; NotFoundError when it is unknown, or was not matched yet."""
+    query = select(Job).where(Job.kind == Kind.MATCH, Job.study_uid == study_uid)
     with database.read() as session:
-        found = session.scalars(select(Job).where(Job.kind == Kind.MATCH, Job.study_uid == study_uid)).one_or_none()
+        found = session.scalars(query).one_or_none()
     if found is None:
         raise NotFoundError(f"no study {study_uid} was received, and there is no folder of that name")
     if not found.result:
         raise NotFoundError(f"study {study_uid} is {found.state}; it has not been matched yet, ask again in a moment")
-    return found.result
+    return StudyVerdict.model_validate(found.result)
 
 
-def study_history(database: Database, archive: Archive, study_uid: str) -> list[dict[str, Any]]:
-    """The jobs of a study, oldest first, each with the reason of its last change and what was measured of its result."""
+def study_history(database: Database, archive: Archive, study_uid: str) -> StudyHistory:
+    """The verdict on a study and its jobs, each with the reason of its last change and what was measured of its result.
+    NotFoundError as `verdict`."""
+    latest = verdict(database, study_uid)
     with database.read() as session:
         found = list(session.scalars(select(Job).where(Job.study_uid == study_uid).order_by(Job.id)))
         last = select(func.max(Event.id)).where(Event.job_id.in_([job.id for job in found])).group_by(Event.job_id)
         whys = {e.job_id: e.why for e in session.scalars(select(Event).where(Event.id.in_(last)))}
-    rows = []
-    for job in found:
-        quality = archive.quality(job.key) if job.kind is Kind.INFER else None
-        destination = job.payload.get("destination")
-        rows.append(
-            _row(job)
-            | {
-                "destination": destination,
-                "why": whys.get(job.id),
-                "quality": None if quality is None else asdict(quality),
-            }
-        )
-    return rows
+    return StudyHistory(
+        verdict=latest,
+        jobs=tuple(
+            StudyJob(
+                **_row(job),
+                why=whys.get(job.id),
+                quality=archive.quality(job.key) if job.kind is Kind.INFER else None,
+            )
+            for job in found
+        ),
+    )
+
+
+def status(database: Database, settings: Settings, roles: Mapping[str, Any]) -> Status:
+    """The service, by the roles that run on this host, and the queue."""
+    return Status(
+        running=bool(roles),
+        version=__version__,
+        roles=dict(roles),
+        scp=Listener(ae_title=settings.scp.ae_title, host=settings.scp.host, port=settings.scp.port),
+        destinations=tuple(destination.name for destination in settings.destinations),
+        received=totals(database),
+        jobs=job_counts(database),
+    )
 
 
 def result_of(database: Database, job_id: int) -> tuple[str, PairRequest]:
@@ -130,9 +259,9 @@ def result_of(database: Database, job_id: int) -> tuple[str, PairRequest]:
         return str(found.payload["result"]), PairRequest.model_validate(found.payload["request"])
 
 
-def counts(database: Database) -> dict[str, dict[str, int]]:
+def job_counts(database: Database) -> dict[Kind, dict[State, int]]:
     """How many jobs there are, by kind and state."""
-    table: dict[str, dict[str, int]] = {kind.value: {} for kind in Kind}
+    table: dict[Kind, dict[State, int]] = {kind: {} for kind in Kind}
     with database.read() as session:
         for kind, state, count in session.execute(
             select(Job.kind, Job.state, func.count()).group_by(Job.kind, Job.state)
@@ -141,14 +270,14 @@ def counts(database: Database) -> dict[str, dict[str, int]]:
     return table
 
 
-def totals(database: Database) -> dict[str, int]:
+def totals(database: Database) -> Totals:
     """Studies, series, instances and bytes received."""
     with database.read() as session:
         studies, series = session.execute(select(func.count(Series.study_uid.distinct()), func.count())).one()
         instances, size = session.execute(
             select(func.count(), func.coalesce(func.sum(Instance.size), 0)).select_from(Instance)
         ).one()
-    return {"studies": studies, "series": series, "instances": instances, "bytes": int(size)}
+    return Totals(studies=studies, series=series, instances=instances, bytes=int(size))
 
 
 def instance_paths(database: Database, study_uid: str) -> dict[str, str]:

@@ -124,7 +124,7 @@ class Receive:
         for path in files:
             study, series, name = path.relative_to(instances).parts
             assert is_uid(study) and is_uid(series) and is_uid(name.removesuffix(".dcm")), path
-        assert views.totals(self._database)["instances"] == len(files) <= self.answers["SUCCESS"]
+        assert views.totals(self._database).instances == len(files) <= self.answers["SUCCESS"]
 
 
 class Study:
@@ -166,9 +166,8 @@ class Study:
             verdict = assess_study(headers, MatchSettings(), self._facts)
         finally:
             self._mend(whole)
-        told = verdict.to_json()
-        json.dumps(told, allow_nan=False)
-        for line in lines(told, width=80):
+        json.dumps(verdict.to_json(), allow_nan=False)
+        for line in lines(verdict, width=80):
             presentable(line)
         return f"{verdict.outcome} {verdict.code or ''}".strip()
 

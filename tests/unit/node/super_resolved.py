@@ -70,10 +70,10 @@ class SuperResolved:
 
     def jobs(self, kind: Kind) -> list[tuple[State, str | None]]:
         """(state, what it says) of the jobs of a kind."""
-        return [(row["state"], row["summary"]) for row in views.jobs(self.database, kind=kind)]
+        return [(row.state, row.summary) for row in views.jobs(self.database, kind=kind)]
 
-    def last(self, kind: Kind) -> dict[str, Any]:
-        return views.job(self.database, views.jobs(self.database, kind=kind)[-1]["id"])
+    def last(self, kind: Kind) -> views.JobDetail:
+        return views.job(self.database, views.jobs(self.database, kind=kind)[-1].id)
 
     def _match(self) -> None:
         self.now += timedelta(seconds=10)

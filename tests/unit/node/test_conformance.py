@@ -10,7 +10,8 @@ from pynetdicom import AE
 
 from node.archive.facade import Archive
 from node.config.settings import SCPSettings, Settings
-from node.conformance.statement import markdown, statement
+from node.conformance.facts import statement
+from node.conformance.markdown import markdown
 from node.receive.commitment_scp import Commitments
 from node.receive.server import Receiver
 from node.receive.store import Store

@@ -15,7 +15,9 @@ from node.archive.facade import Archive
 from node.config.settings import ModelSettings, OutputSettings, Settings
 from node.errors import NotFoundError
 from node.offline import process_folder, read_folder
-from node.replay.replay import Replay, Series, lines, replay_folder, replay_study
+from node.replay.compare import SeriesComparison
+from node.replay.replay import Replay, replay_folder, replay_study
+from node.replay.text import replay_lines
 from node.tracker.database import Database
 from tests.dicom import study, write
 
@@ -57,7 +59,7 @@ def replayed(sources: Path, kept: Path, tmp_path: Path) -> Callable[[Settings], 
     return replayed
 
 
-def images(replay: Replay) -> Series:
+def images(replay: Replay) -> SeriesComparison:
     (series,) = (s for s in replay.series if s.identical + s.different == 3)
     return series
 
@@ -67,7 +69,7 @@ def test_the_same_sources_weights_and_settings_give_the_same_bytes(replayed: Cal
     assert replay.identical
     counts = [(s.identical, s.different, s.only_kept, s.only_now) for s in replay.series]
     assert sorted(counts) == [(1, 0, 0, 0), (3, 0, 0, 0)], "the report and the images"
-    assert next(iter(lines(replay))).endswith(": the same")
+    assert next(iter(replay_lines(replay))).endswith(": the same")
 
 
 def test_other_weights_are_named_and_the_pixels_compared(
@@ -95,7 +97,7 @@ def test_other_weights_are_named_and_the_pixels_compared(
     digest = manifest["sha256"]
     assert after == f"other\\{digest}" and before is not None and digest not in before
     assert "PatientName" not in said
-    assert any("PSNR" in line for line in lines(replay))
+    assert any("PSNR" in line for line in replay_lines(replay))
 
 
 def test_another_setting_that_leaves_pixels_alone(replayed: Callable[[Settings], Replay]) -> None:
@@ -120,7 +122,7 @@ def test_a_study_refused_then_and_now(sources: Path, tmp_path: Path) -> None:
     alone = read_folder(sources / "t2")
     (replay,) = replay_folder(alone, tmp_path, Settings(), tmp_path / "now", lambda *_: None)
     assert replay.identical
-    assert "refused: No reference fits" in "\n".join(lines(replay))
+    assert "refused: No reference fits" in "\n".join(replay_lines(replay))
 
 
 def test_without_anything_kept(sources: Path, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_jobs_of_its_own_dead_workers_are_freed_and_nobody_elses(tmp_path: Path)
         assert queue.claim(tracker, Kind.COMMIT, worker_name(tmp_path / folder, Role.MATCH, 1)) is not None
 
     def states() -> list[str]:
-        return [row["state"] for row in views.jobs(tracker.database)]
+        return [row.state for row in views.jobs(tracker.database)]
 
     run_until(settings, lambda: states()[0] == State.READY)
     assert states() == [State.READY, State.RUNNING]
@@ -133,7 +133,7 @@ def test_a_destination_that_hangs_delays_no_other(tmp_path: Path) -> None:
         threading.Thread(target=lambda: connected.append(hanging.accept()[0]), daemon=True).start()
 
         def states() -> list[str]:
-            return [row["state"] for row in views.jobs(tracker.database)]
+            return [row.state for row in views.jobs(tracker.database)]
 
         def over() -> bool:
             if not connected or states() != [State.SENDING, State.RETRY_WAIT, State.FAILED]:

@@ -12,9 +12,10 @@ import node.match
 from node.config.match import MatchSettings
 from node.errors import RefusedError
 from node.infer.volume import Volume, read_volume
-from node.match.assess import StudyVerdict, assess_study
+from node.match.assess import assess_study
 from node.offline import Folder, read_folder
 from node.payloads import StackRequest
+from node.verdicts import StudyVerdict
 from tests.unit.node.cases.studies import Made
 from tests.unit.node.cases.table import CASES, Case
 from tests.unit.node.match.builder import MODEL

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from node.config import loading
 from node.config.loading import load_settings
 from node.config.settings import Settings
 from node.errors import ConfigError, NotFoundError
@@ -50,3 +51,36 @@ def test_every_mistake_is_named(tmp_path: Path) -> None:
 def test_an_unknown_destination_names_those_there_are() -> None:
     with pytest.raises(NotFoundError, match="none is configured"):
         Settings().destination("pacs")
+
+
+def test_an_old_key_is_read_with_a_warning_that_names_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    path = written(tmp_path, "[match.pairing]\nplane_distance_mm = 2")
+    assert load_settings(path, said.append).match.pairing.max_plane_distance_mm == 2
+    assert said == [
+        f"{path}: [match.pairing] plane_distance_mm is now called max_plane_distance_mm; "
+        "the next release reads only max_plane_distance_mm"
+    ]
+    monkeypatch.setenv("DIFFMSR_NODE_MATCH__PAIRING__PLANE_DISTANCE_MM", "3")
+    monkeypatch.setenv("DIFFMSR_NODE_MATCH__PAIRING__MAX_PLANE_DISTANCE_MM", "")
+    monkeypatch.delenv("DIFFMSR_NODE_MATCH__PAIRING__MAX_PLANE_DISTANCE_MM")  # and again when the test ends
+    said.clear()
+    assert load_settings(path, said.append).match.pairing.max_plane_distance_mm == 3
+    assert "DIFFMSR_NODE_MATCH__PAIRING__MAX_PLANE_DISTANCE_MM" in said[-1]
+
+
+def test_old_keys_of_repeated_sections_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "RENAMED_KEYS", {("destinations", "address"): "host"})
+    text = "[[destinations]]\nname = 'a'\nae_title = 'A'\naddress = 'h1'\n"
+    settings = load_settings(written(tmp_path, text + text.replace("'a'", "'b'").replace("h1", "h2")), lambda _: None)
+    assert [d.host for d in settings.destinations] == ["h1", "h2"]
+
+
+def test_every_renamed_key_leads_to_a_key_that_is_there() -> None:
+    for (*section, old), new in loading.RENAMED_KEYS.items():
+        table = Settings().model_dump()
+        for part in section:
+            table = table[part]
+        assert new in table and old not in table

@@ -127,7 +127,7 @@ class Delivery:
 
     def due(self) -> bool:
         (job,) = views.jobs(self.database)
-        return job["next_attempt_at"] is not None and job["next_attempt_at"] <= (views.iso(self.now) or "")
+        return job.next_attempt_at is not None and job.next_attempt_at <= self.now
 
     def forward(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
@@ -135,7 +135,7 @@ class Delivery:
     @property
     def error(self) -> str:
         (job,) = views.jobs(self.database)
-        return job["error"] or views.job(self.database, job["id"])["events"][-1]["why"]
+        return job.error or views.job(self.database, job.id).events[-1].why
 
 
 @pytest.fixture
@@ -233,9 +233,9 @@ def test_what_a_report_has_committed_is_not_asked_for_again(start: Start, fallba
     delivery = start(pacs, commitment_fallback=fallback)
     assert delivery.attempt(patience_s=0) is State.COMMITTING
     (job,) = views.jobs(delivery.database)
-    administration.hold(delivery.tracker, job["id"], "admin")
+    administration.hold(delivery.tracker, job.id, "admin")
     assert commitments.reported(delivery.tracker, pacs.transactions[0], delivery.uids, {})
-    administration.release(delivery.tracker, job["id"], "admin")
+    administration.release(delivery.tracker, job.id, "admin")
     assert delivery.attempt() is State.DONE
     assert len(pacs.transactions) == 1
     assert delivery.error == "pacs has accepted and committed all 3 instances"

@@ -65,8 +65,8 @@ def test_a_pacs_that_stores_images_only_gets_the_images(node: SuperResolved) -> 
         server.shutdown()
     assert stored == [MRImageStorage] * 3
     job = node.last(Kind.DELIVER)
-    assert [i["accepted"] for i in job["instances"]] == [True] * 3
-    assert job["events"][-1]["why"] == "pacs has accepted all 3 instances"
+    assert [i.accepted for i in job.instances] == [True] * 3
+    assert job.events[-1].why == "pacs has accepted all 3 instances"
 
 
 @pytest.mark.parametrize("lost", ["index.json", "*.dcm"])
@@ -78,8 +78,8 @@ def test_what_was_derived_and_is_lost_is_made_again(node: SuperResolved, storesc
         path.unlink()
     assert node.deliver(settings) is State.RETRY_WAIT
     waiting = node.last(Kind.DELIVER)
-    assert waiting["attempts"] == 0, "to wait is no attempt"
-    assert "waits for derive job" in waiting["error"]
+    assert waiting.attempts == 0, "to wait is no attempt"
+    assert "waits for derive job" in waiting.error
     assert not list(folder.iterdir())
     assert node.derive(settings) is State.DONE
     assert node.deliver(settings) is State.DONE, "due at once"
@@ -93,8 +93,8 @@ def test_a_delivery_of_a_tracker_without_derive_jobs_goes_the_same_way(node: Sup
     older_version(node)
     assert node.deliver(settings) is State.RETRY_WAIT
     assert node.derive(settings) is State.DONE
-    assert node.last(Kind.DERIVE)["parent_id"] == node.last(Kind.INFER)["id"]
-    assert node.last(Kind.DELIVER)["parent_id"] == node.last(Kind.DERIVE)["id"]
+    assert node.last(Kind.DERIVE).parent_id == node.last(Kind.INFER).id
+    assert node.last(Kind.DELIVER).parent_id == node.last(Kind.DERIVE).id
     assert node.deliver(settings) is State.DONE
     assert len(list(folder.iterdir())) == 4
 
@@ -112,7 +112,7 @@ def test_a_delivery_of_a_tracker_without_derive_jobs_uses_what_was_derived(node:
 def older_version(node: SuperResolved, derived: bool = False) -> None:
     """Leave the delivery as a version before derive jobs would: a child of the infer job, and nothing derived yet unless
     it was tried before."""
-    infer, derive = node.last(Kind.INFER)["id"], node.last(Kind.DERIVE)["id"]
+    infer, derive = node.last(Kind.INFER).id, node.last(Kind.DERIVE).id
     with node.tracker.write() as session:
         session.execute(update(Job).where(Job.kind == Kind.DELIVER).values(parent_id=infer))
         session.execute(delete(Event).where(Event.job_id == derive))

@@ -34,8 +34,8 @@ def test_one_delivery_per_destination_follows(node: SuperResolved) -> None:
     assert len(kept(node)) == 4, "three images and their report"
     assert node.jobs(Kind.DELIVER) == [(State.READY, None)] * 2
     job = node.last(Kind.DELIVER)
-    assert (job["payload"]["destination"], job["payload"]["result"]) == ("other", RESULT)
-    assert job["parent_id"] == node.last(Kind.DERIVE)["id"]
+    assert (job.payload["destination"], job.payload["result"]) == ("other", RESULT)
+    assert job.parent_id == node.last(Kind.DERIVE).id
 
 
 def test_everything_is_made_without_a_destination_too(node: SuperResolved) -> None:
@@ -43,7 +43,7 @@ def test_everything_is_made_without_a_destination_too(node: SuperResolved) -> No
     assert len(kept(node)) == 4
     assert "Super-resolution report" in node.archive.report_page(RESULT).read_text()
     assert node.jobs(Kind.DELIVER) == []
-    assert "no [[destinations]] is configured" in node.last(Kind.DERIVE)["events"][-1]["why"]
+    assert "no [[destinations]] is configured" in node.last(Kind.DERIVE).events[-1].why
 
 
 def test_what_was_derived_stays_whatever_the_configuration_says_later(node: SuperResolved) -> None:
@@ -82,8 +82,8 @@ def test_a_lost_result_is_made_again_while_the_derive_job_waits(node: SuperResol
     damage(path)
     assert node.derive() is State.RETRY_WAIT
     job = node.last(Kind.DERIVE)
-    assert job["attempts"] == 0, "to wait is no attempt"
-    assert "waits for infer job" in job["error"]
+    assert job.attempts == 0, "to wait is no attempt"
+    assert "waits for infer job" in job.error
     assert node.jobs(Kind.INFER)[0][0] is State.READY
     path.unlink(missing_ok=True)
     node.infer()
@@ -103,6 +103,6 @@ def make_derived_again(node: SuperResolved) -> None:
     from node.tracker.tables import Job
 
     with node.tracker.write() as session:
-        job = session.get_one(Job, node.last(Kind.DERIVE)["id"])
+        job = session.get_one(Job, node.last(Kind.DERIVE).id)
         transitions.make_due(session, job, node.now)
         transitions.move(session, node.now, job, State.READY, "test", "to be done again")

@@ -43,11 +43,11 @@ def test_a_job_whose_worker_died_is_freed_by_the_clock(
     scheduler = housekeeping.schedule(tracker, Archive(tmp_path / "data"))
     scheduler.start()
     try:
-        until(lambda: views.jobs(tracker.database)[0]["state"] == State.READY, "the job is freed")
+        until(lambda: views.jobs(tracker.database)[0].state == State.READY, "the job is freed")
     finally:
         scheduler.shutdown()
     (job,) = views.jobs(tracker.database)
-    assert "host/dead died" in views.job(tracker.database, job["id"])["events"][-1]["why"]
+    assert "host/dead died" in views.job(tracker.database, job.id).events[-1].why
 
 
 def test_a_low_disk_is_said(tmp_path: Path) -> None:

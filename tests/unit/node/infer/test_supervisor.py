@@ -98,7 +98,7 @@ def test_a_worker_that_dies_is_replaced_and_its_job_is_free_at_once(site: Any) -
     until(lambda: len([line for line in running.said("cpu") if "started" in line]) == 2, "another one runs")
     assert running.supervisor.pids()["cpu"] != pid
     (job,) = views.jobs(running.database)
-    assert (job["state"], job["attempts"]) == (State.READY, 1), "the attempt counts"
+    assert (job.state, job.attempts) == (State.READY, 1), "the attempt counts"
 
 
 def test_a_stop_lets_workers_finish(site: Any) -> None:

@@ -9,8 +9,10 @@ import pytest
 from pydicom import dcmread
 
 from node.config.match import MatchSettings
-from node.match.assess import ModelFacts, StudyVerdict, assess_study
+from node.match.assess import assess_study
 from node.match.explanation import lines
+from node.match.roles import ModelFacts
+from node.verdicts import StudyVerdict
 from tests.unit.node.match.builder import FLAIR, MODEL, PD, SAGITTAL, series, t1, t2
 
 ROOT = Path(__file__).parents[4]
@@ -42,7 +44,7 @@ def test_every_target_gets_an_order() -> None:
 def test_a_target_left_without_reference_is_named_beside_the_pair() -> None:
     verdict = assess(t2(3), t2(4, FrameOfReferenceUID="1.2.3"), t1())
     assert verdict.sentence == (
-        "To be super-resolved: series 3 (T2) guided by series 5 (T1). Without a reference that fits: series 4 (T2)."
+        "To be super-resolved: series 3 (T2) guided by series 5 (T1). No reference fits series 4 (T2)."
     )
 
 
@@ -63,7 +65,7 @@ def test_warnings_of_both_stacks_and_the_pair_go_with_the_order_once() -> None:
 def test_without_reference_the_study_waits_for_it() -> None:
     verdict = assess(t2())
     assert (verdict.outcome, verdict.missing, verdict.code) == ("waiting", "reference", "E_NO_REFERENCE")
-    assert verdict.targets[0].chosen is None
+    assert verdict.targets[0].reference is None
 
 
 def test_a_reference_that_does_not_fit_leaves_the_study_waiting_and_says_why() -> None:
@@ -74,13 +76,13 @@ def test_a_reference_that_does_not_fit_leaves_the_study_waiting_and_says_why() -
 
 def test_a_refused_reference_is_named() -> None:
     verdict = assess(t2(), t1(slices=2))
-    assert "series 5 is T1, but: Only 2 of at least 3 slices" in verdict.sentence
+    assert "series 5 is T1, but cannot be used: The stack has only 2 of at least 3 slices" in verdict.sentence
 
 
 def test_without_target_the_study_waits_for_it() -> None:
     verdict = assess(t1(), t2(slices=2))
     assert (verdict.outcome, verdict.missing, verdict.code) == ("waiting", "target", "E_NO_TARGET")
-    assert "series 3 is T2, but: Only 2 of at least 3 slices" in verdict.sentence
+    assert "series 3 is T2, but cannot be used: The stack has only 2 of at least 3 slices" in verdict.sentence
 
 
 def test_nothing_usable_is_refused_with_the_code_all_share_or_with_each_reason() -> None:
@@ -95,7 +97,9 @@ def test_the_latest_of_equal_references_wins_and_the_verdict_says_so() -> None:
     verdict = assess(t2(), t1(5, AcquisitionTime="120000"), t1(6, AcquisitionTime="110000"))
     (order,) = verdict.requests
     assert order.reference.series_uid.endswith(".5")
-    assert verdict.targets[0].reasons == ("series 5 is preferred to series 6: it is the later of equals.",)
+    assert verdict.targets[0].reasons == (
+        "series 5 is preferred to series 6: it was acquired later and is otherwise equal.",
+    )
 
 
 def test_an_incomplete_later_repeat_does_not_win() -> None:
@@ -144,20 +148,22 @@ def test_a_pair_the_model_was_not_trained_for() -> None:
 def test_the_verdict_is_json_and_reads_as_lines() -> None:
     verdict = assess(t2(), t1(), t2(9, Modality="OT"))
     kept = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
-    assert kept["requests"][0]["target"]["contrast"] == "T2"
-    text = lines(kept)
-    assert text == lines(verdict.to_json())
+    assert (kept["schema"], kept["requests"][0]["target"]["contrast"]) == (2, "T2")
+    again = StudyVerdict.model_validate(kept)
+    assert again == verdict
+    text = lines(again)
+    assert text == lines(verdict)
     assert text[0] == f"Study {verdict.study_uid}: paired"
     assert any(line.startswith("series 3: T2, target, 5 slices") for line in text)
     assert any("E_NOT_MR" in line for line in text)
     assert "series 3 guided by series 5: fits" in text
-    assert not any(line.lstrip().startswith("ok") for line in lines(kept, passed=False))
+    assert not any(line.lstrip().startswith("ok") for line in lines(again, passed=False))
 
 
 def test_the_lines_say_what_was_decided_then_why_then_what_one_could_do() -> None:
-    verdict = assess(t2(), t1(orientation=SAGITTAL)).to_json()
+    verdict = assess(t2(), t1(orientation=SAGITTAL))
     text = lines(verdict, afterwards=["match: waiting-pair"])
-    headings = ["decided:", "why:", "what you could do:", "series found:", "what became of it:"]
+    headings = ["decided:", "why:", "what you could do:", "series found:", "history:"]
     assert [line for line in text if line in headings] == headings
     advice = text.index("what you could do:")
     assert "E_NO_REFERENCE" in text[text.index("decided:") + 1]
@@ -169,16 +175,16 @@ def test_the_lines_say_what_was_decided_then_why_then_what_one_could_do() -> Non
 
 
 def test_what_was_chosen_comes_with_its_warnings() -> None:
-    verdict = assess(t2(), t1(matrix=(180, 180), spacing=(1.3, 1.3))).to_json()
-    asked = sum(len(part["predicates"]) for part in (*verdict["stacks"], *verdict["pairs"]))
+    verdict = assess(t2(), t1(matrix=(180, 180), spacing=(1.3, 1.3)))
+    asked = sum(len(part.predicates) for part in (*verdict.stacks, *verdict.pairs))
     text = "\n".join(lines(verdict))
-    assert f"none of the {asked} questions speaks against it; 1 with a warning:\n    WARN  W_REFERENCE_COARSE" in text
+    assert f"all {asked} questions passed, 1 of them with a warning:\n    WARN  W_REFERENCE_COARSE" in text
     assert "For finer detail acquire the reference with a finer matrix." in text
 
 
 @pytest.mark.parametrize("width", [40, 72, 100])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
-    verdict = assess(t2(), t1(orientation=SAGITTAL), t2(9, Modality="OT")).to_json()
+    verdict = assess(t2(), t1(orientation=SAGITTAL), t2(9, Modality="OT"))
     wide = lines(verdict)
     narrow = lines(verdict, width=width)
     assert [w for line in narrow for w in line.split()] == [w for line in wide for w in line.split()]
@@ -216,6 +222,13 @@ def test_vendor_files(name: str, shared_data: Path) -> None:
     code, missing, stacks = FOLDERS[name]
     verdict = assess([dcmread(path, stop_before_pixels=True) for path in sorted(folder.glob("*.dcm"))])
     assert (verdict.outcome, verdict.code, verdict.missing) == ("waiting", code, missing)
-    assert [(s.contrast, s.role, len(s.stack.sop_uids)) for s in verdict.stacks] == stacks
+    assert [(s.contrast, s.role, s.slices) for s in verdict.stacks] == stacks
     assert verdict.sentence
-    assert lines(verdict.to_json())
+    assert lines(verdict)
+
+
+def test_a_verdict_of_schema_1_is_still_read() -> None:
+    verdict = assess(t2(), t1())
+    kept = verdict.to_json()
+    kept |= {"schema": 1, "orders": kept.pop("requests")}
+    assert StudyVerdict.model_validate(kept) == verdict

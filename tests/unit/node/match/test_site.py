@@ -9,8 +9,8 @@ from pydicom import Dataset
 from node.config.loading import load_settings
 from node.config.match import MatchSettings
 from node.errors import ConfigError
-from node.match.assess import StudyVerdict, assess_study
-from node.match.predicates import Outcome
+from node.match.assess import assess_study
+from node.verdicts import PredicateOutcome, StudyVerdict
 from tests.unit.node.match.builder import MODEL, t1, t2
 
 ROOT = Path(__file__).parents[4]
@@ -92,7 +92,7 @@ def test_a_contrast_the_headers_do_not_tell() -> None:
     assert assess(headers).outcome == "waiting"
     verdict = assess(headers, rule)
     assert verdict.outcome == "paired"
-    warned = [p for p in verdict.stacks[1].predicates if p.outcome is Outcome.WARN]
+    warned = [p for p in verdict.stacks[1].predicates if p.outcome is PredicateOutcome.WARN]
     assert [(p.code, p.value) for p in warned] == [("W_SITE_RULE", "rule 0")]
     assert any('"rule 0"' in sentence for sentence in verdict.requests[0].warnings)
 

@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from node.config.match import MatchSettings
 from node.config.settings import CompletionSettings
-from node.match.assess import ModelFacts
+from node.match.roles import ModelFacts
 from node.match.worker import make_match_handler
 from node.tracker import arrivals, queue, views
 from node.tracker.arrivals import Arrival
@@ -55,7 +55,7 @@ class Room:
             return queue.settle(self.tracker, claim, self.work(lease))
 
     def states(self, kind: Kind) -> list[str]:
-        return [str(row["state"]) for row in views.jobs(self.database, kind=kind)]
+        return [str(row.state) for row in views.jobs(self.database, kind=kind)]
 
 
 @pytest.fixture(params=[None, 30], ids=["without [fetch]", "with [fetch]"])
@@ -72,7 +72,7 @@ def test_a_target_without_a_reference_waits_is_fetched_for_and_refused_in_the_en
     assert room.states(Kind.FETCH) == (["ready"] if room.fetching else [])
     assert room.match(after_s=WAIT_S) is State.REFUSED
     (job,) = views.jobs(room.database, kind=Kind.MATCH)
-    assert job["error"].startswith("E_NO_REFERENCE: ")
+    assert job.error.startswith("E_NO_REFERENCE: ")
     assert room.states(Kind.FETCH) == (["cancelled"] if room.fetching else [])
 
 
@@ -82,7 +82,7 @@ def test_a_reference_without_a_target_is_not_fetched_for(room: Room) -> None:
     assert room.match(after_s=10) is State.WAITING_PAIR
     assert room.states(Kind.FETCH) == []
     assert room.match(after_s=WAIT_S) is State.REFUSED
-    assert views.jobs(room.database, kind=Kind.MATCH)[0]["error"].startswith("E_NO_TARGET: ")
+    assert views.jobs(room.database, kind=Kind.MATCH)[0].error.startswith("E_NO_TARGET: ")
 
 
 def test_a_reference_that_comes_after_all_ends_the_wait_and_the_fetch(room: Room) -> None:
@@ -102,4 +102,4 @@ def test_a_file_that_the_disk_has_spoilt_damages_its_series_and_not_the_study(ro
     (room.folder / t2[0].SeriesInstanceUID / "001.dcm").write_bytes(b"spoilt")
     assert room.match(after_s=10) is State.WAITING_PAIR
     (job,) = views.jobs(room.database, kind=Kind.MATCH)
-    assert "1 more images whose place is unknown" in job["error"]
+    assert "1 more images whose position is unknown" in job.error

@@ -182,7 +182,7 @@ def test_an_association_that_goes_on_sending_is_not_disturbed(
     sources[0] = address
     server = scanner.listen()
     try:
-        administration.retry(tracker, views.jobs(tracker.database, kind=Kind.COMMIT)[0]["id"], "admin")
+        administration.retry(tracker, views.jobs(tracker.database, kind=Kind.COMMIT)[0].id, "admin")
         assert attempt() is State.DONE
     finally:
         server.shutdown()
@@ -222,7 +222,7 @@ def test_a_scanner_that_does_not_listen_is_tried_again(scanner: Scanner, attempt
     assert attempt() is State.RETRY_WAIT
     (job,) = views.jobs(tracker.database, kind=Kind.COMMIT)
     for part in ("source mr1", f"MR1 at 127.0.0.1:{scanner.port}", "connection refused", "check"):
-        assert part in job["error"]
+        assert part in job.error
 
 
 def test_a_scanner_that_does_not_understand_its_report_is_tried_again(
@@ -239,7 +239,7 @@ def test_a_scanner_that_does_not_understand_its_report_is_tried_again(
     finally:
         server.shutdown()
     (job,) = views.jobs(tracker.database, kind=Kind.COMMIT)
-    assert "0x0115 (invalid argument value)" in job["error"]
+    assert "0x0115 (invalid argument value)" in job.error
 
 
 def test_a_scanner_without_an_address_that_left_is_a_failure_with_a_remedy(
@@ -252,8 +252,8 @@ def test_a_scanner_without_an_address_that_left_is_a_failure_with_a_remedy(
     association.release()
     assert attempt() is State.FAILED
     (job,) = views.jobs(tracker.database, kind=Kind.COMMIT)
-    assert "[[sources]]" in job["error"]
-    assert "queue retry" in job["error"]
+    assert "[[sources]]" in job.error
+    assert "queue retry" in job.error
 
 
 def test_malformed_requests_are_answered_and_owe_nothing(scanner: Scanner, tracker: Tracker) -> None:

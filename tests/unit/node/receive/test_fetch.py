@@ -105,7 +105,7 @@ class Study:
         assert claim is not None
         with Lease(self.tracker, claim, threading.Event()) as lease:
             state = queue.settle(self.tracker, claim, work(lease))
-        return state, views.job(self.tracker.database, claim.job_id)["events"][-1]["why"]
+        return state, views.job(self.tracker.database, claim.job_id).events[-1].why
 
     @property
     def held(self) -> dict[str, int]:
@@ -141,7 +141,7 @@ def test_what_the_pacs_holds_and_we_do_not_is_fetched_and_reopens_the_study(stud
     assert study.attempt(port) == (State.DONE, "fetched 2 instances of 1 series")
     assert study.held == {t1: 2}
     (match,) = views.jobs(study.tracker.database, kind=Kind.MATCH)
-    assert match["state"] == "receiving"
+    assert match.state == "receiving"
     state, says = study.attempt(port)
     assert state is State.RETRY_WAIT
     assert "holds no further MR series" in says

@@ -69,7 +69,7 @@ def test_the_same_instance_twice_is_success_and_stored_once(store: Store, archiv
     assert store.put(sent(ds)) is Status.SUCCESS
     assert store.put(sent(ds)) is Status.SUCCESS
     assert len(stored(archive)) == 1
-    assert views.totals(tracker.database)["instances"] == 1
+    assert views.totals(tracker.database).instances == 1
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, RLELossless, JPEGLSLossless, JPEG2000Lossless])
@@ -164,7 +164,7 @@ def test_a_disk_that_fills_up_while_writing(tmp_path: Path, tracker: Tracker) ->
         answers = [store.put(sent(ds)) for ds in mr_series(4, rows=128, columns=128)]
         assert answers[0] is Status.SUCCESS
         assert answers[-1] is Status.OUT_OF_RESOURCES
-        assert len(stored(archive)) == answers.count(Status.SUCCESS) == views.totals(tracker.database)["instances"]
+        assert len(stored(archive)) == answers.count(Status.SUCCESS) == views.totals(tracker.database).instances
         assert list((small / "incoming").iterdir()) == []
     finally:
         subprocess.run(["umount", small], check=True)

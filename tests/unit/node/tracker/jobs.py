@@ -36,4 +36,4 @@ def matched(tracker: Tracker, clock: Clock, *wanted: NewJob) -> None:
 
 
 def states(tracker: Tracker, kind: Kind) -> list[str]:
-    return [str(row["state"]) for row in views.jobs(tracker.database, kind=kind)]
+    return [str(row.state) for row in views.jobs(tracker.database, kind=kind)]

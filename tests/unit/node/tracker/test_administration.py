@@ -19,16 +19,16 @@ def test_administration(tracker: Tracker, clock: Clock) -> None:
     (row,) = views.jobs(tracker.database, kind=Kind.INFER)
     running = claimed(tracker, Kind.INFER)
     with pytest.raises(TransitionError, match="running right now"):
-        administration.cancel(tracker, row["id"], "admin")
+        administration.cancel(tracker, row.id, "admin")
     queue.settle(tracker, running, Failed("broken"))
-    administration.retry(tracker, row["id"], "admin")
-    assert views.job(tracker.database, row["id"])["attempts"] == 0
-    administration.cancel(tracker, row["id"], "admin")
+    administration.retry(tracker, row.id, "admin")
+    assert views.job(tracker.database, row.id).attempts == 0
+    administration.cancel(tracker, row.id, "admin")
     assert queue.claim(tracker, Kind.INFER, "w") is None
-    administration.retry(tracker, row["id"], "admin")
+    administration.retry(tracker, row.id, "admin")
     queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok"))
     with pytest.raises(TransitionError, match=r"is done; only .* queue resend 2"):
-        administration.retry(tracker, row["id"], "admin")
+        administration.retry(tracker, row.id, "admin")
     with pytest.raises(NotFoundError):
         administration.retry(tracker, 999, "admin")
 
@@ -58,33 +58,33 @@ def test_a_delivery_asked_for_as_held_waits_for_its_release(tracker: Tracker, cl
     why = "graded not usable: a slice is inconsistent"
     queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok", None, (replace(deliver_job(), held=why),)))
     (row,) = views.jobs(tracker.database, state=State.HELD)
-    assert (row["kind"], row["summary"]) == ("deliver", why)
-    assert [e["why"] for e in views.job(tracker.database, row["id"])["events"]] == [why]
+    assert (row.kind, row.summary) == ("deliver", why)
+    assert [e.why for e in views.job(tracker.database, row.id).events] == [why]
     clock.forward(7 * 24 * 3600)
     assert queue.claim(tracker, Kind.DELIVER, "w") is None
-    administration.release(tracker, row["id"], "admin")
-    assert claimed(tracker, Kind.DELIVER).job_id == row["id"]
-    assert views.job(tracker.database, row["id"])["error"] is None
+    administration.release(tracker, row.id, "admin")
+    assert claimed(tracker, Kind.DELIVER).job_id == row.id
+    assert views.job(tracker.database, row.id).error is None
 
 
 def test_any_job_that_waits_can_be_held_and_only_a_held_one_released(tracker: Tracker, clock: Clock) -> None:
     matched(tracker, clock, infer_job())
     (row,) = views.jobs(tracker.database, kind=Kind.INFER)
     with pytest.raises(TransitionError, match="cannot become ready"):
-        administration.release(tracker, row["id"], "admin")
-    administration.hold(tracker, row["id"], "admin")
+        administration.release(tracker, row.id, "admin")
+    administration.hold(tracker, row.id, "admin")
     assert queue.claim(tracker, Kind.INFER, "w") is None
     with pytest.raises(TransitionError, match="is held; it cannot become held"):
-        administration.hold(tracker, row["id"], "admin")
-    administration.release(tracker, row["id"], "admin")
+        administration.hold(tracker, row.id, "admin")
+    administration.release(tracker, row.id, "admin")
     running = claimed(tracker, Kind.INFER)
     with pytest.raises(TransitionError, match="running right now"):
-        administration.hold(tracker, row["id"], "admin")
+        administration.hold(tracker, row.id, "admin")
     queue.settle(tracker, running, Retry("later", 600))
-    administration.hold(tracker, row["id"], "admin")
-    administration.release(tracker, row["id"], "admin")
+    administration.hold(tracker, row.id, "admin")
+    administration.release(tracker, row.id, "admin")
     again = claimed(tracker, Kind.INFER)
     assert again.attempts == 2, "held is not retried: its attempts stay counted"
     queue.settle(tracker, again, Failed("broken"))
     with pytest.raises(TransitionError, match="failed, not held"):
-        administration.release(tracker, row["id"], "admin")
+        administration.release(tracker, row.id, "admin")

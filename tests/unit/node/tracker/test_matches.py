@@ -107,9 +107,9 @@ def test_what_is_missing_is_fetched_once_for_what_there_is_of_a_study(tracker: T
     assert waits(tracker, clock) is State.WAITING_PAIR
     queue.settle(tracker, claimed(tracker, Kind.FETCH), Done("nothing there"))
     with pytest.raises(NotFoundError, match="is a fetch job"):
-        views.result_of(tracker.database, views.jobs(tracker.database, kind=Kind.FETCH)[0]["id"])
+        views.result_of(tracker.database, views.jobs(tracker.database, kind=Kind.FETCH)[0].id)
     (match,) = views.jobs(tracker.database, kind=Kind.MATCH)
-    administration.retry(tracker, match["id"], "admin")
+    administration.retry(tracker, match.id, "admin")
     waits(tracker, clock)
     assert states(tracker, Kind.FETCH) == ["done"], "nothing has changed"
     arrivals.record(tracker, arrival(2), QUIET_S)

@@ -75,7 +75,7 @@ def test_a_retry_waits_and_the_last_one_fails(tracker: Tracker, clock: Clock) ->
     clock.forward(1)
     assert queue.settle(tracker, claimed(tracker, Kind.INFER), Retry("no memory", 30)) is State.FAILED
     (row,) = views.jobs(tracker.database, kind=Kind.INFER)
-    assert row["error"] == "no memory"
+    assert row.error == "no memory"
 
 
 def test_done_creates_what_follows_once(tracker: Tracker, clock: Clock) -> None:
@@ -94,11 +94,11 @@ def test_done_creates_what_follows_once(tracker: Tracker, clock: Clock) -> None:
 def test_every_change_leaves_an_event(tracker: Tracker, clock: Clock) -> None:
     matched(tracker, clock, infer_job())
     (row,) = views.jobs(tracker.database, kind=Kind.MATCH)
-    events = views.job(tracker.database, row["id"])["events"]
-    assert [(e["from"], e["to"], e["actor"]) for e in events] == [
+    events = views.job(tracker.database, row.id).events
+    assert [(e.from_state, e.to_state, e.actor) for e in events] == [
         (None, "receiving", "MR1"), ("receiving", "running", "host/role/1"), ("running", "done", "host/role/1"),
     ]  # fmt: skip
-    assert all(e["why"] for e in events)
+    assert all(e.why for e in events)
 
 
 def test_a_stopping_worker_gives_its_job_back_untried(tracker: Tracker, clock: Clock) -> None:
@@ -134,7 +134,7 @@ def test_a_job_that_misses_what_an_earlier_one_made_waits_for_it(tracker: Tracke
     missing = Missing("a file is gone", derive_job())
     assert queue.settle(tracker, claimed(tracker, Kind.DELIVER), missing) is State.RETRY_WAIT
     (row,) = views.jobs(tracker.database, kind=Kind.DELIVER)
-    assert (row["attempts"], row["error"]) == (0, "a file is gone; waits for derive job 3")
+    assert (row.attempts, row.error) == (0, "a file is gone; waits for derive job 3")
     assert queue.claim(tracker, Kind.DELIVER, "w") is None
     assert states(tracker, Kind.DERIVE) == ["ready"]
     queue.settle(tracker, claimed(tracker, Kind.DERIVE), Done("ok", None, (deliver_job(),)))
@@ -151,7 +151,7 @@ def test_it_says_when_that_job_has_failed_and_goes_on_when_it_is_retried(tracker
     assert queue.settle(tracker, claimed(tracker, Kind.DELIVER), missing) is State.RETRY_WAIT
     assert states(tracker, Kind.DERIVE) == ["failed"], "it is not tried over and over"
     (row,) = views.jobs(tracker.database, kind=Kind.DELIVER)
-    assert row["error"] == "a file is gone; waits for derive job 3, which is failed: no header"
+    assert row.error == "a file is gone; waits for derive job 3, which is failed: no header"
     administration.retry(tracker, 3, "admin")
     queue.settle(tracker, claimed(tracker, Kind.DERIVE), Done("ok", None, (deliver_job(),)))
     assert claimed(tracker, Kind.DELIVER).attempts == 1
@@ -163,10 +163,10 @@ def test_a_maker_that_was_never_asked_for_is_asked_for(tracker: Tracker, clock: 
     queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok", None, (deliver_job(),)))
     queue.settle(tracker, claimed(tracker, Kind.DELIVER), Missing("nothing is derived", derive_job()))
     derive, deliver = (
-        views.job(tracker.database, views.jobs(tracker.database, kind=kind)[0]["id"])
+        views.job(tracker.database, views.jobs(tracker.database, kind=kind)[0].id)
         for kind in (Kind.DERIVE, Kind.DELIVER)
     )
-    assert (derive["parent_id"], deliver["parent_id"]) == (2, derive["id"])
+    assert (derive.parent_id, deliver.parent_id) == (2, derive.id)
     queue.settle(tracker, claimed(tracker, Kind.DERIVE), Done("ok", None, (deliver_job(),)))
     assert states(tracker, Kind.DELIVER) == ["retry-wait"]
     assert claimed(tracker, Kind.DELIVER).attempts == 1

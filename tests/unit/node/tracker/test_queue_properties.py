@@ -73,7 +73,7 @@ class QueueMachine(RuleBasedStateMachine):
             outcome = Missing("a file is gone", self._maker(claim))
         elif how in ("done", "missing") or (how == "committing" and claim.kind is not Kind.DELIVER):
             outcome = self._success(claim)
-        holder = self._row(claim)["worker"] if self._row(claim)["state"] in LEASED else None
+        holder = self._row(claim).worker if self._row(claim).state in LEASED else None
         try:
             if how == "committing" and outcome is None:
                 self.transactions.append(f"1.9.{len(self.transactions)}")
@@ -118,12 +118,12 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(job=st.integers(1, 8), what=st.sampled_from(["retry", "cancel", "hold", "release"]))
     def administer(self, job: int, what: str) -> None:
-        ids = [row["id"] for row in views.jobs(self.database)]
+        ids = [row.id for row in views.jobs(self.database)]
         if job in ids:
             with suppress(TransitionError):
                 getattr(administration, what)(self.tracker, job, "admin")
 
-    def _row(self, claim: Claim) -> dict[str, Any]:
+    def _row(self, claim: Claim) -> views.JobDetail:
         return views.job(self.database, claim.job_id)
 
     @invariant()
@@ -131,24 +131,24 @@ class QueueMachine(RuleBasedStateMachine):
         if not hasattr(self, "database"):
             return
         for row in views.jobs(self.database):
-            events = views.job(self.database, row["id"])["events"]
-            assert events[-1]["to"] == row["state"]
+            events = views.job(self.database, row.id).events
+            assert events[-1].to_state == row.state
             for before, after in pairwise(events):
-                assert after["from"] == before["to"]
-                assert allowed(State(after["from"]), State(after["to"]))
+                assert after.from_state == before.to_state
+                assert allowed(State(after.from_state), State(after.to_state))
 
     @invariant()
     def what_waits_for_another_job_has_one_to_wait_for(self) -> None:
         if not hasattr(self, "database"):
             return
         for row in views.jobs(self.database, state=State.RETRY_WAIT):
-            if "waits for" in (row["error"] or ""):
-                assert views.job(self.database, row["id"])["parent_id"] is not None
+            if "waits for" in (row.error or ""):
+                assert views.job(self.database, row.id).parent_id is not None
 
     @invariant()
     def nothing_received_is_lost(self) -> None:
         if hasattr(self, "database"):
-            assert views.totals(self.database)["instances"] == sum(self.received.values())
+            assert views.totals(self.database).instances == sum(self.received.values())
 
     @invariant()
     def a_delivery_happens_once(self) -> None:

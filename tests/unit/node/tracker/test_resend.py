@@ -48,7 +48,7 @@ def test_a_delivered_result_is_sent_again_whole(tracker: Tracker, clock: Clock) 
     delivered(tracker, a=True, b=True)
     assert administration.resend_job(tracker, 4, [PACS, OTHER], "admin") == [Resent(4, "pacs", State.READY)]
     job = views.job(tracker.database, 4)
-    assert (job["events"][-1]["actor"], job["events"][-1]["why"]) == ("admin", "to be sent again, by an administrator")
+    assert (job.events[-1].actor, job.events[-1].why) == ("admin", "to be sent again, by an administrator")
     claim = claimed(tracker, Kind.DELIVER)
     assert claim.attempts == 1
     assert deliveries.entered(tracker, claim) == [], "every instance is sent again"
@@ -61,7 +61,7 @@ def test_a_result_made_without_a_destination_is_sent_later(tracker: Tracker, clo
     sent = administration.resend_job(tracker, job_id, [PACS, OTHER], "admin")
     assert [(each.destination, each.state) for each in sent] == [("pacs", "ready"), ("other", "ready")]
     job = views.job(tracker.database, sent[0].job_id)
-    assert (job["max_attempts"], job["parent_id"], job["payload"]["result"]) == (7, 3, "infer:1")
+    assert (job.max_attempts, job.parent_id, job.payload["result"]) == (7, 3, "infer:1")
     assert claimed(tracker, Kind.DELIVER).job_id == sent[0].job_id
 
 

@@ -63,7 +63,7 @@ def done(lease: Lease) -> Outcome:
 
 
 def states(database: Database) -> list[str]:
-    return [row["state"] for row in views.jobs(database)]
+    return [row.state for row in views.jobs(database)]
 
 
 @pytest.mark.usefixtures("no_poll")
@@ -150,8 +150,8 @@ def test_what_a_stage_raises_ends_its_attempt(database: Database, raised: Except
     assert claim is not None
     assert worker.attempt(tracker, claim, fail, threading.Event(), delay_s=0) is state
     (row,) = views.jobs(database)
-    assert says in row["error"]
-    assert "Miller" not in row["error"]
+    assert says in row.error
+    assert "Miller" not in row.error
 
 
 def test_a_stopping_worker_gives_its_job_back(database: Database) -> None:
@@ -167,4 +167,4 @@ def test_a_stopping_worker_gives_its_job_back(database: Database) -> None:
 
     assert worker.attempt(tracker, claim, half, stop, delay_s=0) is None
     (row,) = views.jobs(database)
-    assert (row["state"], row["attempts"]) == (State.READY, 0)
+    assert (row.state, row.attempts) == (State.READY, 0)

@@ -8,14 +8,14 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import JPEGLSNearLossless, SecondaryCaptureImageStorage
 
 from node.config.match import MatchSettings, StackLimits, TargetLimits
-from node.match.assess import StackVerdict, assess_stacks
-from node.match.predicates import Outcome
+from node.match.roles import AssessedStack, assess_stacks
 from node.match.stacks import stacks_of
+from node.verdicts import PredicateOutcome
 from tests.dicom import enhanced
 from tests.unit.node.match.builder import MODEL, SAGITTAL, series, t1, t2
 
 
-def judge(headers: list[Dataset], settings: MatchSettings | None = None) -> tuple[StackVerdict, ...]:
+def judge(headers: list[Dataset], settings: MatchSettings | None = None) -> tuple[AssessedStack, ...]:
     return assess_stacks(stacks_of(headers), settings or MatchSettings(), MODEL)
 
 
@@ -26,7 +26,7 @@ def codes(headers: list[Dataset], settings: MatchSettings | None = None) -> set[
 def test_a_plain_t2_is_a_target_without_a_word_against_it() -> None:
     (verdict,) = judge(t2())
     assert (verdict.role, verdict.contrast) == ("target", "T2")
-    assert {p.outcome for p in verdict.predicates} == {Outcome.PASS}
+    assert {p.outcome for p in verdict.predicates} == {PredicateOutcome.PASS}
     assert all(p.sentence and p.code is None for p in verdict.predicates)
 
 
@@ -97,7 +97,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
 def test_refused(code: str, changes: dict[str, Any]) -> None:
     verdicts = judge(t2(**changes))
     assert {v.role for v in verdicts} == {"neither"}
-    failed = [p for v in verdicts for p in v.predicates if p.outcome is Outcome.FAIL]
+    failed = [p for v in verdicts for p in v.predicates if p.outcome is PredicateOutcome.FAIL]
     assert code in {p.code for p in failed}
     assert all(p.sentence.endswith(".") and (p.code or "").startswith("E_") for p in failed)
 
@@ -135,7 +135,7 @@ WARNED: list[tuple[str, dict[str, Any]]] = [
 def test_warned(code: str, changes: dict[str, Any]) -> None:
     (verdict,) = judge(t2(**changes))
     assert verdict.role == "target"
-    assert [p.code for p in verdict.predicates if p.outcome is Outcome.WARN] == [code]
+    assert [p.code for p in verdict.predicates if p.outcome is PredicateOutcome.WARN] == [code]
 
 
 def test_of_images_that_are_not_mr_nothing_else_is_said() -> None:
@@ -214,7 +214,7 @@ def test_enhanced_is_judged_frame_by_frame() -> None:
     assert (verdict.contrast, verdict.role) == ("T2", "target")
     assert verdict.stack.frames == (1, 2, 3, 4, 5)
     assert verdict.stack.sop_uids == ("1.2.826.0.1.3680043.10.1.3.1",) * 5
-    assert {p.outcome for p in verdict.predicates} == {Outcome.PASS}
+    assert {p.outcome for p in verdict.predicates} == {PredicateOutcome.PASS}
     bare = enhanced(t2())
     del bare.PerFrameFunctionalGroupsSequence
     assert "E_ENHANCED_NO_FUNCTIONAL_GROUPS" in codes([bare])

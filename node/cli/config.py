@@ -1,0 +1,59 @@
+"""Commands that check and show the configuration."""
+
+import json
+
+import typer
+from pydantic_core import to_jsonable_python
+from rich.markup import escape
+
+from node.cli.options import (
+    ConfigOption,
+    JsonOption,
+)
+from node.cli.render import out, print_json
+from node.config.loading import find_config, load_settings
+from node.config.settings import Settings
+from node.errors import ConfigError
+
+config_app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
+
+
+@config_app.command("check")
+def config_check(config: ConfigOption = None) -> None:
+    """Check the configuration and the manifest of the model, and report what is wrong."""
+    from node import checks
+
+    path = find_config(config)
+    settings = load_settings(path)
+    answers = checks.ask(settings, (checks.tracker_place, checks.model, checks.destinations))
+    for answer in answers:
+        if answer.level is checks.Level.FAIL:
+            raise ConfigError(answer.says)
+    model = next(answer for answer in answers if answer.name == "model")
+    out.print(f"{escape(str(path))} is valid; model {model.sentence}, {len(settings.destinations)} destinations")
+    for answer in answers:
+        if answer.level is checks.Level.WARN:
+            out.print(f"[yellow]warning:[/] {escape(answer.says)}")
+
+
+@config_app.command("show")
+def config_show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show the effective configuration: file, environment and defaults together, with passwords masked."""
+    settings = load_settings(find_config(config))
+    values = to_jsonable_python(settings.model_dump())
+    values["node"]["database_url"] = _masked(settings)
+    if as_json:
+        print_json(values)
+        return
+    for section, keys in values.items():
+        for index, table in enumerate(keys if isinstance(keys, list) else [keys or {}]):
+            heading = f"[[{section}]] #{index + 1}" if isinstance(keys, list) else f"[{section}]"
+            out.print(escape(heading), highlight=False)
+            for key, value in table.items():
+                out.print(escape(f"  {key} = {json.dumps(value)}"), highlight=False)
+
+
+def _masked(settings: Settings) -> str:
+    from sqlalchemy import make_url
+
+    return make_url(settings.node.url).render_as_string(hide_password=True)

@@ -1,0 +1,49 @@
+"""Options that commands share, and the settings and the tracker that they open."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from node.config.loading import ENVIRONMENT_VARIABLE, find_config, load_settings
+from node.config.settings import Settings
+from node.errors import ConfigError, NodeError, ServiceNotRunningError
+from node.tracker.database import Database
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar=ENVIRONMENT_VARIABLE, help="Configuration file.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
+
+
+def open_tracker(settings: Settings) -> Database:
+    """The tracker, which must exist and be of this version."""
+    sqlite = settings.node.data_dir / "tracker.sqlite3"
+    if settings.node.url == f"sqlite:///{sqlite}" and not sqlite.exists():
+        raise ServiceNotRunningError(f"there is no tracker at {sqlite} yet; start the service with: diffmsr-node start")
+    database = Database(settings.node.url)
+    current, expected = database.revision()
+    if current != expected:
+        raise NodeError(
+            f"the tracker has schema {current}, but this version expects {expected}; diffmsr-node start upgrades it"
+        )
+    return database
+
+
+def settings_or_defaults(config: Path | None) -> Settings:
+    """For commands on a folder, which need no configuration: the one that is named or found, else the defaults."""
+    try:
+        path = find_config(config)
+    except ConfigError:
+        if config is not None:
+            raise
+        return Settings()
+    return load_settings(path)
+
+
+def actor() -> str:
+    return f"admin:{os.environ.get('SUDO_USER') or os.environ.get('USER') or os.getuid()}"

@@ -1,0 +1,120 @@
+"""Commands that inspect the queue and change single jobs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from node.archive.facade import Archive
+from node.archive.local import write_durably
+from node.cli.options import ConfigOption, DryRunOption, JsonOption, YesOption, actor, open_tracker
+from node.cli.render import events_table, instances_table, job_table, out, print_json, queue_table
+from node.config.loading import find_config, load_settings
+from node.errors import NotFoundError
+from node.tracker import administration, views
+from node.tracker.handle import Tracker
+from node.tracker.states import Kind, State
+
+queue_app = typer.Typer(help="Inspect the queue and change single jobs.", no_args_is_help=True)
+
+
+@queue_app.command("list")
+def queue_list(
+    config: ConfigOption = None,
+    state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Only jobs of this kind.")] = None,
+    study: Annotated[str | None, typer.Option(help="Only jobs of this study instance UID.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List every job: studies to match, pairs to infer, results to deliver."""
+    rows = views.jobs(open_tracker(load_settings(find_config(config))), state, kind, study)
+    if as_json:
+        print_json({"schema": views.SCHEMA, "jobs": [row.to_json() for row in rows]})
+    else:
+        out.print(queue_table(rows) if rows else "the queue is empty")
+
+
+@queue_app.command("show")
+def queue_show(
+    job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Show one job with its history and, for a delivery, the status of every instance."""
+    detail = views.job(open_tracker(load_settings(find_config(config))), job)
+    if as_json:
+        print_json({"schema": views.SCHEMA, "job": detail.to_json()})
+        return
+    out.print(job_table(detail))
+    out.print(events_table(detail.events))
+    if detail.instances:
+        out.print(instances_table(detail.instances))
+
+
+@queue_app.command("report")
+def queue_report(
+    job: Annotated[int, typer.Argument(help="Id of an infer, derive or deliver job.")],
+    config: ConfigOption = None,
+    html: Annotated[Path | None, typer.Option(help="Write the page to this file.")] = None,
+) -> None:
+    """Print where the report on a result is: what was measured, every warning, what it was made from.
+
+    The report is written before the result is delivered, so you can judge a held one.
+    """
+    from node.derived.derive import derive
+    from node.derived.worker import gather_sources
+
+    settings = load_settings(find_config(config))
+    database, archive = open_tracker(settings), Archive(settings.node.data_dir, settings.storage.reserve_gb)
+    key, request = views.result_of(database, job)
+    if not archive.has_result(key):
+        raise NotFoundError(f"job {job} has no result yet, so nothing to report; see: diffmsr-node queue show {job}")
+    page = archive.report_page(key)
+    if html is not None:
+        if page.exists():
+            content = page.read_bytes()
+        else:
+            content = derive(archive.open_result(key), gather_sources(database, request), settings).page.encode()
+        write_durably(html.absolute(), content)
+    elif not page.exists():
+        raise NotFoundError(f"the report of job {job} is not written yet; write one now with: --html FILE")
+    out.print(escape(str(html or page)), highlight=False)
+
+
+@queue_app.command("retry")
+def queue_retry(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
+    """Retry a failed, refused, cancelled or waiting job now."""
+    administration.retry(Tracker(open_tracker(load_settings(find_config(config)))), job, actor())
+    out.print(f"job {job} is ready")
+
+
+@queue_app.command("hold")
+def queue_hold(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
+    """Hold a job that is not running until it is released."""
+    administration.hold(Tracker(open_tracker(load_settings(find_config(config)))), job, actor())
+    out.print(f"job {job} is held")
+
+
+@queue_app.command("release")
+def queue_release(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
+    """Release a held job, such as the delivery of a result that was graded not usable."""
+    administration.release(Tracker(open_tracker(load_settings(find_config(config)))), job, actor())
+    out.print(f"job {job} is ready")
+
+
+@queue_app.command("cancel")
+def queue_cancel(
+    job: Annotated[int, typer.Argument(help="Job id.")],
+    config: ConfigOption = None,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Cancel a job that is not running. It can be retried later."""
+    database = open_tracker(load_settings(find_config(config)))
+    detail = views.job(database, job)
+    if dry_run:
+        out.print(f"would cancel job {job} ({detail.kind}, {detail.state})")
+        return
+    if not yes and not typer.confirm(f"cancel job {job} ({detail.kind}, {detail.state})?"):
+        raise typer.Exit(1)
+    administration.cancel(Tracker(database), job, actor())
+    out.print(f"job {job} is cancelled")

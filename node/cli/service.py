@@ -1,0 +1,136 @@
+"""Commands that set up, run and inspect the service."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from node import __version__
+from node.cli.options import (
+    ConfigOption,
+    JsonOption,
+    open_tracker,
+    settings_or_defaults,
+)
+from node.cli.render import out, print_json, status_table
+from node.config.loading import find_config, load_settings, template
+from node.errors import ConfigError, ServiceNotRunningError
+from node.telemetry.log import configure_logging
+from node.tracker import views
+from node.tracker.database import Database
+
+
+def init(
+    config: ConfigOption = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder for instances and the tracker.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing configuration.")] = False,
+) -> None:
+    """Write a commented configuration, and create the data folder and the tracker."""
+    path = config or Path("node.toml")
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists already; edit it, or replace it with --force")
+    text = template()
+    if data_dir is not None:
+        text = text.replace('data_dir = "/var/lib/diffmsr-node"', f"data_dir = {json.dumps(str(data_dir.absolute()))}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+    settings = load_settings(path.resolve())
+    database = Database(settings.node.url)
+    database.upgrade()
+    out.print(f"configuration  {escape(str(path))}")
+    out.print(f"data folder    {escape(str(settings.node.data_dir))}")
+    out.print(
+        escape(
+            "next: set [scp] ae_title and [[destinations]] there, then: diffmsr-node config check; diffmsr-node start"
+        )
+    )
+
+
+def start(
+    config: ConfigOption = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="Run only this role. Repeat the option for several roles.")
+    ] = None,
+) -> None:
+    """Run the service in the foreground until SIGTERM or Ctrl-C. Work in progress is finished first."""
+    from node.roles import Role
+    from node.service import Service
+
+    path = find_config(config)
+    settings = load_settings(path)
+    try:
+        roles = [Role(name) for name in role] if role else list(Role)
+    except ValueError:
+        raise typer.BadParameter(f"roles are {', '.join(Role)}", param_hint="--role") from None
+    configure_logging(settings.node.log_level)
+    Service(settings, path, roles).run()
+
+
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show whether the service runs, and the state of the queue. Exit code 7 when it does not run."""
+    from node.locks import running_roles
+
+    settings = load_settings(find_config(config))
+    current = views.status(open_tracker(settings), settings, running_roles(settings.node.data_dir))
+    if as_json:
+        print_json({"schema": views.SCHEMA, **current.to_json()})
+    else:
+        out.print(status_table(current))
+    if not current.running:
+        raise typer.Exit(ServiceNotRunningError.exit_code)
+
+
+def version() -> None:
+    """Print the version."""
+    out.print(f"diffmsr-node {__version__} (research use only)")
+
+
+def conformance(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Print the DICOM conformance statement as Markdown: for the configuration of this site, or else for the defaults."""
+    from node.conformance.facts import statement
+    from node.conformance.markdown import markdown
+
+    facts = statement(settings_or_defaults(config))
+    if as_json:
+        print_json(facts)
+    else:
+        sys.stdout.write(markdown(facts))
+
+
+def codes(as_json: JsonOption = False) -> None:
+    """Print every code of a refusal or a warning as Markdown: its meaning, and what you can do."""
+    from node.codes import CODES, codes_document
+
+    if as_json:
+        print_json({"schema": views.SCHEMA, "codes": {name: asdict(code) for name, code in CODES.items()}})
+    else:
+        sys.stdout.write(codes_document())
+
+
+def echo(
+    destination: Annotated[str, typer.Argument(help="Name of a configured destination.")],
+    config: ConfigOption = None,
+) -> None:
+    """Verify a destination with C-ECHO."""
+    from node.deliver.scu import echo as c_echo
+
+    settings = load_settings(find_config(config))
+    peer = settings.destination(destination)
+    c_echo(peer, settings.scp.ae_title)
+    out.print(f"{peer.name}: {peer.ae_title} at {peer.host}:{peer.port} answers C-ECHO to {settings.scp.ae_title}")
+
+
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the picture and the received series.")] = Path("demo-output"),
+) -> None:
+    """Run a shipped study from a scanner through the node to a PACS; print figures and write a before/after picture."""
+    from node.demo.demo import run_demo
+
+    run_demo(output, out)

@@ -1,0 +1,130 @@
+"""Commands on studies: process a folder, explain a verdict, replay a study."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from node.archive.facade import Archive
+from node.cli.options import ConfigOption, JsonOption, open_tracker, settings_or_defaults
+from node.cli.render import job_line, out, print_json, print_lines, print_skipped, progress_bar, terminal_width
+from node.config.loading import find_config, load_settings
+from node.telemetry.log import configure_logging
+from node.tracker import views
+
+PARTLY_DONE, DIFFERENT = 6, 8
+
+
+def process(
+    folder: Annotated[Path, typer.Argument(help="Folder with DICOM files, at any depth.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for derived series: STUDY/SERIES/SOP.dcm.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Match, super-resolve and encode the studies of a folder, without network or service."""
+    from node.offline import process_folder, read_folder
+
+    settings = settings_or_defaults(config)
+    configure_logging("WARNING")
+    found = read_folder(folder)
+    with progress_bar(as_json) as progress:
+        processed = list(process_folder(found, output, settings, progress))
+    if as_json:
+        skipped = [{"path": str(path), "why": why} for path, why in found.skipped]
+        print_json({"schema": views.SCHEMA, "results": [item.to_json() for item in processed], "skipped": skipped})
+    else:
+        for item in processed:
+            where = f" -> {escape(str(item.output))}" if item.output else ""
+            code = f"{item.code}: " if item.code else ""
+            out.print(f"[b]{item.state}[/] study {item.study_uid}{where}\n  {escape(code + item.sentence)}")
+        print_skipped(found.skipped)
+    done = sum(item.state == "done" for item in processed)
+    if done < len(processed):
+        raise typer.Exit(PARTLY_DONE if done else 1)
+
+
+def explain(
+    study: Annotated[str, typer.Argument(help="Study instance UID of a received study, or a folder with DICOM files.")],
+    config: ConfigOption = None,
+    short: Annotated[bool, typer.Option("--short", help="Leave out the questions that passed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what was decided on a study, why, and what you can do; then every question and its answer."""
+    from node.match.explanation import lines
+
+    if Path(study).is_dir():
+        from node.offline import explain_folder, read_folder
+
+        found = read_folder(Path(study))
+        verdicts = explain_folder(found, settings_or_defaults(config))
+        if as_json:
+            _print_studies([verdict.to_json() for verdict in verdicts])
+            return
+        for number, verdict in enumerate(verdicts):
+            if number:
+                out.print()
+            print_lines(lines(verdict, passed=not short, width=terminal_width()))
+        print_skipped(found.skipped)
+    else:
+        settings = load_settings(find_config(config))
+        history = views.study_history(open_tracker(settings), Archive(settings.node.data_dir), study)
+        if as_json:
+            _print_studies([history.verdict.to_json() | {"jobs": [job.to_json() for job in history.jobs]}])
+            return
+        since = [job_line(job) for job in history.jobs]
+        print_lines(lines(history.verdict, afterwards=since, passed=not short, width=terminal_width()))
+
+
+def replay(
+    study: Annotated[str, typer.Argument(help="Study instance UID of a received study, or a folder with DICOM files.")],
+    against: Annotated[
+        Path | None, typer.Option(help="With a folder: the output of an earlier `process`.", show_default=False)
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Weights to use instead of the configured ones.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Keep the new instances there: STUDY/SERIES/SOP.dcm. By default they are discarded."
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a study again and report what differs from the kept result: answers of the matching, bytes, pixels, settings.
+
+    Nothing is sent, and neither archive nor tracker is changed.
+
+    Exit code 0 when everything is the same, byte for byte; 8 when something differs.
+    """
+    from node.match.explanation import wrapped
+    from node.offline import read_folder
+    from node.replay.replay import replay_folder, replay_study
+    from node.replay.text import replay_lines
+
+    folder = Path(study)
+    if folder.is_dir() != (against is not None):
+        raise typer.BadParameter("is needed with a folder of sources, and only with a folder", param_hint="--against")
+    settings = settings_or_defaults(config) if folder.is_dir() else load_settings(find_config(config))
+    if model is not None:
+        settings = settings.model_copy(update={"model": settings.model.model_copy(update={"path": model.resolve()})})
+    configure_logging("WARNING")
+    with tempfile.TemporaryDirectory(prefix="diffmsr-replay-") as scratch, progress_bar(as_json) as progress:
+        place = output or Path(scratch)
+        if against is not None:
+            replays = list(replay_folder(read_folder(folder), against, settings, place, progress))
+        else:
+            archive = Archive(settings.node.data_dir)
+            replays = [replay_study(open_tracker(settings), archive, study, settings, place, progress)]
+    if as_json:
+        _print_studies([each.to_json() for each in replays])
+    else:
+        width = terminal_width()
+        print_lines(line for each in replays for text in replay_lines(each) for line in wrapped(text, width))
+    if not all(each.identical for each in replays):
+        raise typer.Exit(DIFFERENT)
+
+
+def _print_studies(studies: list[dict[str, Any]]) -> None:
+    print_json({"schema": views.SCHEMA, "studies": studies})

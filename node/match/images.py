@@ -1,0 +1,287 @@
+"""The header of one image as a typed record: what sort of image it is, how its contrast was made, where it lies.
+
+Nothing here raises: an attribute that is missing or damaged reads as None. Units are those of DICOM: millimetres,
+milliseconds, degrees; a spacing is (between rows, between columns) as PixelSpacing (0028,0030).
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from node.config.site_rules import SiteRule
+from node.dicom.attributes import Attributes, Header
+from node.dicom.frames import compressed_with_loss, frame_number, images_of
+from node.dicom.read import has_pixels
+from node.identity import MANUFACTURER
+from node.match.site import rules_of
+
+UNIT_TOLERANCE = 1e-2  # direction cosines further from orthonormal are not an orientation
+
+# Where scanners write the b-value besides DiffusionBValue (0018,9087), in s/mm2.
+PRIVATE_B_VALUES = (
+    ("SIEMENS MR HEADER", 0x0019, 0x0C),
+    ("Philips Imaging DD 001", 0x2001, 0x03),
+    ("GEMS_PARM_01", 0x0043, 0x39),
+)
+GE_B_VALUE_OFFSET = 1e9  # added by some GE software
+
+WATER = frozenset({"WATER", "W"})  # ImageType of Siemens and GE, and of Philips
+
+PIXEL_KEYWORDS = ("BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation")
+UID_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
+
+@dataclass(frozen=True)
+class ImageKind:
+    """The kind of an image: what it shows, and how it is stored."""
+
+    sop_class: str | None
+    modality: str | None
+    enhanced_frames: bool
+    """Read from the functional groups of an Enhanced MR instance."""
+    number_of_frames: int
+    image_type: tuple[str, ...]
+    complex_component: str | None
+    gradient_directions: str | None
+    has_pixels: bool
+    calculation: str | None
+    """VolumeBasedCalculationTechnique (0008,9207), such as MPR."""
+    samples_per_pixel: int | None
+    bits_allocated: int | None
+    photometric: str | None
+    missing: tuple[str, ...]
+    """Keywords of missing attributes that are needed to find, stack or decode images."""
+
+
+@dataclass(frozen=True)
+class Physics:
+    """How the contrast was made. None or empty where the header says nothing."""
+
+    te_ms: float | None
+    tr_ms: float | None
+    ti_ms: float | None
+    flip_deg: float | None
+    echo_train_length: int | None
+    scanning_sequence: tuple[str, ...]
+    sequence_variant: tuple[str, ...]
+    scan_options: tuple[str, ...]
+    acquisition_contrast: str | None
+    fat_suppression: str | None
+    water_alone: bool
+    """The water image of a Dixon series: fat is as dark as with fat suppression."""
+    inversion_recovery: bool
+    gradient_echo: bool
+    echo_planar: bool
+    angiography: bool
+    three_dimensional: bool
+    """Phase-encoded across the slices too (MRAcquisitionType 3D)."""
+
+
+@dataclass(frozen=True)
+class StackKey:
+    """Attributes that are exactly equal in every image of a stack."""
+
+    study_uid: str | None
+    series_uid: str | None
+    kind: ImageKind
+    rows: int | None
+    columns: int | None
+    frame_of_reference_uid: str | None
+    patient_key: str
+    echo_number: int | None
+    temporal_position: int | None
+    b_value: float | None
+    stack_id: str | None
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    sop_uid: str | None
+    frame: int | None
+    key: StackKey
+    physics: Physics
+    orientation: tuple[float, ...] | None
+    position: tuple[float, ...] | None
+    spacing: tuple[float, ...] | None
+    slice_thickness: float | None
+    spacing_between_slices: float | None
+    acquired_matrix: tuple[int, int] | None
+    marks: tuple[str, ...]
+    rules: frozenset[str]
+    instance_number: int | None
+    series_number: int | None
+    description: str | None
+    images_announced: int | None
+    acquired_at: str
+
+
+def image_headers(header: Header, rules: Sequence[SiteRule]) -> Iterator[ImageHeader]:
+    for image in images_of(header):
+        attributes = Attributes(image)
+        yield _image(frame_number(image), attributes, has_pixels(header), rules_of(attributes, rules))
+
+
+def _image(frame: int | None, a: Attributes, pixels: bool, rules: frozenset[str]) -> ImageHeader:
+    rows, columns = _count(a, "Rows"), _count(a, "Columns")
+    orientation, position, spacing = _orientation(a), a.vector("ImagePositionPatient", 3), a.vector("PixelSpacing", 2)
+    if spacing and min(spacing) <= 0:
+        spacing = None
+    usable = {
+        "Rows": rows,
+        "Columns": columns,
+        "ImageOrientationPatient": orientation,
+        "ImagePositionPatient": position,
+        "PixelSpacing": spacing,
+        **{keyword: a.uid(keyword) for keyword in UID_KEYWORDS},
+        **{keyword: a.text(keyword) for keyword in PIXEL_KEYWORDS},
+    }
+    missing = tuple(keyword for keyword, value in usable.items() if not value)
+    key = StackKey(
+        study_uid=a.uid("StudyInstanceUID"),
+        series_uid=a.uid("SeriesInstanceUID"),
+        kind=_kind(frame, a, pixels, missing),
+        rows=rows,
+        columns=columns,
+        frame_of_reference_uid=a.uid("FrameOfReferenceUID"),
+        patient_key=_patient_key(a),
+        echo_number=a.integer("EchoNumbers"),
+        temporal_position=a.integer("TemporalPositionIdentifier"),
+        b_value=_b_value(a),
+        stack_id=a.text("StackID"),
+    )
+    return ImageHeader(
+        sop_uid=a.uid("SOPInstanceUID"),
+        frame=frame,
+        key=key,
+        physics=_physics(a),
+        orientation=orientation,
+        position=position,
+        spacing=spacing,
+        slice_thickness=a.number("SliceThickness"),
+        spacing_between_slices=a.number("SpacingBetweenSlices"),
+        acquired_matrix=_acquired_matrix(a, rows, columns),
+        marks=_marks(a),
+        rules=rules,
+        instance_number=a.integer("InstanceNumber"),
+        series_number=a.integer("SeriesNumber"),
+        description=a.text("SeriesDescription"),
+        images_announced=a.integer("ImagesInAcquisition"),
+        acquired_at=_acquired_at(a),
+    )
+
+
+def _kind(frame: int | None, a: Attributes, pixels: bool, missing: tuple[str, ...]) -> ImageKind:
+    # GE writes into a private element what ImageType does not contain: 0 magnitude, 1 phase, 2 real, 3 imaginary.
+    ge_component = a.private_number("GEMS_PARM_01", 0x0043, 0x2F)
+    component = {1: "PHASE", 2: "REAL", 3: "IMAGINARY"}.get(int(ge_component or 0))
+    return ImageKind(
+        sop_class=a.uid("SOPClassUID"),
+        modality=_first(a.code("Modality")),
+        enhanced_frames=frame is not None,
+        number_of_frames=a.integer("NumberOfFrames") or 1,
+        image_type=a.code("ImageType"),
+        complex_component=_first(a.code("ComplexImageComponent")) or component,
+        gradient_directions=_first(a.code("DiffusionDirectionality")),
+        has_pixels=pixels,
+        calculation=_first(a.code("VolumeBasedCalculationTechnique")),
+        samples_per_pixel=a.integer("SamplesPerPixel"),
+        bits_allocated=a.integer("BitsAllocated"),
+        photometric=_first(a.code("PhotometricInterpretation")),
+        missing=missing,
+    )
+
+
+def _physics(a: Attributes) -> Physics:
+    scanning_sequence = a.code("ScanningSequence")
+    sequence_variant = a.code("SequenceVariant")
+    return Physics(
+        te_ms=a.number("EchoTime"),
+        tr_ms=a.number("RepetitionTime"),
+        ti_ms=a.number("InversionTime"),
+        flip_deg=a.number("FlipAngle"),
+        echo_train_length=a.integer("EchoTrainLength"),
+        scanning_sequence=scanning_sequence,
+        sequence_variant=sequence_variant,
+        scan_options=a.code("ScanOptions"),
+        acquisition_contrast=_first(a.code("AcquisitionContrast")),
+        fat_suppression=_first(a.code("SpectrallySelectedSuppression")),
+        water_alone=bool(WATER & set(a.code("ImageType")[2:])),
+        inversion_recovery="IR" in scanning_sequence,
+        gradient_echo="GR" in scanning_sequence,
+        echo_planar="EP" in scanning_sequence,
+        angiography=a.code("AngioFlag") == ("Y",) or "TOF" in sequence_variant,
+        three_dimensional=a.code("MRAcquisitionType") == ("3D",),
+    )
+
+
+def _orientation(a: Attributes) -> tuple[float, ...] | None:
+    cosines = a.vector("ImageOrientationPatient", 6)
+    if cosines is None:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers overflow and are then not orthonormal
+        gram = np.reshape(cosines, (2, 3)) @ np.reshape(cosines, (2, 3)).T
+    return cosines if np.allclose(gram, np.eye(2), atol=UNIT_TOLERANCE) else None
+
+
+def _acquired_matrix(a: Attributes, rows: int | None, columns: int | None) -> tuple[int, int] | None:
+    """Acquired (rows, columns), from AcquisitionMatrix (0018,1310): frequency rows, frequency columns, phase rows, phase
+    columns.
+
+    GE and Siemens write 0, f, p, 0 for either direction, so the direction is taken from InPlanePhaseEncodingDirection
+    (ROW: phase encoding runs along a row, that is over the columns) where it is present.
+    """
+    matrix = a.vector("AcquisitionMatrix", 4)
+    if matrix is None or not rows or not columns:
+        return None
+    frequency, phase = matrix[0] or matrix[1], matrix[2] or matrix[3]
+    phase_along = _first(a.code("InPlanePhaseEncodingDirection")) or ("COL" if matrix[2] else "ROW")
+    if frequency < 1 or phase < 1 or phase_along not in {"ROW", "COL"}:
+        return None
+    acquired_rows, acquired_columns = (frequency, phase) if phase_along == "ROW" else (phase, frequency)
+    return min(int(acquired_rows), rows), min(int(acquired_columns), columns)
+
+
+def _marks(a: Attributes) -> tuple[str, ...]:
+    ai_derived = any(item.text("CodeValue") == "123110" for item in a.items("DerivationCodeSequence"))
+    agent = (a.text("ContrastBolusAgent") or "").upper()
+    present = {
+        "burned-in": a.code("BurnedInAnnotation") == ("YES",),
+        "synthetic": a.code("SyntheticData") == ("YES",),
+        "ai": ai_derived,
+        "own": MANUFACTURER in a.texts("Manufacturer"),
+        "lossy": compressed_with_loss(a.dataset),
+        # Scanners and technologists have several ways to write that there was none.
+        "contrast agent": bool(a.items("ContrastBolusAgentSequence")) or agent not in {"", "NO", "NONE", "N"},
+    }
+    return tuple(mark for mark, said in present.items() if said)
+
+
+def _b_value(a: Attributes) -> float | None:
+    standard = a.number("DiffusionBValue")
+    private = (a.private_number(creator, group, element) for creator, group, element in PRIVATE_B_VALUES)
+    found = standard if standard is not None else next((b for b in private if b is not None), None)
+    return None if found is None else found % GE_B_VALUE_OFFSET
+
+
+def _patient_key(a: Attributes) -> str:
+    identity = [(a.text(k) or "").upper() for k in ("PatientID", "IssuerOfPatientID", "PatientBirthDate")]
+    return hashlib.sha256("\\".join(identity).encode(errors="replace")).hexdigest()
+
+
+def _acquired_at(a: Attributes) -> str:
+    moment = a.text("AcquisitionDateTime")
+    if moment is None:
+        date = a.text("AcquisitionDate", "SeriesDate", "StudyDate") or ""
+        moment = date + (a.text("AcquisitionTime", "SeriesTime") or "")
+    return moment
+
+
+def _count(a: Attributes, keyword: str) -> int | None:
+    number = a.integer(keyword)
+    return number if number and number > 0 else None
+
+
+def _first(values: tuple[str, ...]) -> str | None:
+    return next(iter(values), None)
