@@ -17,6 +17,7 @@ from node.cli.queue import queue_app
 from node.cli.render import err
 from node.config.loading import ENVIRONMENT_VARIABLE
 from node.errors import NodeError
+from node.telemetry.log import configure_logging
 
 app = typer.Typer(
     help="A DICOM node that super-resolves low-resolution T2 MR series with DiffMSR. Research use only.",
