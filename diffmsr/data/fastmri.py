@@ -25,7 +25,9 @@ import h5py
 import numpy as np
 import scipy.io
 
-from diffmsr.data.slices import Cache, DataError, Pixels, Slice, StoredImages, finite, fitted, read_table
+from diffmsr.arrays import Pixels
+from diffmsr.data.datasets import Dataset, register_dataset
+from diffmsr.data.slices import Cache, DataError, Slice, StoredImages, finite, fitted, read_table
 
 VIEWS = ("reconstruction_esc", "reconstruction_rss")
 
@@ -119,3 +121,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, bool, tuple[int, int]]]:
         stored = arrays[name].shape[-2:]
         view = next((arrays[other].shape[-2:] for other in VIEWS if name == "kspace" and other in arrays), stored)
         yield arrays[name], name == "kspace", (min(view[0], stored[0]), min(view[1], stored[1]))
+
+
+register_dataset(
+    Dataset("fastmri", read_fastmri, licence="that of the files; fastMRI has a data use agreement of its own")
+)

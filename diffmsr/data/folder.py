@@ -18,7 +18,9 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 -- as its own documentation has it
 
-from diffmsr.data.slices import Cache, DataError, Pixels, Slice, StoredImages, finite, fitted, in_head, usual_pair
+from diffmsr.arrays import Pixels
+from diffmsr.data.datasets import Dataset, register_dataset
+from diffmsr.data.slices import Cache, DataError, Slice, StoredImages, finite, fitted, in_head, usual_pair
 
 
 def read_folder(root: Path) -> list[Slice]:
@@ -108,3 +110,6 @@ def _resampled(source: sitk.Image, grid: sitk.Image) -> Pixels:
     pixels = sitk.GetArrayFromImage(resampler.Execute(source))
     averaged: Pixels = pixels.reshape(slices, planes, rows, columns).mean(axis=1)
     return averaged
+
+
+register_dataset(Dataset("folder", read_folder, licence="that of the files"))
