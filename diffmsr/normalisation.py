@@ -5,7 +5,8 @@ from torch import Tensor
 
 
 def slice_maximum(images: Tensor) -> Tensor:
-    """The largest magnitude of each image (..., h, w), as (..., 1, 1); never zero, so one may divide by it.
+    """The largest magnitude of each image (..., h, w), complex or magnitudes, as (..., 1, 1); never zero, so that one may
+    divide by it.
 
     The floor is the smallest normal float32. k-space data in physical units may have maxima of 1e-6 and less.
     """

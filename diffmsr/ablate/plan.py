@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from diffmsr.data.contrast import contrast_named
 from diffmsr.train.config import STRICT, Config, TrainingError, check, first_line
 
 ABLATIONS = Path(__file__).parent / "ablations.toml"
@@ -64,7 +65,8 @@ def read_ablation(path: Path, root: Path | None = None, seeds: int | None = None
     if root is not None:
         data = {**ablation.train.get("data", {}), ablation.dataset: str(root)}
         ablation = replace(ablation, train={**ablation.train, "data": data})
-    ablation = replace(ablation, seeds=seeds or ablation.seeds)
+    target, reference = contrast_named(ablation.target), contrast_named(ablation.reference)
+    ablation = replace(ablation, seeds=seeds or ablation.seeds, target=target, reference=reference)
     folders = [folder_name(variant.name) for variant in ablation.variants]
     if len(set(folders)) < len(folders):
         raise TrainingError(f"{path}: two variants have one name")

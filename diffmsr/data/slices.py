@@ -49,6 +49,13 @@ def usual_pair(contrasts: Collection[str]) -> tuple[str, str]:
     return next((pair for pair in USUAL_PAIRS if set(pair) <= set(contrasts)), (first, second))
 
 
+def add_contrast(files: dict[str, Path], contrast: str, path: Path) -> None:
+    """Add a subject's file of a contrast. Raises DataError when there is one already."""
+    if contrast in files:
+        raise DataError(f"{path.parent}: {files[contrast].name} and {path.name} are both {contrast}")
+    files[contrast] = path
+
+
 class StoredImages(Mapping[str, Pixels]):
     """The images of a slice, by contrast, each read by `read` when it is asked for."""
 

@@ -15,10 +15,10 @@ from diffmsr import kspace
 from diffmsr.baselines import zero_filled
 from diffmsr.cli import app
 from diffmsr.data import SCALE
-from diffmsr.evaluate import Conditions, Method, evaluate, interval
+from diffmsr.evaluate import Conditions, Method, evaluate, interval, names_of
 from diffmsr.evaluate import run as module
 from diffmsr.kspace import crop_to
-from diffmsr.manifest import default_weights_folder
+from diffmsr.manifest import baseline_weights_folder, default_weights_folder
 
 
 @pytest.fixture
@@ -76,12 +76,43 @@ def test_zero_filling_gains_nothing_over_itself(lgg: Path) -> None:
     assert json.loads(json.dumps(figures)) == figures
 
 
-def test_a_cnn_stands_beside_it(lgg: Path) -> None:
-    figures = evaluate("lgg", lgg, {"ours": Recorder(), "cnn": lambda low, guide, seeds: guide})
-    assert figures["cnn"]["psnr"] < figures["psnr"] - 2
-    gain = figures["intervals"]["gains"]["cnn"]["psnr"]
-    assert gain["mean"] == pytest.approx(figures["psnr"] - figures["cnn"]["psnr"], abs=2e-4)
-    assert gain["interval"][0] <= gain["mean"] <= gain["interval"][1]
+def test_any_number_of_weights_are_compared_with_the_first(lgg: Path) -> None:
+    def brighter(low: np.ndarray, guide: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+        return 1.1 * zero_filled(low, SCALE)
+
+    figures = evaluate("lgg", lgg, {"ours": Recorder(), "guide": lambda low, guide, seeds: guide, "brighter": brighter})
+    assert figures["methods"] == ["ours", "guide", "brighter", "zero_filled", "bicubic"]
+    assert figures["guide"]["psnr"] < figures["psnr"] - 2
+    gains = figures["intervals"]["gains"]
+    assert list(gains) == ["guide", "brighter", "zero_filled", "bicubic"]
+    for other in ("guide", "brighter"):
+        gain = gains[other]["psnr"]
+        assert gain["mean"] == pytest.approx(figures["psnr"] - figures[other]["psnr"], abs=2e-4)
+        assert gain["interval"][0] <= gain["mean"] <= gain["interval"][1]
+    reversed_order = evaluate("lgg", lgg, {"brighter": brighter, "ours": Recorder()})
+    back = reversed_order["intervals"]["gains"]["ours"]["psnr"]
+    assert back["mean"] == -gains["brighter"]["psnr"]["mean"]
+    assert back["interval"] == [-bound for bound in reversed(gains["brighter"]["psnr"]["interval"])]
+
+
+def test_weights_are_named_by_their_folder_where_that_is_clear(tmp_path: Path) -> None:
+    one, two, odd = (tmp_path / name for name in ("one/mine", "two/mine", "patients"))
+    assert names_of([tmp_path / "a", tmp_path / "b"]) == {"a": tmp_path / "a", "b": tmp_path / "b"}
+    assert names_of([one, two, odd]) == {str(folder.resolve()): folder for folder in (one, two, odd)}
+    assert list(names_of([one, odd, one])) == ["mine", str(odd.resolve())]
+
+
+def test_the_contrast_is_understood_in_other_spellings(lgg: Path) -> None:
+    usual = measured(lgg, Recorder())
+    assert measured(lgg, Recorder(), target="flair", reference="t1w") == usual
+
+
+def test_the_old_option_for_the_baseline_still_works_and_says_what_to_use(lgg: Path) -> None:
+    arguments = ["evaluate", "--dataset", "lgg", "--root", str(lgg), "--split", "train", "--json"]
+    usual = CliRunner().invoke(app, arguments)
+    result = CliRunner().invoke(app, [*arguments, "--cnn", str(baseline_weights_folder())])
+    assert result.exit_code == 0 and result.stdout == usual.stdout
+    assert "--cnn is deprecated; give these weights with another --weights" in result.stderr
 
 
 def test_batches_change_nothing(lgg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +185,7 @@ def test_command_line_with_shipped_weights_and_figure(lgg: Path, tmp_path: Path)
         (["--split-file", "nowhere.toml"], "nowhere.toml: not a split file"),
         (["--figure", "nowhere/figure.png"], "cannot write the figure"),
         (["--dataset", "open_ms"], "no patient"),
+        (["--dataset", "knees"], "unknown data set 'knees'; known data sets are "),
         (["--device", "cuda:99"], "cannot use device cuda:99"),
     ],
 )
