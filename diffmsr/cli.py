@@ -1,4 +1,4 @@
-"""The research side's command line: `diffmsr train`, `export`, `ablate`, `evaluate`, `bench`."""
+"""The command line of the research side: `diffmsr train`, `export`, `ablate`, `evaluate`, `bench`."""
 
 import json
 import shlex
@@ -9,22 +9,13 @@ from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from diffmsr.memory import keep_freed_memory
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-
-
-class Dataset(StrEnum):
-    """The data sets there is a reader for; diffmsr/data says what each expects."""
-
-    LGG = "lgg"
-    OPEN_MS = "open_ms"
-    FASTMRI = "fastmri"
-    FOLDER = "folder"
 
 
 class Metric(StrEnum):
@@ -58,7 +49,7 @@ def train(
 ) -> None:
     """Train both stages; the same command goes on from a checkpoint, and runs under torchrun and accelerate launch."""
     from diffmsr.data import DataError
-    from diffmsr.train import TrainingError, export_weights, read_config, team
+    from diffmsr.train import TrainingError, distributed, export_weights, read_config
     from diffmsr.train import train as run_training
 
     try:
@@ -66,7 +57,7 @@ def train(
         if tensorboard:
             settings = replace(settings, tensorboard=True)
         run = run_training(settings, output, minutes)
-        if team.join(settings.device)[0]:
+        if distributed.join(settings.device)[0]:
             return
         typer.echo(f"{run.slices} of {settings.slices} slices, {run.minutes:.1f} minutes", err=True)
         if export:
@@ -130,14 +121,17 @@ def ablate(
 
 @app.command()
 def evaluate(
-    dataset: Annotated[Dataset, typer.Option()],
+    dataset: Annotated[str, typer.Option(help="Name of a data set, such as lgg; docs/data.md lists them.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
-    target: Annotated[str | None, typer.Option(help="Contrast to super-resolve; T2, T2-FLAIR or PD-FS.")] = None,
-    reference: Annotated[str | None, typer.Option(help="Contrast that guides; T1 or PD.")] = None,
+    target: Annotated[str | None, typer.Option(help="Contrast to super-resolve, such as T2, FLAIR or PD-FS.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Contrast that guides, such as T1 or PD.")] = None,
     split: Annotated[str | None, typer.Option(help="Part of the split, or all; held-out where there is one.")] = None,
     split_file: Annotated[Path | None, typer.Option(help="Split in TOML or JSON; the data set's own.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder of weights and manifest; the shipped ones.")] = None,
-    cnn: Annotated[Path | None, typer.Option(help="Folder of the CNN baseline's weights; the shipped ones.")] = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of weights and manifest; may be given several times. The shipped ones."),
+    ] = None,
+    cnn: Annotated[Path | None, typer.Option(hidden=True, help="Now --weights, given once more.")] = None,
     metric: Annotated[Metric, typer.Option(help="published rounds to 8 bits and clips.")] = Metric.FLOAT,
     reference_shift: Annotated[float, typer.Option(help="Move the reference by so many pixels.")] = 0.0,
     without_reference: Annotated[bool, typer.Option("--without-reference", help="Give a reference of zeros.")] = False,
@@ -147,82 +141,69 @@ def evaluate(
     figure: Annotated[Path | None, typer.Option(help="Draw slices and error maps into this PNG file.")] = None,
     device: Annotated[str, typer.Option()] = "cpu",
     precision: Annotated[Precision, typer.Option()] = Precision.FLOAT32,
-    data_consistency: Annotated[bool, typer.Option(help="Give the target's own k-space back.")] = False,
+    data_consistency: Annotated[
+        bool, typer.Option(help="Replace the measured part of k-space by the target's own.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="All figures, by patient too, with definitions.")] = False,
 ) -> None:
-    """Measure weights against truth, beside zero-filling, aligned bicubic interpolation and the CNN baseline.
+    """Measure weights against truth, beside zero-filling, aligned bicubic interpolation and the shipped CNN baseline.
 
-    Means over slices with 95 % bootstrap intervals over patients. PSNR and SSIM with the truth's maximum as data
-    range, over the whole frame; NRMSE is the norm of the error over that of the truth, HFEN the same of both seen
-    through a Laplacian of a Gaussian (sigma 1.5, 15 x 15).
+    With several --weights, the first are compared with each of the others. Means over slices and of the paired
+    differences, with 95 % bootstrap intervals over patients. PSNR and SSIM with the truth's maximum as data range, over
+    the whole frame; NRMSE is the norm of the error over that of the truth, HFEN the same of both seen through a Laplacian
+    of a Gaussian (sigma 1.5, 15 x 15).
     """
     from diffmsr.data import DataError
-    from diffmsr.evaluate import Protocol
+    from diffmsr.evaluate import Conditions, names_of, table
     from diffmsr.evaluate import evaluate as measure
     from diffmsr.inference import SuperResolver, WeightsError
-    from diffmsr.manifest import ManifestError, baseline_weights_folder
+    from diffmsr.manifest import ManifestError, baseline_weights_folder, default_weights_folder
 
-    protocol = Protocol(metric, reference_shift, without_reference, foreign_reference)
+    if cnn:
+        typer.echo("diffmsr: --cnn is deprecated; give these weights with another --weights", err=True)
+    folders = [*(weights or [default_weights_folder()]), cnn or baseline_weights_folder()]
+    conditions = Conditions(metric, reference_shift, without_reference, foreign_reference)
     try:
         with _usable(device):
-            model, baseline = (
-                SuperResolver.load(folder, device, precision, data_consistency=data_consistency)
-                for folder in (weights, cnn or baseline_weights_folder())
-            )
-        figures = measure(
-            dataset, root, model, target, reference, split, split_file, baseline, protocol, figure_file=figure
-        )
+            loaded = {
+                name: SuperResolver.load(folder, device, precision, data_consistency=data_consistency)
+                for name, folder in names_of(folders).items()
+            }
+        figures = measure(dataset, root, loaded, target, reference, split, split_file, conditions, figure_file=figure)
     except (ManifestError, WeightsError, DataError) as error:
         raise _failed(error) from None
-    typer.echo(json.dumps(figures, indent=2) if as_json else _table(figures))
-
-
-def _table(figures: dict[str, Any]) -> str:
-    """Means, and what the model gains with its interval, for reading."""
-    intervals = figures["intervals"]
-    lines = [
-        f"{figures['target']} by {figures['reference']}: {figures['n_slices']} {figures['split']} slices of "
-        f"{figures['n_patients']} patients; 95 % intervals over {intervals['over']}"
-    ]
-    for name, key in (("DiffMSR", None), ("zero-filled", "zero_filled"), ("bicubic", "bicubic"), ("CNN", "cnn")):
-        if key and key not in figures:
-            continue
-        row = figures[key] if key else figures
-        line = f"{name:12}{row['psnr']:7.2f} dB   SSIM {row['ssim']:.4f}   NRMSE {row['nrmse']:.4f}   HFEN {row['hfen']:.4f}"
-        if key:
-            gain = intervals["gains"][key]["psnr"]
-            line += f"   DiffMSR {gain['mean']:+.2f} dB [{gain['interval'][0]:+.2f}, {gain['interval'][1]:+.2f}]"
-        lines.append(line)
-    return "\n".join([*lines, *figures["notes"]])
+    typer.echo(json.dumps(figures, indent=2) if as_json else table(figures))
 
 
 @app.command()
 def bench(
-    preset: Annotated[str, typer.Option(help="What to time; parameters and FLOPs are counted of all.")] = "paper",
+    preset: Annotated[
+        str, typer.Option(help="The network to time; parameters and FLOPs are counted of all.")
+    ] = "paper",
     size: Annotated[int, typer.Option(min=16, help="Side of the low-resolution slice.")] = 64,
     batch: Annotated[list[int], typer.Option(min=1, help="Slices at once; may be given several times.")] = [1, 4, 16],  # noqa: B006 -- typer copies it
     rounds: Annotated[int, typer.Option(min=1, help="How often everything takes its turn.")] = 5,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of a CPU; as many as it has.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a CPU; as many as it has.")] = None,
     device: Annotated[str, typer.Option()] = "cpu",
-    precision: Annotated[str, typer.Option(help="Of the fast path: float32 or bfloat16.")] = "float32",
+    precision: Annotated[Precision, typer.Option(help="Of the optimised network.")] = Precision.FLOAT32,
     as_json: Annotated[bool, typer.Option("--json", help="All figures.")] = False,
 ) -> None:
-    """Count parameters and FLOPs; time inference and training, plain and fast in turns."""
+    """Count parameters and FLOPs; time inference and training, plain and optimised in turns."""
     import torch
 
     from diffmsr.bench import measure, text
     from diffmsr.inference import PRECISIONS
-    from diffmsr.presets import PRESETS, Preset
+    from diffmsr.models import UnknownPresetError, preset_named
 
-    chosen = PRESETS.get(preset)
-    if not isinstance(chosen, Preset) or precision not in PRECISIONS:
-        known = ", ".join(name for name, each in PRESETS.items() if isinstance(each, Preset))
-        raise _failed(ValueError(f"preset must be one of {known}, precision one of {', '.join(PRECISIONS)}"))
+    try:
+        config = preset_named(preset)
+    except UnknownPresetError as error:
+        raise _failed(error) from None
     if threads:
         torch.set_num_threads(threads)
     with _usable(device):
         torch.empty(0, device=device)
-    figures = measure(chosen, size, batch, rounds, device, PRECISIONS[precision])
+    figures = measure(config, size, batch, rounds, device, PRECISIONS[precision])
     figures = {"command": shlex.join(["diffmsr", *sys.argv[1:]]), **figures}
     typer.echo(json.dumps(figures, indent=2) if as_json else text(figures))
 

@@ -7,18 +7,18 @@ from diffmsr import kspace
 
 
 def as_two_channels(images: Tensor) -> Tensor:
-    """Images (b, h, w), complex or magnitudes, as (b, 2, h, w); the imaginary part of a magnitude is zero."""
+    """Images (b, h, w), complex or magnitudes, as (b, 2, h, w). The imaginary part of a magnitude is zero."""
     if images.is_complex():
         return torch.stack([images.real, images.imag], dim=1)
     return torch.stack([images, torch.zeros_like(images)], dim=1)
 
 
 def from_two_channels(images: Tensor, input_kind: str) -> Tensor:
-    """What (b, 2, h, w) shows: complex images (b, h, w), or for `magnitude` the real part, not negative."""
+    """The images (b, h, w) in (b, 2, h, w): complex ones, or for `magnitude` the real part with negative values at 0."""
     return torch.complex(images[:, 0], images[:, 1]) if input_kind == "complex" else images[:, 0].clamp_min(0)
 
 
-def zero_filled(low: Tensor, scale: int) -> Tensor:
+def zero_filled_channels(low: Tensor, scale: int) -> Tensor:
     """The target's k-space filled with zeros: (b, 2, h, w) to (b, 2, s h, s w), exactly aligned (i_HR = s i_LR)."""
     h, w = low.shape[-2:]
     image = kspace.zero_fill(torch.complex(low[:, 0], low[:, 1]), scale * h, scale * w)

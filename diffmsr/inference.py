@@ -3,25 +3,18 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
 
 from diffmsr import kspace
-from diffmsr.fast import fast_network
+from diffmsr.arrays import Pixels
 from diffmsr.images import as_two_channels, from_two_channels
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, default_weights_folder, read_manifest
-from diffmsr.model import DiffMSR, Network, build
-from diffmsr.presets import PRESETS
-
-Images = NDArray[Any]
-"""float32, or complex64 where the weights take complex images."""
-
+from diffmsr.models import Model, UnknownPresetError, build, in_precision, preset_named, standard_normal
+from diffmsr.normalisation import normalised, slice_maximum
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Of the network's arithmetic; transforms, and what goes in and out, are always float32."""
@@ -36,22 +29,20 @@ class SuperResolver:
 
     def __init__(
         self,
-        model: Network,
+        model: Model,
         manifest: Manifest,
         device: torch.device,
         dtype: torch.dtype,
         fast: bool = True,
         data_consistency: bool = False,
     ) -> None:
-        """`fast` chooses the folded network of `fast.py`, which gives the same images but for rounding; the plain network otherwise."""
+        """`fast` chooses the network's optimised form, whose images differ by rounding only; otherwise the plain one."""
         self.manifest = manifest
         model = model.to(device).eval()
-        self._model = fast_network(model, dtype) if fast and isinstance(model, DiffMSR) else model
-        self._autocast = dtype is not torch.float32 and self._model is model
+        self._noise_shape = model.noise_shape
+        self._network = model.optimised(dtype) if fast else in_precision(model, dtype)
         self._data_consistency = data_consistency
-        self._z_size = model.preset.z_size
         self._device = device
-        self._dtype = dtype
 
     @classmethod
     def load(
@@ -62,48 +53,48 @@ class SuperResolver:
         fast: bool = True,
         data_consistency: bool = False,
     ) -> "SuperResolver":
-        """Read a weights folder (the shipped one when None). With `data_consistency` the network's answer gets the
-        target's own k-space back where that was measured. Raises ManifestError or WeightsError, in one line."""
+        """Read a weights folder (the shipped one when None).
+
+        With `data_consistency`, the measured part of the result's k-space is replaced by the target's own. Raises
+        ManifestError or WeightsError, in one line.
+        """
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
         folder = folder or default_weights_folder()
         manifest = read_manifest(folder)
-        if manifest.preset not in PRESETS:
-            known = ", ".join(PRESETS)
-            raise WeightsError(f"{folder}: unknown preset {manifest.preset!r}; this version knows {known}")
-        model = build(PRESETS[manifest.preset])
+        try:
+            model = build(preset_named(manifest.preset))
+        except UnknownPresetError as error:
+            raise WeightsError(f"{folder}: {error}") from None
         load_weights(model, folder / WEIGHTS_FILE, manifest.sha256)
         return cls(model, manifest, torch.device(device), PRECISIONS[precision], fast, data_consistency)
 
     @torch.inference_mode()
-    def __call__(self, target: Images, reference: Images, seeds: Sequence[int]) -> Images:
-        """Super-resolve slices: target (n, h, w) and reference (n, s h, s w), magnitudes in any unit, one seed a slice
-        for the noise Z_T, to (n, s h, s w) in the target's unit, finite and not negative.
+    def __call__(self, target: Pixels, reference: Pixels, seeds: Sequence[int]) -> Pixels:
+        """Super-resolve slices: target (n, h, w) and reference (n, s h, s w), magnitudes in any unit, with one seed per
+        slice for its noise, to (n, s h, s w) in the target's unit, finite and not negative.
 
-        Weights whose manifest says `complex` take a complex target and give a complex image, phase and all.
+        Weights whose manifest says `complex` take a complex target and give a complex image with its phase.
 
-        A slice's result does not depend on the others of its batch. Raises ValueError for shapes that do not fit and
-        for values that are not finite, or not of the kind that the weights take.
+        A slice's result does not depend on the others of its batch. Raises ValueError for shapes that do not fit, for
+        values that are not finite, and for images of a kind that the weights do not take.
         """
         self._check(target, reference, seeds)
         kind = np.complex64 if self.manifest.input_kind == "complex" else np.float32
-        low, unit = _normalised(torch.from_numpy(np.ascontiguousarray(target, dtype=kind)).to(self._device))
-        guide, _ = _normalised(torch.from_numpy(np.ascontiguousarray(reference, dtype=np.float32)).to(self._device))
-        noise = torch.stack([self._noise(seed) for seed in seeds]).to(self._device)
-        with torch.autocast(self._device.type, self._dtype, enabled=self._autocast):
-            two = self._model(as_two_channels(low), as_two_channels(guide), noise).float()
+        low = torch.from_numpy(np.ascontiguousarray(target, dtype=kind)).to(self._device)
+        guide = torch.from_numpy(np.ascontiguousarray(reference, dtype=np.float32)).to(self._device)
+        unit = slice_maximum(low)
+        low, guide = low / unit, normalised(guide)
+        noise = standard_normal(seeds, self._noise_shape(*low.shape[-2:])).to(self._device)
+        two = self._network(as_two_channels(low), as_two_channels(guide), noise).float()
         high = from_two_channels(two, self.manifest.input_kind)
         if self._data_consistency:
             high = kspace.data_consistent(high, low)
         high = high if high.is_complex() else high.clamp_min(0)
-        images: Images = (high * unit).cpu().numpy()
+        images: Pixels = (high * unit).cpu().numpy()
         return images
 
-    def _noise(self, seed: int) -> Tensor:
-        """Z_T of one slice. Drawn on the CPU, so that every device gets the same."""
-        return torch.randn(self._z_size, generator=torch.Generator().manual_seed(seed % 2**63))
-
-    def _check(self, target: Images, reference: Images, seeds: Sequence[int]) -> None:
+    def _check(self, target: Pixels, reference: Pixels, seeds: Sequence[int]) -> None:
         scale = self.manifest.scale
         if target.ndim != 3 or reference.ndim != 3:
             raise ValueError(
@@ -127,7 +118,7 @@ class SuperResolver:
             raise ValueError("target and reference must be finite")
 
 
-def load_weights(model: Network, path: Path, sha256: str | None = None) -> None:
+def load_weights(model: Model, path: Path, sha256: str | None = None) -> None:
     """Put the weights of a safetensors file into a model of the same preset; WeightsError, in one line, otherwise."""
     try:
         content = path.read_bytes()
@@ -142,11 +133,4 @@ def load_weights(model: Network, path: Path, sha256: str | None = None) -> None:
     try:
         model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except RuntimeError:
-        raise WeightsError(f"{path} does not hold the weights of preset {model.preset.name}") from None
-
-
-def _normalised(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Each slice over its own maximum, and those maxima (n, 1, 1); an empty slice stays zero."""
-    magnitudes = images.abs() if images.is_complex() else images
-    unit = magnitudes.amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    return images / unit, unit
+        raise WeightsError(f"{path} does not hold the weights of preset {model.config.name}") from None

@@ -12,12 +12,11 @@ from typing import Any
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from diffmsr.data.contrast import contrast_named
 from diffmsr.train.config import STRICT, Config, TrainingError, check, first_line
 
 ABLATIONS = Path(__file__).parent / "ablations.toml"
 """The paper's ablations at a small budget."""
-STAGE_TWO_ONLY = {"steps", "condition", "denoiser_layers"}
-"""Fields of a network that stage one knows nothing of."""
 STAGE_TWO_SEED = 1000
 """Added to the seed in stage two, which would else see stage one's samples again."""
 
@@ -66,7 +65,8 @@ def read_ablation(path: Path, root: Path | None = None, seeds: int | None = None
     if root is not None:
         data = {**ablation.train.get("data", {}), ablation.dataset: str(root)}
         ablation = replace(ablation, train={**ablation.train, "data": data})
-    ablation = replace(ablation, seeds=seeds or ablation.seeds)
+    target, reference = contrast_named(ablation.target), contrast_named(ablation.reference)
+    ablation = replace(ablation, seeds=seeds or ablation.seeds, target=target, reference=reference)
     folders = [folder_name(variant.name) for variant in ablation.variants]
     if len(set(folders)) < len(folders):
         raise TrainingError(f"{path}: two variants have one name")
@@ -84,7 +84,7 @@ def config_of(ablation: Ablation, variant: Variant, seed: int) -> Config:
     try:
         config = TypeAdapter(Config).validate_python(values)
         config = replace(config, seed=config.seed + seed)
-        if not config.architecture.z_size:
+        if config.architecture.stages == 1:
             config = replace(config, stage_one=replace(config.stage_one, slices=config.slices), stage_two=None)
         check(config)
     except ValidationError as error:
@@ -103,7 +103,8 @@ def runs_of(config: Config, name: str, home: Path) -> list[tuple[Path, Config]]:
     last = home / folder_name(name)
     if config.stage_two is None:
         return [(last, config)]
-    network = {field: value for field, value in config.network.items() if field not in STAGE_TWO_ONLY}
+    later = config.architecture.stage_two_fields
+    network = {field: value for field, value in config.network.items() if field not in later}
     one = replace(config, stage_two=None, joint=True, network=network)
     shared = home / f"stage-one-{hashlib.sha256(as_json(one).encode()).hexdigest()[:8]}"
     two = replace(config, stage_one=replace(config.stage_one, slices=0), init=shared, seed=config.seed + STAGE_TWO_SEED)

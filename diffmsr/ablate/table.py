@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffmsr.ablate.plan import Ablation, Variant, config_of
-from diffmsr.intervals import RESAMPLES, interval
+from diffmsr.evaluate import RESAMPLES, interval
 
 TABLE_MARKDOWN = "ablations.md"
 TABLE_JSON = "ablations.json"
@@ -55,11 +55,11 @@ def _difference(mine: Sequence[Result], full: Sequence[Result]) -> dict[str, Any
     """By metric, the mean over slices of mine minus full (a result for each seed, in one order), and its interval over
     patients; none when there is one patient."""
     patients = [
-        [{"model": _mean(mine, i), "full": _mean(full, i)}] * patient["n_slices"]
+        [{"variant": _mean(mine, i), "full": _mean(full, i)}] * patient["n_slices"]
         for i, patient in enumerate(mine[0]["figures"]["patients"])
         if patient["quoted"]
     ]
-    gains = interval(patients)["gains"]["full"]
+    gains = interval(patients, "variant")["gains"]["full"]
     return {
         metric: {**gain, "interval": gain["interval"] if len(patients) > 1 else None} for metric, gain in gains.items()
     }

@@ -113,7 +113,8 @@ def _measured(ablation: Ablation, run: Run, config: Config) -> dict[str, Any]:
     resolver = SuperResolver(run.average, manifest, torch.device(config.device), torch.float32)
     root = Path(config.data[ablation.dataset])
     split_file = config.split.get(ablation.dataset)
-    return evaluate(ablation.dataset, root, resolver, ablation.target, ablation.reference, split_file=split_file)
+    weights = {manifest.name: resolver}
+    return evaluate(ablation.dataset, root, weights, ablation.target, ablation.reference, split_file=split_file)
 
 
 def _remember(folder: Path, config: Config) -> None:

@@ -1,7 +1,8 @@
-"""What the network costs: parameters and FLOPs by counting, seconds and memory by measuring.
+"""What networks cost: parameters and FLOPs by counting (`count`), seconds and memory by measuring (`inference`,
+`training`, `timing`); `text` sets the figures for reading.
 
-What is compared is measured in turns, so that a busy machine slows all of it alike: ratios hold, seconds are of the
-minute. Nothing here is a test.
+What is compared takes turns, so that a busy machine slows all of it alike: ratios hold, and seconds hold for the moment.
+Nothing here is a test.
 """
 
 from collections.abc import Sequence
@@ -12,15 +13,15 @@ import torch
 from diffmsr.bench.count import METHOD, counts
 from diffmsr.bench.inference import inference
 from diffmsr.bench.text import text
+from diffmsr.bench.timing import machine
 from diffmsr.bench.training import training
-from diffmsr.bench.turns import machine
-from diffmsr.presets import Preset
+from diffmsr.models import ModelConfig
 
 __all__ = ["measure", "text"]
 
 
 def measure(
-    preset: Preset, size: int, batches: Sequence[int], rounds: int, device: str, dtype: torch.dtype
+    config: ModelConfig, size: int, batches: Sequence[int], rounds: int, device: str, dtype: torch.dtype
 ) -> dict[str, Any]:
     """Counts of every preset, and times of one: see `counts`, `inference` and `training`."""
     return {
@@ -28,9 +29,9 @@ def measure(
         "method": METHOD,
         "size": size,
         "counts": counts(size),
-        "preset": preset.name,
+        "preset": config.name,
         "precision": str(dtype).removeprefix("torch."),
         "rounds": rounds,
-        "inference": inference(preset, size, batches, device, dtype, rounds),
-        "training": training(preset, device, rounds),
+        "inference": inference(config, size, batches, device, dtype, rounds),
+        "training": training(config, device, rounds),
     }

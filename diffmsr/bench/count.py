@@ -1,41 +1,46 @@
 """Parameters and FLOPs, by counting."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffmsr.fast import fast_network
-from diffmsr.model import DiffMSR
-from diffmsr.presets import PRESETS, Preset
+from diffmsr.models import PRESETS, Model, build
 
 METHOD = (
-    "FLOPs are 2 x MAC of one slice's convolutions and matrix products, as torch.utils.flop_counter sees them; Fourier "
-    "transforms of the skip path, softmax, norms and activations are left out; parameters are unique ones, without PE"
+    "FLOPs are 2 x MAC of the convolutions and matrix products of one slice, as torch.utils.flop_counter sees them; the "
+    "skip path's Fourier transforms, softmax, norms and activations are left out; parameters are unique ones, and those "
+    "that only training needs are apart"
 )
-RATIOS = (1, 2, 4)
-"""k of Table 3."""
 
 
 def counts(size: int) -> list[dict[str, Any]]:
-    """Millions of parameters, and GFLOP at size x size, plain and folded, of every preset at every k."""
+    """Millions of parameters, and GFLOP at size x size, plain and optimised, of every preset and its variants."""
     found = []
-    for preset in (preset for preset in PRESETS.values() if isinstance(preset, Preset)):
-        for k in RATIOS:
+    for preset in list(PRESETS.values()):
+        for variant, config in (preset.variants() or {"": preset}).items():
             with torch.device("meta"):
-                model, inputs = DiffMSR(replace(preset, k=k)).eval(), random_inputs(preset, 1, size)
-            encoder = sum(p.numel() for p in model.encoder.parameters()) if preset.prior else 0
-            found.append({
-                "preset": preset.name, "k": k,
-                "parameters": (sum(p.numel() for p in model.parameters()) - encoder) / 1e6,
-                "pe": encoder / 1e6,
-                "gflop": gflop_of(model, inputs),
-                "gflop_fast": gflop_of(fast_network(model), inputs),
-            })  # fmt: skip
+                model = build(config).eval()
+                inputs = random_inputs(model, 1, size)
+            training_only = parameters_of(*model.training_only)
+            found.append(
+                {
+                    "preset": preset.name,
+                    "variant": variant,
+                    "parameters": (parameters_of(model) - training_only) / 1e6,
+                    "training_only": training_only / 1e6,
+                    "gflop": gflop_of(model, inputs),
+                    "gflop_fast": gflop_of(model.optimised(torch.float32), inputs),
+                }
+            )
     return found
+
+
+def parameters_of(*parts: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for part in parts for parameter in part.parameters())
 
 
 def gflop_of(network: nn.Module, inputs: Sequence[Tensor]) -> float:
@@ -46,7 +51,7 @@ def gflop_of(network: nn.Module, inputs: Sequence[Tensor]) -> float:
     return flops / 1e9
 
 
-def random_inputs(preset: Preset, n: int, size: int) -> list[Tensor]:
+def random_inputs(model: Model, n: int, size: int) -> list[Tensor]:
     """Low, reference and noise of n slices."""
-    low, reference = (torch.rand(n, 2, side, side) for side in (size, preset.scale * size))
-    return [low, reference, torch.randn(n, preset.z_size)]
+    low, reference = (torch.rand(n, 2, side, side) for side in (size, model.config.scale * size))
+    return [low, reference, torch.randn(n, *model.noise_shape(size, size))]

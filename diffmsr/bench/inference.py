@@ -1,44 +1,39 @@
-"""Ways to run the network, compared."""
+"""Ways to run a network, compared."""
 
-import copy
 import statistics
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from einops import rearrange
-from torch import Tensor, nn
+from torch import nn
 
 from diffmsr.bench.count import gflop_of, random_inputs
-from diffmsr.bench.turns import Task, in_turns, peak_memory
-from diffmsr.blocks import Conv
-from diffmsr.fast import FastLinear, fast_network
-from diffmsr.model import DiffMSR
-from diffmsr.presets import Preset
+from diffmsr.bench.timing import Task, in_turns, peak_memory
+from diffmsr.models import Model, ModelConfig, build
+from diffmsr.models.kernels import FastLinear
 
 
 def inference(
-    preset: Preset, size: int, batches: Sequence[int], device: str, dtype: torch.dtype, rounds: int
+    config: ModelConfig, size: int, batches: Sequence[int], device: str, dtype: torch.dtype, rounds: int
 ) -> list[dict[str, Any]]:
-    """Seconds a slice, share of the device's matrix products and peak memory, at each batch, of three ways:
+    """Seconds per slice, share of the device's matrix products and peak memory, at each batch, of several ways:
 
-    `contiguous`, the network with every convolution on (b, c, h, w) memory, as code is commonly written; `plain`, the
-    network as it stands, both in float32; `fast`, the folded network in `dtype`. All take turns with a large matrix
-    product in `dtype`, which is the ceiling: GFLOP per second of a GPU, or of one thread of a CPU.
+    the network's `comparisons`, such as `contiguous`, and `plain`, the network as it stands, in float32; `fast`, its
+    optimised form in `dtype`. All take turns with a large matrix product in `dtype`, which is the ceiling: GFLOP per
+    second of a GPU, or of one thread of a CPU.
     """
     torch.manual_seed(0)
-    plain = DiffMSR(preset).to(device).eval()
-    for parameter in plain.tail.parameters():
-        nn.init.normal_(parameter, std=0.1)  # else the image is the skip path alone
-    ways = {"contiguous": contiguous(plain), "plain": plain, "fast": fast_network(plain, dtype)}
+    plain = _lively(build(config)).to(device).eval()
+    ways: dict[str, nn.Module] = {**plain.comparisons(), "plain": plain, "fast": plain.optimised(dtype)}
     with torch.device("meta"):
-        unfolded, one = DiffMSR(preset).eval(), random_inputs(preset, 1, size)
-    gflop = dict.fromkeys(ways, gflop_of(unfolded, one)) | {"fast": gflop_of(fast_network(unfolded), one)}
+        meta = build(config).eval()
+        one = random_inputs(meta, 1, size)
+    gflop = dict.fromkeys(ways, gflop_of(meta, one)) | {"fast": gflop_of(meta.optimised(torch.float32), one)}
     product, product_gflop = _product(device, dtype)
     found = []
     for batch in batches:
-        inputs = [x.to(device) for x in random_inputs(preset, batch, size)]
+        inputs = [x.to(device) for x in random_inputs(plain, batch, size)]
         with torch.inference_mode():
             tasks: dict[str, Task] = {way: partial(network, *inputs) for way, network in ways.items()}
             memory = {way: peak_memory(task, device) for way, task in tasks.items()}
@@ -58,26 +53,21 @@ def inference(
                 "share_of_ceiling": gflop[way] * batch / of.least(device) / ceiling,
                 "peak_mib": memory[way],
             }
-        row |= {f"fast_over_{way}": times[way].over(times["fast"]) for way in ("contiguous", "plain")}
+        row |= {f"fast_over_{way}": times[way].over(times["fast"]) for way in ways if way != "fast"}
         found.append(row)
     return found
 
 
-def contiguous(model: DiffMSR) -> DiffMSR:
-    """A copy whose convolutions get, and so give, (b, c, h, w) memory."""
-    model = copy.deepcopy(model)
-
-    def rearranged(module: nn.Module, arguments: tuple[Tensor]) -> Tensor:
-        return rearrange(rearrange(arguments[0], "b h w c -> b c h w").contiguous(), "b c h w -> b h w c")
-
-    for part in model.modules():
-        if isinstance(part, Conv):
-            part.register_forward_pre_hook(rearranged)
+def _lively(model: Model) -> Model:
+    """With noise in the parameters that start at zero: an untrained network may be the skip path alone."""
+    for parameter in model.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
     return model
 
 
 def _product(device: str, dtype: torch.dtype) -> tuple[Task, float]:
-    """A matrix product that keeps the device busy, by the routine `FastDiffMSR` uses; and its GFLOP."""
+    """A matrix product that keeps the device busy, by the routine that fast networks use; and its GFLOP."""
     side = 8192 if torch.device(device).type == "cuda" else 1024
     layer = FastLinear(side, side).to(device, dtype).requires_grad_(False)
     return partial(layer, torch.randn(side, side, device=device, dtype=dtype)), 2 * side**3 / 1e9

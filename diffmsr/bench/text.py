@@ -1,22 +1,22 @@
-"""The figures for a reader."""
+"""The figures for reading."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def text(figures: Mapping[str, Any]) -> str:
-    """Lines of what `measure` found."""
+    """The lines for what `measure` found."""
     where, size = figures["machine"], figures["size"]
     lines = [
         f"$ {figures['command']}",
         f"{where['device']}, {where['threads']} threads, torch {where['torch']}",
         "",
         f"Counts at {size} x {size}. {figures['method']}.",
-        "preset         k   parameters      + PE       plain      folded",
+        "preset        variant   parameters   + training       plain        fast",
     ]
     for row in figures["counts"]:
         lines.append(
-            f"{row['preset']:12} {row['k']:3} {row['parameters']:9.3f} M {row['pe']:7.3f} M {row['gflop']:7.2f} GF {row['gflop_fast']:8.2f} GF"
+            f"{row['preset']:12}  {row['variant']:8} {row['parameters']:9.3f} M  {row['training_only']:9.3f} M {row['gflop']:8.2f} GF {row['gflop_fast']:8.2f} GF"
         )
     lines += [
         "",
@@ -24,8 +24,8 @@ def text(figures: Mapping[str, Any]) -> str:
     ]
     lines.append("batch  way           median       min  processor  of ceiling   peak memory   fast is faster by")
     for row in figures["inference"]:
-        for way in ("contiguous", "plain", "fast"):
-            of, gain = row[way], row.get(f"fast_over_{way}")
+        for way, of in ((way, of) for way, of in row.items() if isinstance(of, dict) and "peak_mib" in of):
+            gain = row.get(f"fast_over_{way}")
             memory = "-" if of["peak_mib"] is None else f"{of['peak_mib']:.0f} MiB"
             faster = _ratio(gain) if gain else ""
             lines.append(

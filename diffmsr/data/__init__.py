@@ -1,52 +1,36 @@
-"""Training and test images: readers of data sets, their splits, and the degradation that makes low-resolution images.
+"""Training and test images: data sets, their splits, and the degradation that makes low-resolution images.
 
-`slices` is what a reader gives; `lgg`, `open_ms`, `fastmri` and `folder` say what they expect on disk; `split` says who is
-trained on; `degradation` and `samples` make of slices what a network sees; `bandwidth` finds what scanners zero-filled.
+`slices` is what a reader gives. `lgg`, `open_ms`, `fastmri` and `folder` each hold one data set: licence, orientation,
+split and reader, and what it expects on disk. `contrast` knows the spellings of contrasts. `split` divides patients into
+parts. `degradation` and `samples` make what a network sees. `bandwidth` finds what a scanner zero-filled.
+
+All modules are imported here, so each data set that registers itself is known.
 """
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-
 from diffmsr.data.bandwidth import subject_bandwidth
+from diffmsr.data.datasets import DATASETS, RESEARCH_ONLY, Dataset, read_slices, register_dataset
 from diffmsr.data.degradation import acquire, as_tensor, degrade, with_phase
-from diffmsr.data.fastmri import read_fastmri
-from diffmsr.data.folder import read_folder
-from diffmsr.data.lgg import read_lgg
-from diffmsr.data.open_ms import read_open_ms
 from diffmsr.data.samples import Augmentation, training_sample
 from diffmsr.data.slices import SCALE, DataError, Slice, usual_pair
-from diffmsr.data.split import apply_split, check_split, default_split, read_split
+from diffmsr.discovery import import_modules_of
 
-READERS: Mapping[str, Callable[[Path], list[Slice]]] = {
-    "lgg": read_lgg, "open_ms": read_open_ms, "fastmri": read_fastmri, "folder": read_folder,
-}  # fmt: skip
+import_modules_of(__name__, __path__)
 
 __all__ = [
-    "READERS",
+    "DATASETS",
+    "RESEARCH_ONLY",
     "SCALE",
     "Augmentation",
     "DataError",
+    "Dataset",
     "Slice",
     "acquire",
     "as_tensor",
     "degrade",
     "read_slices",
+    "register_dataset",
     "subject_bandwidth",
     "training_sample",
     "usual_pair",
     "with_phase",
 ]
-
-
-def read_slices(dataset: str, root: Path, split_file: Path | None = None) -> list[Slice]:
-    """The slices of a data set, each with its part of the split; the data set's own split without a file.
-
-    Raises DataError when the data or the split cannot be used.
-    """
-    split = read_split(split_file) if split_file else default_split(dataset)
-    slices = READERS[dataset](root)
-    if not slices:
-        raise DataError(f"{root}: holds no slice")
-    if split_file:  # of the data set's own split, a folder may hold some patients only
-        check_split(slices, split, split_file)
-    return apply_split(slices, split)

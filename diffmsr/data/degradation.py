@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from diffmsr import kspace
-from diffmsr.data.slices import SCALE, Pixels
+from diffmsr.arrays import Pixels
+from diffmsr.data.slices import SCALE
 
 
 def as_tensor(pixels: Pixels) -> Tensor:

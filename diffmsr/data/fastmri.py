@@ -25,7 +25,10 @@ import h5py
 import numpy as np
 import scipy.io
 
-from diffmsr.data.slices import Cache, DataError, Pixels, Slice, StoredImages, finite, fitted, read_table
+from diffmsr.arrays import Pixels
+from diffmsr.data.contrast import contrast_named
+from diffmsr.data.datasets import Dataset, register_dataset
+from diffmsr.data.slices import Cache, DataError, Slice, StoredImages, add_contrast, finite, fitted, read_table
 
 VIEWS = ("reconstruction_esc", "reconstruction_rss")
 
@@ -34,7 +37,7 @@ def read_fastmri(root: Path) -> list[Slice]:
     """The slices of every subject. Raises DataError when there is none, one has no pair, or sizes differ."""
     subjects: dict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
     for path, subject, contrast, site in _manifest(root) if (root / "manifest.csv").exists() else _named(root):
-        subjects[subject, site][contrast] = path
+        add_contrast(subjects[subject, site], contrast_named(contrast), path)
     if not subjects:
         raise DataError(f"{root}: no SUBJECT_CONTRAST.h5 or .mat, and no manifest.csv")
     cache = Cache()
@@ -119,3 +122,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, bool, tuple[int, int]]]:
         stored = arrays[name].shape[-2:]
         view = next((arrays[other].shape[-2:] for other in VIEWS if name == "kspace" and other in arrays), stored)
         yield arrays[name], name == "kspace", (min(view[0], stored[0]), min(view[1], stored[1]))
+
+
+register_dataset(
+    Dataset("fastmri", read_fastmri, licence="that of the files; fastMRI has a data use agreement of its own")
+)

@@ -18,15 +18,18 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 -- as its own documentation has it
 
-from diffmsr.data.slices import Cache, DataError, Pixels, Slice, StoredImages, finite, fitted, in_head, usual_pair
+from diffmsr.arrays import Pixels
+from diffmsr.data.contrast import contrast_named
+from diffmsr.data.datasets import Dataset, register_dataset
+from diffmsr.data.slices import Cache, DataError, Slice, StoredImages, add_contrast, finite, fitted, in_head, usual_pair
 
 
 def read_folder(root: Path) -> list[Slice]:
     """The slices of every subject. Raises DataError when there is none, one has no pair, or a volume is damaged."""
     subjects: dict[Path, dict[str, Path]] = defaultdict(dict)
     for path in _volumes(root):
-        contrast = path.name.removesuffix(".gz").removesuffix(".nii") if path.is_file() else path.name
-        subjects[path.parent][contrast] = path
+        name = path.name.removesuffix(".gz").removesuffix(".nii") if path.is_file() else path.name
+        add_contrast(subjects[path.parent], contrast_named(name), path)
     if not subjects:
         raise DataError(f"{root}: no SUBJECT/CONTRAST.nii.gz and no SUBJECT/CONTRAST/ with a DICOM series")
     cache = Cache()
@@ -108,3 +111,6 @@ def _resampled(source: sitk.Image, grid: sitk.Image) -> Pixels:
     pixels = sitk.GetArrayFromImage(resampler.Execute(source))
     averaged: Pixels = pixels.reshape(slices, planes, rows, columns).mean(axis=1)
     return averaged
+
+
+register_dataset(Dataset("folder", read_folder, licence="that of the files"))

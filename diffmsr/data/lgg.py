@@ -1,12 +1,18 @@
-"""The LGG folder: `manifest.csv` (file, subject, site, slice, has_t1post) and one lossless WebP a slice, whose channels
-are T1, T2-FLAIR and T1 post-contrast."""
+"""LGG: brains with low-grade glioma from the TCGA-LGG collection, as published by Buda et al. (2019).
+
+A folder holds `manifest.csv` (file, subject, site, slice, has_t1post) and one lossless WebP per slice, whose channels are
+T1, T2-FLAIR and T1 post-contrast. Slices are axial, and their first row is the front of the head.
+"""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from diffmsr.data.slices import Cache, DataError, Pixels, Slice, StoredImages, fitted, read_table
+from diffmsr.arrays import Pixels
+from diffmsr.data.datasets import Dataset, register_dataset
+from diffmsr.data.slices import Cache, DataError, Slice, StoredImages, fitted, read_table
+from diffmsr.data.split import Members
 
 CONTRASTS = ("T1", "T2-FLAIR", "T1-POST")
 COLUMNS = ("file", "subject", "site", "slice", "has_t1post")
@@ -43,3 +49,15 @@ def _pixels(path: Path) -> Pixels:
             return fitted(np.moveaxis(np.asarray(image), -1, 0), path)
     except OSError as error:
         raise DataError(f"{path}: not a readable image: {error}") from None
+
+
+register_dataset(
+    Dataset(
+        "lgg",
+        read_lgg,
+        licence="non-commercial, share-alike",
+        training_note="TCGA-LGG as published by Buda et al. (non-commercial, share-alike), without site CS",
+        # A whole hospital, 16 subjects and 170 slices, is never trained on.
+        split={"held-out": Members(sites=frozenset({"CS"}))},
+    )
+)

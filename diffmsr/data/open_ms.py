@@ -1,7 +1,8 @@
-"""The open_ms folder: patientNN/studyN_{T1W,T2W,FLAIR}.nii.gz, resampled onto the grid of the T2.
+"""open_ms: brains with multiple sclerosis, in two studies per patient (Lesjak et al. 2016).
 
-The scanner's coordinates are trusted (the studies were acquired without repositioning); slices outside the head are
-left out. A slice's subject is its patient.
+A folder holds patientNN/studyN_{T1W,T2W,FLAIR}.nii.gz, which are resampled onto the grid of the T2. The scanner's
+coordinates are trusted: the studies were acquired without repositioning. Slices outside the head are left out. A slice's
+subject is its patient. The arrays run from right to left first, then from back to front.
 """
 
 import zlib
@@ -14,7 +15,10 @@ import nibabel
 import numpy as np
 from scipy.ndimage import affine_transform
 
-from diffmsr.data.slices import Cache, DataError, Pixels, Slice, StoredImages, finite, fitted, in_head
+from diffmsr.arrays import Pixels
+from diffmsr.data.datasets import Dataset, register_dataset
+from diffmsr.data.slices import Cache, DataError, Slice, StoredImages, finite, fitted, in_head
+from diffmsr.data.split import Members
 
 FILES = {"T1": "T1W", "T2": "T2W", "T2-FLAIR": "FLAIR"}
 
@@ -63,3 +67,16 @@ def _on_grid(path: Path, grid_path: Path) -> Pixels:
     if not np.allclose(to_source, np.eye(4), atol=1e-4):
         pixels = affine_transform(pixels, to_source[:3, :3], to_source[:3, 3], grid.shape, order=3)
     return fitted(np.moveaxis(np.clip(pixels, 0, None), -1, 0), path)
+
+
+register_dataset(
+    Dataset(
+        "open_ms",
+        read_open_ms,
+        licence="CC BY",
+        weights_licence="CC BY",
+        training_note="open_ms (CC BY, Lesjak et al. 2016), without patient04",
+        split={"held-out": Members(subjects=frozenset({"patient04"}))},
+        quarter_turns=1,
+    )
+)

@@ -12,6 +12,7 @@ from torch import Tensor
 from diffmsr import kspace
 from diffmsr.data.degradation import acquire, as_tensor, with_phase
 from diffmsr.data.slices import SCALE, DataError, Slice, usual_pair
+from diffmsr.normalisation import normalised, slice_maximum
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -61,8 +62,7 @@ def training_sample(
         raise DataError(
             f"{piece.dataset} {piece.subject}: slices of {tuple(truth.shape)} cannot give patches of {patch}"
         )
-    truth, reference = truth / truth.abs().amax().clamp_min(1e-6), reference.abs()
-    reference = reference / reference.amax().clamp_min(1e-6)
+    truth, reference = normalised(truth), normalised(reference.abs())
     for axis in (0, 1):
         if rng.random() < 0.5:
             truth, reference = truth.flip(axis), reference.flip(axis)
@@ -76,7 +76,7 @@ def training_sample(
     image = with_phase(truth, rng)
     low = acquire(image, rng, noise)
     low, truth = (low, image) if input_kind == "complex" else (low.abs(), truth.abs())
-    unit = low.abs().amax().clamp_min(1e-3)
+    unit = slice_maximum(low)
     low, truth = low / unit, truth / unit
     rows, columns = truth.shape
     skip = kspace.zero_fill(low, rows, columns)

@@ -6,17 +6,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from diffmsr.arrays import Pixels
 
 SCALE = 4
 CACHE_BYTES = 2 << 30
 """What is kept in memory of a data set. A training set of compressed volumes that is larger is read again and again."""
-
-Pixels = NDArray[Any]
-"""One image (h, w): unsigned integers or floats of magnitude, or complex64; in a data set's own unit."""
 
 USUAL_PAIRS = (("T2", "T1"), ("T2-FLAIR", "T1"), ("PD-FS", "PD"))
 """Target and reference as super-resolution is asked for in practice."""
@@ -50,6 +47,13 @@ def usual_pair(contrasts: Collection[str]) -> tuple[str, str]:
     """Target and reference of these contrasts: a usual pair, else the first two by name."""
     first, second, *_ = sorted(contrasts)
     return next((pair for pair in USUAL_PAIRS if set(pair) <= set(contrasts)), (first, second))
+
+
+def add_contrast(files: dict[str, Path], contrast: str, path: Path) -> None:
+    """Add a subject's file of a contrast. Raises DataError when there is one already."""
+    if contrast in files:
+        raise DataError(f"{path.parent}: {files[contrast].name} and {path.name} are both {contrast}")
+    files[contrast] = path
 
 
 class StoredImages(Mapping[str, Pixels]):

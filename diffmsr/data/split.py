@@ -17,9 +17,6 @@ from pathlib import Path
 
 from diffmsr.data.slices import DataError, Slice
 
-FOLDER = Path(__file__).parent / "splits"
-"""The split of each data set that has one of its own."""
-
 
 @dataclass(frozen=True)
 class Members:
@@ -31,12 +28,6 @@ class Members:
 
 Split = dict[str, Members]
 """Members by part."""
-
-
-def default_split(dataset: str) -> Split:
-    """The data set's own split; without one, every patient is trained on."""
-    path = FOLDER / f"{dataset}.toml"
-    return read_split(path) if path.exists() else {}
 
 
 def read_split(path: Path) -> Split:

@@ -3,10 +3,9 @@
 import copy
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diffmsr.manifest import WEIGHTS_FILE
-from diffmsr.model import DiffMSR, Network, build
+from diffmsr.models import Model, build
 from diffmsr.train.config import Config, TrainingError
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -24,56 +23,42 @@ CHECKPOINT = "checkpoint.safetensors"
 class Run:
     """Everything that changes while training, and so everything a checkpoint holds."""
 
-    model: Network
-    average: Network
+    model: Model
+    average: Model
+    """The moving average of the model's weights, which is validated and exported."""
     optimizer: torch.optim.Adam
-    reconstruct: Callable[..., Tensor]
-    """The model's, compiled if the configuration says so."""
     stage: int
     slices: int = 0
     minutes: float = 0.0
-
-
-def has_prior(model: Network) -> TypeGuard[DiffMSR]:
-    """Whether the network takes a prior, and so trains in two stages."""
-    return model.preset.z_size > 0
 
 
 def start(config: Config) -> Run:
     """A run before its first slice."""
     torch.manual_seed(config.seed)
     model = build(config.architecture).to(config.device)
-    reconstruct = torch.compile(model.reconstruct) if config.compile else model.reconstruct
-    run = Run(model, _average_of(model), _optimizer(model, 1, config.joint), reconstruct, stage=1)
+    if config.compile:
+        model.compile_for_training()
+    model.begin_stage(1, None, config.objective)
+    run = Run(model, _average_of(model), _optimizer(model), stage=1)
     if config.stage_at(0)[0] == 2:
         enter_stage_two(run, config)
     return run
 
 
 def enter_stage_two(run: Run, config: Config) -> None:
-    """What stage two does not train is fixed as averaged: the encoder, which teaches, and unless the stage is joint the
-    PLWformer. The average starts again from the live weights."""
-    assert has_prior(run.model) and has_prior(run.average)
-    if config.joint:
-        run.model.encoder.load_state_dict(run.average.encoder.state_dict())
-    else:
-        run.model.load_state_dict(run.average.state_dict())
+    """The model prepares itself from the averaged weights of stage one. The average starts again from the live weights."""
+    run.model.begin_stage(2, run.average, config.objective)
     run.average = _average_of(run.model)
-    run.optimizer = _optimizer(run.model, 2, config.joint)
+    run.optimizer = _optimizer(run.model)
     run.stage = 2
 
 
-def _average_of(model: Network) -> Network:
+def _average_of(model: Model) -> Model:
     return copy.deepcopy(model).eval().requires_grad_(False)
 
 
-def _optimizer(model: Network, stage: int, joint: bool) -> torch.optim.Adam:
-    """Adam over the stage's parameters: the encoder in stage one, the diffusion in stage two, the rest in both unless
-    stage two is not joint."""
-    model.requires_grad_(stage == 1 or joint)
-    if has_prior(model):
-        model.encoder.requires_grad_(stage == 1)
-        model.diffusion.requires_grad_(stage == 2)
+def _optimizer(model: Model) -> torch.optim.Adam:
+    """Adam over the parameters that the stage trains."""
     return torch.optim.Adam((p for p in model.parameters() if p.requires_grad), betas=(0.9, 0.99), fused=True)
 
 
@@ -86,7 +71,7 @@ def save(run: Run, folder: Path) -> None:
     for index, state in run.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{key}.{names[index]}": value for key, value in state.items()}
     progress = {
-        "network": json.dumps(asdict(run.model.preset)),
+        "network": json.dumps(asdict(run.model.config)),
         "stage": str(run.stage),
         "slices": str(run.slices),
         "minutes": f"{run.minutes:.3f}",
@@ -133,12 +118,14 @@ def resume(config: Config, folder: Path) -> Run:
     return run
 
 
-def _differing(of_checkpoint: Mapping[str, object], model: Network) -> str:
+def _differing(of_checkpoint: Mapping[str, object], model: Model) -> str:
     """In what the network of a checkpoint is another one."""
-    here = json.loads(json.dumps(asdict(model.preset)))
+    here = json.loads(json.dumps(asdict(model.config)))
     if of_checkpoint["name"] != here["name"]:
         return f"preset {of_checkpoint['name']}"
-    return ", ".join(f"{name} = {value}" for name, value in of_checkpoint.items() if here.get(name) != value)
+    # Fields that this version does not have, such as z_size of `cnn` in 0.1.0, say nothing about the network.
+    differing = {name: value for name, value in of_checkpoint.items() if name in here and here[name] != value}
+    return ", ".join(f"{name} = {value}" for name, value in differing.items())
 
 
 def slices_of(folder: Path) -> int:
@@ -170,12 +157,12 @@ def take_weights(run: Run, folder: Path) -> str:
     _copy_matching(_under("average.", tensors) or tensors, run.average)
     total = len(run.model.state_dict())
     if len(left) == total:
-        raise TrainingError(f"init: nothing in {path} fits preset {run.model.preset.name}")
+        raise TrainingError(f"init: nothing in {path} fits preset {run.model.config.name}")
     fresh = f"; these start afresh: {', '.join(left)}" if left else ""
     return f"{total - len(left)} of {total} tensors from {path}{fresh}"
 
 
-def _copy_matching(source: Mapping[str, Tensor], model: Network) -> list[str]:
+def _copy_matching(source: Mapping[str, Tensor], model: Model) -> list[str]:
     """Names of the model's tensors that the source does not have in that shape."""
     left = []
     for name, tensor in model.state_dict().items():

@@ -20,9 +20,9 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from diffmsr.data import READERS, SCALE, Augmentation
+from diffmsr.data import DATASETS, SCALE, Augmentation
 from diffmsr.losses import DC_WEIGHT
-from diffmsr.presets import PRESETS, CNNPreset, Preset
+from diffmsr.models import ModelConfig, Objective, UnknownPresetError, preset_named
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -100,11 +100,12 @@ class Config:
         return self.stage_one.slices + (self.stage_two.slices if self.stage_two else 0)
 
     @property
-    def architecture(self) -> Preset | CNNPreset:
-        """The preset with its changed fields. Raises TrainingError when there are no such."""
-        if self.preset not in PRESETS:
-            raise TrainingError(f"unknown preset {self.preset!r}; known are {', '.join(PRESETS)}")
-        preset = PRESETS[self.preset]
+    def architecture(self) -> ModelConfig:
+        """The preset with its changed fields. Raises TrainingError when the preset or a field is unknown or wrong."""
+        try:
+            preset = preset_named(self.preset)
+        except UnknownPresetError as error:
+            raise TrainingError(str(error)) from None
         unknown = set(self.network) - {field.name for field in fields(preset)} | {"name"} & set(self.network)
         if unknown:
             raise TrainingError(f"network: preset {self.preset} has no field {', '.join(sorted(unknown))} to change")
@@ -112,6 +113,11 @@ class Config:
             return TypeAdapter(type(preset)).validate_python({**asdict(preset), **self.network})
         except ValidationError as error:
             raise TrainingError(f"network: {first_line(error)}") from None
+
+    @property
+    def objective(self) -> Objective:
+        """What the losses depend on."""
+        return Objective(dc_weight=self.dc_weight, joint=self.joint)
 
     def stage_at(self, slices: int) -> tuple[int, Stage, int]:
         """Number and settings of the stage that a run is in after so many slices, and how many of them it has done."""
@@ -136,8 +142,8 @@ def read_config(path: Path) -> Config:
 
 def check(config: Config) -> None:
     """Raise TrainingError when the parts of a configuration do not fit each other."""
-    if not config.data or set(config.data) - set(READERS) or set(config.share) != set(config.data):
-        raise TrainingError(f"data and share must name the same data sets, of {', '.join(READERS)}")
+    if not config.data or set(config.data) - set(DATASETS) or set(config.share) != set(config.data):
+        raise TrainingError(f"data and share must name the same data sets, of {', '.join(DATASETS)}")
     if not any(config.share.values()):
         raise TrainingError("share must leave at least one data set to train on")
     if not config.stage_one.slices and config.init is None:
@@ -150,12 +156,16 @@ def check(config: Config) -> None:
         raise TrainingError(f"device = {config.device!r}: there is no CUDA here; cpu always works")
     if set(config.split) - set(config.data):
         raise TrainingError("split names a data set that data does not")
-    if config.stage_two and not config.architecture.z_size:
-        raise TrainingError(f"preset {config.preset} has no prior here, so it has one stage: leave stage_two out")
-    smallest = SCALE * (config.architecture.window if isinstance(config.architecture, Preset) else 1)
+    architecture = config.architecture
+    if config.stage_two and architecture.stages == 1:
+        raise TrainingError(f"preset {config.preset} as configured trains in one stage: leave stage_two out")
+    smallest = SCALE * architecture.smallest_side
     for stage in (config.stage_one, config.stage_two):
         if stage and (stage.patch % SCALE or stage.patch < smallest):
-            raise TrainingError(f"patch = {stage.patch}: must divide by {SCALE}, and be at least {smallest}, a window")
+            raise TrainingError(
+                f"patch = {stage.patch} must divide by {SCALE} and be at least {smallest}, the smallest image that preset "
+                f"{config.preset} takes"
+            )
 
 
 def learning_rate(config: Config, slices: int) -> float:

@@ -10,16 +10,11 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save as save_bytes
 
-from diffmsr.data import read_slices, usual_pair
+from diffmsr.data import DATASETS, RESEARCH_ONLY, read_slices, usual_pair
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, TrainedPair
-from diffmsr.train.checkpoint import CHECKPOINT, Run, has_prior, resume
+from diffmsr.train.checkpoint import CHECKPOINT, Run, resume
 from diffmsr.train.config import Config, TrainingError, first_line
 from diffmsr.train.progress import LOG
-
-DATA_NOTES = {
-    "lgg": "TCGA-LGG as published by Buda et al. (non-commercial, share-alike), without site CS",
-    "open_ms": "open_ms (CC BY, Lesjak et al. 2016), without patient04",
-}
 
 
 def read_run(path: Path) -> tuple[Run, Config]:
@@ -52,8 +47,10 @@ def export_weights(run: Run, config: Config, folder: Path, dtype: torch.dtype = 
     """
     if config.network:
         raise TrainingError("only a preset as it stands can be exported, not one with fields changed under `network`")
-    if has_prior(run.model) and run.stage == 1:
-        raise TrainingError(f"after {run.slices} slices stage two has not begun: there is no diffusion to export yet")
+    if run.stage < run.model.config.stages:
+        raise TrainingError(
+            f"after {run.slices} slices stage two has not begun, and this network cannot run without it"
+        )
     slices = (read_slices(name, Path(root), config.split.get(name)) for name, root in config.data.items())
     pairs = {TrainedPair(*usual_pair(piece.images)) for pieces in slices for piece in pieces}
     tensors = {name: value.to("cpu", dtype).contiguous() for name, value in run.average.state_dict().items()}
@@ -84,7 +81,7 @@ def manifest_of(run: Run, config: Config, pairs: Iterable[TrainedPair], sha256: 
         normalisation="slice-max",
         trained_pairs=tuple(sorted(pairs, key=astuple)),
         training_data="; ".join(_note(name, config) for name in sorted(config.data)),
-        licence="CC BY" if set(config.data) == {"open_ms"} else "research use only",
+        licence=_licence(config),
         training={"stage": run.stage, "slices": run.slices, "minutes": round(run.minutes, 1)} | _origin(config),
         metrics={},
     )
@@ -95,7 +92,13 @@ def _origin(config: Config) -> dict[str, str]:
     return {"started_from": config.init.name} if config.init else {}
 
 
+def _licence(config: Config) -> str:
+    """The licence of the data sets, if they have one in common."""
+    licences = {DATASETS[name].weights_licence for name in config.data}
+    return licences.pop() if len(licences) == 1 else RESEARCH_ONLY
+
+
 def _note(name: str, config: Config) -> str:
-    if name in DATA_NOTES and name not in config.split:
-        return DATA_NOTES[name]
+    if DATASETS[name].training_note and name not in config.split:
+        return DATASETS[name].training_note
     return f"{name}: {config.data[name]}" + (f", split by {config.split[name]}" if name in config.split else "")

@@ -6,16 +6,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from diffmsr.data import Slice, training_sample
 from diffmsr.images import as_two_channels
+from diffmsr.models import Batch
 from diffmsr.train.config import Config, Stage
 
 Pools = Mapping[str, Sequence[Slice]]
 """Training slices of each data set."""
-Batch = list[Tensor]
-"""Low, truth, reference and skip, each (b, 2, …)."""
 
 
 def draw_batch(config: Config, pools: Pools, seen: int, stage: Stage) -> Batch:
@@ -28,15 +26,9 @@ def draw_batch(config: Config, pools: Pools, seen: int, stage: Stage) -> Batch:
         pool = pools[names[int(rng.choice(len(names), p=share / share.sum()))]]
         piece = pool[int(rng.integers(len(pool)))]
         samples.append(training_sample(piece, stage.patch, rng, config.augmentation, config.input_kind))
-    batch = [as_two_channels(torch.stack(part)) for part in zip(*samples, strict=True)]
-    return [part.pin_memory() for part in batch] if torch.device(config.device).type == "cuda" else batch
-
-
-def draw_noise(config: Config, seen: int, shape: Sequence[int]) -> Tensor:
-    """Standard normal (b, latent) for the slices that follow after `seen`, each from a generator of its own."""
-    seeds = (config.seed * 2**40 + seen + i for i in range(shape[0]))
-    noise = torch.stack([torch.randn(shape[1], generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-    return noise.to(config.device)
+    low, truth, reference, skip = (as_two_channels(torch.stack(part)) for part in zip(*samples, strict=True))
+    batch = Batch(low, truth, reference, skip, seeds=[config.seed * 2**40 + seen + i for i in range(stage.batch)])
+    return batch.each(torch.Tensor.pin_memory) if torch.device(config.device).type == "cuda" else batch
 
 
 def positions(config: Config, seen: int, stage: Stage, rank: int, processes: int) -> list[int]:
@@ -56,7 +48,7 @@ def steps(config: Config, pools: Pools, seen: int, rank: int, processes: int) ->
 
     # Sent to the device here: which GPU is a process's own, its threads do not know.
     def send(drawn: Future[list[Batch]]) -> list[Batch]:
-        return [[part.to(config.device, non_blocking=True) for part in batch] for batch in drawn.result()]
+        return [batch.each(lambda image: image.to(config.device, non_blocking=True)) for batch in drawn.result()]
 
     waiting: deque[Future[list[Batch]]] = deque()
     with ThreadPoolExecutor(config.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:

@@ -8,17 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
-from diffmsr import presets
+from diffmsr.models import PRESETS
+from diffmsr.models.diffmsr import DiffMSRConfig
 
-MINI = presets.Preset(
+MINI = DiffMSRConfig(
     "mini", channels=16, blocks=(1,), latent=16, extractor_width=8, extractor_blocks=1, reference_width=4, tail_width=4
 )
 
 
 @pytest.fixture
-def mini(monkeypatch: pytest.MonkeyPatch) -> Iterator[presets.Preset]:
+def mini(monkeypatch: pytest.MonkeyPatch) -> Iterator[DiffMSRConfig]:
     """The preset `mini`, known by name; and one thread, which is faster for it."""
-    monkeypatch.setitem(presets.PRESETS, "mini", MINI)
+    monkeypatch.setitem(PRESETS, "mini", MINI)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield MINI

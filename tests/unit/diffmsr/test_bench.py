@@ -8,11 +8,11 @@ from typer.testing import CliRunner
 
 from diffmsr.bench import count, text
 from diffmsr.cli import app
-from diffmsr.model import DiffMSR
-from diffmsr.presets import PAPER, Preset
+from diffmsr.models.diffmsr import DiffMSR
+from diffmsr.models.diffmsr.config import PAPER, DiffMSRConfig
 
 
-def macs_by_hand(p: Preset, size: int) -> int:
+def macs_by_hand(p: DiffMSRConfig, size: int) -> int:
     """Multiply-accumulates of a slice, from the paper's architecture: per pixel of the low-resolution grid."""
 
     def conv(inputs: int, outputs: int, taps: int = 9) -> int:
@@ -38,17 +38,18 @@ def macs_by_hand(p: Preset, size: int) -> int:
 
 def test_flops_are_those_counted_by_hand() -> None:
     with torch.device("meta"):
-        model, inputs = DiffMSR(PAPER).eval(), count.random_inputs(PAPER, 1, 64)
+        model = DiffMSR(PAPER).eval()
+        inputs = count.random_inputs(model, 1, 64)
     assert count.gflop_of(model, inputs) * 1e9 == pytest.approx(2 * macs_by_hand(PAPER, 64), rel=1e-9)
 
 
-def test_the_command_prints_counts_times_and_ratios(mini: Preset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prints_counts_times_and_ratios(mini: DiffMSRConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(count, "PRESETS", {"mini": mini})
     asked = "bench --preset mini --size 16 --rounds 2 --batch 1 --batch 2 --threads 1 --json"
     done = CliRunner().invoke(app, asked.split())
     assert done.exit_code == 0, done.output
     figures = json.loads(done.stdout)
-    assert [(row["preset"], row["k"]) for row in figures["counts"]] == [("mini", 1), ("mini", 2), ("mini", 4)]
+    assert [(row["preset"], row["variant"]) for row in figures["counts"]] == [("mini", f"k = {k}") for k in (1, 2, 4)]
     assert figures["machine"]["threads"] == 1
     assert [row["batch"] for row in figures["inference"]] == [1, 2]
     for row in figures["inference"]:
@@ -60,7 +61,10 @@ def test_the_command_prints_counts_times_and_ratios(mini: Preset, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("asked", "says"),
-    [(["--preset", "cnn"], "preset must be one of"), (["--device", "abacus"], "cannot use device abacus")],
+    [
+        (["--preset", "vast"], "unknown preset 'vast'; known presets are"),
+        (["--device", "abacus"], "cannot use device abacus"),
+    ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(asked: list[str], says: str) -> None:
     done = CliRunner().invoke(app, ["bench", *asked])

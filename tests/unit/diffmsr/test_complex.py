@@ -10,10 +10,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from diffmsr import kspace, presets
+from diffmsr import kspace
 from diffmsr.cli import app
 from diffmsr.inference import SuperResolver
 from diffmsr.manifest import read_manifest
+from diffmsr.models.diffmsr import DiffMSRConfig
 from diffmsr.train import Config, Stage, export_weights, train
 
 
@@ -33,7 +34,7 @@ def knees(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def weights(knees: Path, mini: presets.Preset, tmp_path: Path) -> Path:
+def weights(knees: Path, mini: DiffMSRConfig, tmp_path: Path) -> Path:
     stage = Stage(slices=2, learning_rate=1e-3, patch=64, batch=1)
     config = Config(
         data={"fastmri": str(knees)}, share={"fastmri": 1.0}, split={"fastmri": tmp_path / "split.toml"},

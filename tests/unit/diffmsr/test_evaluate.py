@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +11,14 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from diffmsr import evaluate as module
 from diffmsr import kspace
 from diffmsr.baselines import zero_filled
 from diffmsr.cli import app
 from diffmsr.data import SCALE
-from diffmsr.evaluate import Protocol, evaluate
-from diffmsr.intervals import interval
+from diffmsr.evaluate import Conditions, Method, evaluate, interval, names_of
+from diffmsr.evaluate import run as module
 from diffmsr.kspace import crop_to
+from diffmsr.manifest import baseline_weights_folder, default_weights_folder
 
 
 @pytest.fixture
@@ -52,8 +53,13 @@ class Recorder:
         return zero_filled(low, SCALE)
 
 
+def measured(root: Path, method: Method, **options: object) -> dict[str, Any]:
+    """The figures of one method."""
+    return evaluate("lgg", root, {"ours": method}, **options)  # type: ignore[arg-type]
+
+
 def test_zero_filling_gains_nothing_over_itself(lgg: Path) -> None:
-    figures = evaluate("lgg", lgg, Recorder())
+    figures = measured(lgg, Recorder())
     assert (figures["target"], figures["reference"], figures["split"]) == ("T2-FLAIR", "T1", "held-out")
     assert (figures["n_slices"], figures["n_patients"]) == (5, 2)
     assert [(row["patient"], row["site"], row["n_slices"]) for row in figures["patients"]] == [
@@ -70,41 +76,72 @@ def test_zero_filling_gains_nothing_over_itself(lgg: Path) -> None:
     assert json.loads(json.dumps(figures)) == figures
 
 
-def test_a_cnn_stands_beside_it(lgg: Path) -> None:
-    figures = evaluate("lgg", lgg, Recorder(), cnn=lambda low, guide, seeds: guide)
-    assert figures["cnn"]["psnr"] < figures["psnr"] - 2
-    gain = figures["intervals"]["gains"]["cnn"]["psnr"]
-    assert gain["mean"] == pytest.approx(figures["psnr"] - figures["cnn"]["psnr"], abs=2e-4)
-    assert gain["interval"][0] <= gain["mean"] <= gain["interval"][1]
+def test_any_number_of_weights_are_compared_with_the_first(lgg: Path) -> None:
+    def brighter(low: np.ndarray, guide: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+        return 1.1 * zero_filled(low, SCALE)
+
+    figures = evaluate("lgg", lgg, {"ours": Recorder(), "guide": lambda low, guide, seeds: guide, "brighter": brighter})
+    assert figures["methods"] == ["ours", "guide", "brighter", "zero_filled", "bicubic"]
+    assert figures["guide"]["psnr"] < figures["psnr"] - 2
+    gains = figures["intervals"]["gains"]
+    assert list(gains) == ["guide", "brighter", "zero_filled", "bicubic"]
+    for other in ("guide", "brighter"):
+        gain = gains[other]["psnr"]
+        assert gain["mean"] == pytest.approx(figures["psnr"] - figures[other]["psnr"], abs=2e-4)
+        assert gain["interval"][0] <= gain["mean"] <= gain["interval"][1]
+    reversed_order = evaluate("lgg", lgg, {"brighter": brighter, "ours": Recorder()})
+    back = reversed_order["intervals"]["gains"]["ours"]["psnr"]
+    assert back["mean"] == -gains["brighter"]["psnr"]["mean"]
+    assert back["interval"] == [-bound for bound in reversed(gains["brighter"]["psnr"]["interval"])]
+
+
+def test_weights_are_named_by_their_folder_where_that_is_clear(tmp_path: Path) -> None:
+    one, two, odd = (tmp_path / name for name in ("one/mine", "two/mine", "patients"))
+    assert names_of([tmp_path / "a", tmp_path / "b"]) == {"a": tmp_path / "a", "b": tmp_path / "b"}
+    assert names_of([one, two, odd]) == {str(folder.resolve()): folder for folder in (one, two, odd)}
+    assert list(names_of([one, odd, one])) == ["mine", str(odd.resolve())]
+
+
+def test_the_contrast_is_understood_in_other_spellings(lgg: Path) -> None:
+    usual = measured(lgg, Recorder())
+    assert measured(lgg, Recorder(), target="flair", reference="t1w") == usual
+
+
+def test_the_old_option_for_the_baseline_still_works_and_says_what_to_use(lgg: Path) -> None:
+    arguments = ["evaluate", "--dataset", "lgg", "--root", str(lgg), "--split", "train", "--json"]
+    usual = CliRunner().invoke(app, arguments)
+    result = CliRunner().invoke(app, [*arguments, "--cnn", str(baseline_weights_folder())])
+    assert result.exit_code == 0 and result.stdout == usual.stdout
+    assert "--cnn is deprecated; give these weights with another --weights" in result.stderr
 
 
 def test_batches_change_nothing(lgg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     method = Recorder()
-    together = evaluate("lgg", lgg, method)
+    together = measured(lgg, method)
     assert method.batches == [3, 2] and method.seeds == [4, 5, 6, 1, 2]
     monkeypatch.setattr(module, "BATCH", 1)
-    assert evaluate("lgg", lgg, Recorder()) == together
+    assert measured(lgg, Recorder()) == together
 
 
 def test_the_reference_is_changed_as_asked(lgg: Path) -> None:
-    def guides(protocol: Protocol) -> list[np.ndarray]:
+    def guides(conditions: Conditions) -> list[np.ndarray]:
         method = Recorder()
-        evaluate("lgg", lgg, method, protocol=protocol)
+        measured(lgg, method, conditions=conditions)
         return method.guides
 
-    plain = guides(Protocol())
-    shifted = guides(Protocol(reference_shift=2))
+    plain = guides(Conditions())
+    shifted = guides(Conditions(reference_shift=2))
     assert np.allclose(shifted[0][:, 2:], plain[0][:, :-2], atol=0.01)
-    assert not np.any(guides(Protocol(without_reference=True)))
-    foreign = guides(Protocol(foreign_reference=True))
+    assert not np.any(guides(Conditions(without_reference=True)))
+    foreign = guides(Conditions(foreign_reference=True))
     assert all(np.array_equal(foreign[i], plain[j]) for i, j in ((0, 3), (1, 3), (2, 4), (3, 0), (4, 1)))
 
 
 def test_parts_of_a_split(lgg: Path, tmp_path: Path) -> None:
-    assert evaluate("lgg", lgg, Recorder(), split="train")["n_slices"] == 1
-    assert evaluate("lgg", lgg, Recorder(), split="all")["n_slices"] == 6
+    assert measured(lgg, Recorder(), split="train")["n_slices"] == 1
+    assert measured(lgg, Recorder(), split="all")["n_slices"] == 6
     (tmp_path / "split.toml").write_text('[test]\nsubjects = ["b"]\n')
-    figures = evaluate("lgg", lgg, Recorder(), split="test", split_file=tmp_path / "split.toml")
+    figures = measured(lgg, Recorder(), split="test", split_file=tmp_path / "split.toml")
     assert [row["patient"] for row in figures["patients"]] == ["b"]
     assert figures["intervals"]["over"] == "slices"
 
@@ -112,15 +149,15 @@ def test_parts_of_a_split(lgg: Path, tmp_path: Path) -> None:
 def test_intervals_are_over_patients_and_paired() -> None:
     """Two patients whose figures differ much and whose gains do not."""
     patients = [
-        [{"model": {"psnr": base + 1.0 + noise}, "other": {"psnr": base + noise}} for noise in (-0.1, 0.1)]
+        [{"ours": {"psnr": base + 1.0 + noise}, "other": {"psnr": base + noise}} for noise in (-0.1, 0.1)]
         for base in (20.0, 30.0, 40.0)
     ]
-    found = interval(patients)
+    found = interval(patients, "ours")
     assert found["over"] == "patients"
     assert found["gains"]["other"]["psnr"] == {"mean": 1, "interval": [1, 1]}
     low, high = found["psnr"]
     assert 20.9 < low < 26 and 36 < high < 41.1
-    assert found == interval(patients)
+    assert found == interval(patients, "ours")
 
 
 def test_command_line_with_shipped_weights_and_figure(lgg: Path, tmp_path: Path) -> None:
@@ -134,20 +171,21 @@ def test_command_line_with_shipped_weights_and_figure(lgg: Path, tmp_path: Path)
     with Image.open(figure) as image:
         assert image.format == "PNG" and np.asarray(image).std() > 10
     result = CliRunner().invoke(app, arguments)
-    assert "1 train slices of 1 patients" in result.stdout and "DiffMSR" in result.stdout
+    assert "1 slices of 1 patients, part train" in result.stdout and "\nsmall " in result.stdout
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--target", "PD"], "no held-out slices with PD and T1; there are T1, T2-FLAIR"),
-        (["--split", "test"], "no patient belongs to test"),
+        (["--target", "PD"], "no held-out slices have PD and T1; the contrasts are T1, T2-FLAIR"),
+        (["--split", "test"], "no patient belongs to part test"),
         (["--target", "T1"], "target and reference are both T1; name another one"),
         (["--weights", "nowhere"], "cannot read nowhere"),
-        (["--cnn", "nowhere"], "cannot read nowhere"),
+        (["--weights", str(default_weights_folder()), "--weights", "nowhere"], "cannot read nowhere"),
         (["--split-file", "nowhere.toml"], "nowhere.toml: not a split file"),
         (["--figure", "nowhere/figure.png"], "cannot write the figure"),
         (["--dataset", "open_ms"], "no patient"),
+        (["--dataset", "knees"], "unknown data set 'knees'; known data sets are "),
         (["--device", "cuda:99"], "cannot use device cuda:99"),
     ],
 )
@@ -163,7 +201,7 @@ def test_a_subject_zero_filled_by_the_scanner_is_not_quoted(lgg: Path) -> None:
             pixels = np.moveaxis(np.asarray(image, dtype=np.float32), -1, 0)
         filled = kspace.zero_fill(torch.from_numpy(crop_to(pixels, 24, 24)), 64, 64).real.clamp(0, 255)
         Image.fromarray(np.moveaxis(filled.numpy(), 0, -1).astype(np.uint8)).save(path, lossless=True)
-    figures = evaluate("lgg", lgg, Recorder())
+    figures = measured(lgg, Recorder())
     assert [row["quoted"] for row in figures["patients"]] == [True, False]
     assert figures["n_slices"] == 3 and figures["all_patients"]["n_slices"] == 5
     assert figures["notes"] == []
@@ -171,7 +209,7 @@ def test_a_subject_zero_filled_by_the_scanner_is_not_quoted(lgg: Path) -> None:
         path.unlink()
     manifest = [line for line in (lgg / "manifest.csv").read_text().splitlines() if not line.startswith("a")]
     (lgg / "manifest.csv").write_text("\n".join(manifest))
-    figures = evaluate("lgg", lgg, Recorder())
+    figures = measured(lgg, Recorder())
     assert figures["n_slices"] == 2 and "every patient was zero-filled by the scanner" in figures["notes"][0]
 
 

@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from diffmsr import presets
 from diffmsr.cli import app
 from diffmsr.inference import SuperResolver
+from diffmsr.models.diffmsr import DiffMSRConfig
 from diffmsr.train import CHECKPOINT, LOG, Config, Stage, train
 
 
 @pytest.fixture
-def run(mini: presets.Preset, noise_lgg: Path, tmp_path: Path) -> Path:
+def run(mini: DiffMSRConfig, noise_lgg: Path, tmp_path: Path) -> Path:
     """Folder of a run of one step in each stage."""
     stage = Stage(slices=1, learning_rate=1e-3, patch=64, batch=1)
     config = Config(

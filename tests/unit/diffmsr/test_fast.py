@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from diffmsr.blocks import Conv
-from diffmsr.fast import FastDiffMSR, Folded, fast_network
-from diffmsr.model import DiffMSR
-from diffmsr.presets import PAPER, SMALL, TINY, Preset
+from diffmsr.models.diffmsr import DiffMSR
+from diffmsr.models.diffmsr.blocks import Conv
+from diffmsr.models.diffmsr.config import PAPER, SMALL, TINY, DiffMSRConfig
+from diffmsr.models.diffmsr.fast import FastDiffMSR, fast_network
+from diffmsr.models.kernels import Folded
 
-MINI = Preset(
+MINI = DiffMSRConfig(
     "mini",
     channels=16,
     blocks=(2, 1),
@@ -39,7 +40,7 @@ def randomised(model: DiffMSR, seed: int) -> DiffMSR:
     return model.eval()
 
 
-def inputs(preset: Preset, n: int, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(preset: DiffMSRConfig, n: int, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     low, reference = (torch.rand(n, 2, s * h, s * w, generator=generator) for s in (1, 4))
     return low, reference, torch.randn(n, preset.z_size, generator=generator)
@@ -47,7 +48,7 @@ def inputs(preset: Preset, n: int, h: int, w: int) -> tuple[Tensor, Tensor, Tens
 
 @torch.inference_mode()
 def assert_equal(model: DiffMSR, n: int, h: int, w: int) -> None:
-    given = inputs(model.preset, n, h, w)
+    given = inputs(model.config, n, h, w)
     plain, fast = model(*given), FastDiffMSR(model)(*given)
     assert fast.shape == plain.shape == (n, 2, 4 * h, 4 * w)
     assert (fast - plain).abs().max() <= 1e-5 * plain.abs().max()
@@ -72,7 +73,7 @@ def test_fast_is_plain(
 
 @pytest.mark.parametrize("preset", [TINY, SMALL, PAPER], ids=lambda preset: preset.name)
 @pytest.mark.parametrize(("h", "w"), [(16, 32), (33, 17)])
-def test_fast_is_plain_in_the_presets(preset: Preset, h: int, w: int) -> None:
+def test_fast_is_plain_in_the_presets(preset: DiffMSRConfig, h: int, w: int) -> None:
     assert_equal(randomised(DiffMSR(preset), seed=h), 2, h, w)
 
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from diffmsr.blocks import WindowAttention
-from diffmsr.images import as_two_channels, zero_filled
-from diffmsr.model import DiffMSR, build
-from diffmsr.presets import CNN, PAPER, PAPER_REFINE, TINY, Preset
+from diffmsr.images import as_two_channels, zero_filled_channels
+from diffmsr.models import PRESETS, build
+from diffmsr.models.diffmsr import DiffMSR
+from diffmsr.models.diffmsr.blocks import WindowAttention
+from diffmsr.models.diffmsr.config import PAPER, PAPER_REFINE, TINY, DiffMSRConfig
 
-MINI = Preset(
+MINI = DiffMSRConfig(
     "mini",
     channels=16,
     blocks=(1, 1),
@@ -114,7 +115,7 @@ def test_a_network_that_sees_the_zero_filled_target_uses_it() -> None:
     """A patch's differs from the one its own k-space would give; it counts in the result beyond being added to."""
     torch.manual_seed(0)
     low, reference, noise = inputs(1, 16, 17)
-    skip = zero_filled(low, 4)
+    skip = zero_filled_channels(low, 4)
     for seen in (False, True):
         model = DiffMSR(replace(MINI, skip_input=seen)).eval()
         nn.init.normal_(model.tail[-1].weight, std=0.1)
@@ -126,9 +127,9 @@ def test_a_network_that_sees_the_zero_filled_target_uses_it() -> None:
 
 def test_the_baseline_uses_the_reference_and_starts_as_the_zero_filled_image() -> None:
     torch.manual_seed(0)
-    cnn = build(CNN)
+    cnn = build(PRESETS["cnn"])
     low, reference, _ = inputs(2, 10, 13)
-    assert torch.equal(cnn(low, reference, torch.empty(2, 0)), zero_filled(low, 4))
+    assert torch.equal(cnn(low, reference, torch.empty(2, 0)), zero_filled_channels(low, 4))
     nn.init.normal_(cnn.tail.weight, std=0.1)
     assert not torch.equal(cnn(low, reference, torch.empty(2, 0)), cnn(low, -reference, torch.empty(2, 0)))
     assert 0.45e6 < sum(parameter.numel() for parameter in cnn.parameters()) < 0.55e6
@@ -164,7 +165,7 @@ def test_a_batch_is_its_images(model: DiffMSR) -> None:
 
 def test_an_untrained_network_gives_the_zero_filled_image() -> None:
     low, reference, noise = inputs(1, 16, 20)
-    assert torch.equal(DiffMSR(MINI)(low, reference, noise), zero_filled(low, 4))
+    assert torch.equal(DiffMSR(MINI)(low, reference, noise), zero_filled_channels(low, 4))
 
 
 def test_the_prior_comes_from_the_truth_or_from_noise(model: DiffMSR) -> None:

@@ -11,7 +11,7 @@ import scipy.io
 from PIL import Image
 
 from diffmsr.data import DataError, read_slices
-from tests.unit.diffmsr.data.images import phantom
+from tests.unit.diffmsr.data.images import phantom, write_nifti
 
 
 @pytest.fixture
@@ -100,11 +100,6 @@ def test_lgg_missing_columns_and_nothing(lgg: Path) -> None:
     (lgg / "manifest.csv").write_text(manifest.splitlines()[0] + "\n")
     with pytest.raises(DataError, match="holds no slice"):
         read_slices("lgg", lgg)
-
-
-def write_nifti(path: Path, pixels: np.ndarray, spacing: float = 1.0, thickness: float = 3.0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(pixels.astype(np.float32), np.diag([spacing, spacing, thickness, 1.0])), path)
 
 
 @pytest.fixture

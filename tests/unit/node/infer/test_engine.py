@@ -253,13 +253,12 @@ def weights(tmp_path: Any) -> Any:
     from safetensors.torch import save_file
 
     from diffmsr.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, TrainedPair
-    from diffmsr.model import DiffMSR
-    from diffmsr.presets import PRESETS
+    from diffmsr.models import PRESETS, build
 
     torch.manual_seed(0)
     path = tmp_path / "weights" / WEIGHTS_FILE
     path.parent.mkdir()
-    save_file({name: tensor.contiguous() for name, tensor in DiffMSR(PRESETS["tiny"]).state_dict().items()}, path)
+    save_file({name: tensor.contiguous() for name, tensor in build(PRESETS["tiny"]).state_dict().items()}, path)
     facts = {field.name: "" for field in fields(Manifest)} | {
         "name": "untrained", "version": "0", "preset": "tiny", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "scale": 4, "input_kind": "magnitude", "grid_offset": 0.0, "normalisation": "slice-max",

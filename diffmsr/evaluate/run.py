@@ -1,4 +1,4 @@
-"""Quality of trained weights on patients never seen, beside what knows less: zero-filling, bicubic interpolation, a CNN."""
+"""The measurement: every slice degraded, super-resolved by each method, and compared with the truth."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -8,24 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.ndimage import shift
 
-from diffmsr.baselines import aligned_bicubic, zero_filled
-from diffmsr.data import (
-    SCALE,
-    DataError,
-    Slice,
-    acquire,
-    as_tensor,
-    read_slices,
-    subject_bandwidth,
-    usual_pair,
-    with_phase,
-)
-from diffmsr.figure import Example, draw
-from diffmsr.inference import SuperResolver
-from diffmsr.intervals import Scores, interval, mean
+from diffmsr.arrays import Magnitudes
+from diffmsr.data import DataError, Slice, acquire, as_tensor, read_slices, subject_bandwidth, usual_pair, with_phase
+from diffmsr.data.contrast import find_contrast
+from diffmsr.evaluate.figure import Example, draw
+from diffmsr.evaluate.intervals import Scores, interval, mean
+from diffmsr.evaluate.methods import BICUBIC, ZERO_FILLED, Method, compared, input_kinds
 from diffmsr.metrics import VARIANTS, quality
 
 FULL_BANDWIDTH = 0.65
@@ -35,13 +25,9 @@ BATCH = 8
 EXAMPLES = 3
 """Slices of a figure."""
 
-Images = NDArray[np.float32]
-Method = Callable[[Images, Images, Sequence[int]], Images]
-"""Targets (n, h, w), references (n, 4 h, 4 w) and seeds of the noise to images (n, 4 h, 4 w), as a SuperResolver."""
-
 
 @dataclass(frozen=True)
-class Protocol:
+class Conditions:
     """How quality is measured."""
 
     metric: str = "float"
@@ -57,29 +43,88 @@ class Protocol:
 def evaluate(
     dataset: str,
     root: Path,
-    super_resolve: Method,
+    weights: Mapping[str, Method],
     target: str | None = None,
     reference: str | None = None,
     split: str | None = None,
     split_file: Path | None = None,
-    cnn: Method | None = None,
-    protocol: Protocol = Protocol(),
+    conditions: Conditions = Conditions(),
     figure_file: Path | None = None,
 ) -> dict[str, Any]:
-    """Quality of slices, over all of them and by patient, for the part `split` of the data set.
+    """Quality of weights, by name, over the slices of the part `split` and by patient; the first of them beside the
+    others, zero-filling and bicubic interpolation.
 
     Contrasts default to the usual pair, the part to `held-out`, or `all` where no patient is held out. Each slice is
-    degraded with a smooth phase seeded by its index and no added noise; Z_T has the same seed. The frame is whole. The
-    means, over slices, leave out patients whose images the scanner zero-filled; `all_patients` are the means with them.
-    Intervals are 95 % bootstrap intervals over patients; over slices where there is one patient. A few slices are drawn
-    into `figure_file`. Where every patient was zero-filled all are quoted, and `notes` says so. Raises DataError when
-    nothing fits.
+    degraded with a smooth phase seeded by its index and no added noise; the networks' noise has the same seed. The frame
+    is whole. The means, over slices, leave out patients whose images the scanner zero-filled; `all_patients` are the
+    means with them. Intervals are 95 % bootstrap intervals over patients; over slices where there is one patient. A few
+    slices are drawn into `figure_file`. Where every patient was zero-filled all are quoted, and `notes` says so. Raises
+    DataError when nothing fits.
     """
-    if protocol.metric not in VARIANTS:
-        raise DataError(f"unknown metric {protocol.metric!r}; known are {', '.join(VARIANTS)}")
+    if conditions.metric not in VARIANTS:
+        raise DataError(f"unknown metric {conditions.metric!r}; known metrics are {', '.join(VARIANTS)}")
     if figure_file and not figure_file.parent.is_dir():
-        raise DataError(f"cannot write the figure {figure_file}: there is no such folder")
+        raise DataError(f"cannot write the figure {figure_file}: its folder does not exist")
     notes: list[str] = []
+    slices, split = _chosen(dataset, root, split, split_file, notes)
+    known = sorted({contrast for piece in slices for contrast in piece.images})
+    usual = usual_pair(slices[0].images)
+    target = find_contrast(target, known) if target else usual[0]
+    reference = find_contrast(reference, known) if reference else usual[1]
+    if target == reference:
+        raise DataError(f"target and reference are both {target}; name another one with --target and --reference")
+    patients = _by_patient([piece for piece in slices if {target, reference} <= piece.images.keys()])
+    if not patients:
+        raise DataError(
+            f"{root}: no {split} slices have {target} and {reference}; the contrasts are {', '.join(known)}"
+        )
+    if conditions.foreign_reference and len(patients) == 1:
+        raise DataError(f"{root}: part {split} is one patient, so there is no other patient's reference")
+
+    methods, kinds, first = compared(weights), input_kinds(weights), next(iter(weights))
+    wanted = _example_slices(patients)
+    scores: dict[str, list[Scores]] = {}
+    rows: list[dict[str, Any]] = []
+    examples: list[Example] = []
+    for subject, pieces in patients.items():
+        guides = _references(patients, subject, reference, conditions)
+        scores[subject] = []
+        for example in _reconstructions(pieces, guides, target, methods, kinds):
+            of = {name: quality(image, example.truth, conditions.metric) for name, image in example.images.items()}
+            scores[subject].append(of)
+            if (subject, example.index) in wanted:
+                examples.append(replace(example, scores=of))
+        rows.append(_patient_row(subject, pieces, subject_bandwidth(pieces, target), mean(scores[subject]), first))
+    quoted = [scores[row["patient"]] for row in rows if row["quoted"]]
+    if not quoted:
+        quoted = list(scores.values())
+        notes.append("every patient was zero-filled by the scanner: a good part of the truth is itself interpolated")
+    flat, everything = ([one for of in group for one in of] for group in (quoted, scores.values()))
+    if figure_file:
+        draw([_in_columns(example, first) for example in examples], target, reference, figure_file)
+    return {
+        "dataset": dataset,
+        "split": split,
+        "target": target,
+        "reference": reference,
+        **asdict(conditions),
+        "definitions": VARIANTS[conditions.metric],
+        "notes": notes,
+        "methods": list(methods),
+        "n_slices": len(flat),
+        "n_patients": len(quoted),
+        **_rounded(mean(flat), first),
+        "intervals": interval(quoted, first),
+        "all_patients": {"n_slices": len(everything), **_rounded(mean(everything), first)},
+        "without_pair": sorted({piece.subject for piece in slices} - set(patients)),
+        "patients": rows,
+    }
+
+
+def _chosen(
+    dataset: str, root: Path, split: str | None, split_file: Path | None, notes: list[str]
+) -> tuple[list[Slice], str]:
+    """The slices of a part of the split, and its name. Adds a note where no patient is held out."""
     slices = read_slices(dataset, root, split_file)
     if split is None:
         split = "held-out" if any(piece.held_out for piece in slices) else "all"
@@ -87,77 +132,30 @@ def evaluate(
             notes.append("the split holds out no patient of this folder: the weights may have been trained on them")
     slices = [piece for piece in slices if split in ("all", piece.part)]
     if not slices:
-        raise DataError(f"{root}: no patient belongs to {split}")
-    usual = usual_pair(slices[0].images)
-    target, reference = target or usual[0], reference or usual[1]
-    if target == reference:
-        raise DataError(f"target and reference are both {target}; name another one with --target and --reference")
-    patients = _by_patient([piece for piece in slices if {target, reference} <= piece.images.keys()])
-    if not patients:
-        known = ", ".join(sorted({contrast for piece in slices for contrast in piece.images}))
-        raise DataError(f"{root}: no {split} slices with {target} and {reference}; there are {known}")
-    if protocol.foreign_reference and len(patients) == 1:
-        raise DataError(f"{root}: {split} is one patient, so no other one's reference can guide it")
+        raise DataError(f"{root}: no patient belongs to part {split}")
+    return slices, split
 
-    methods: dict[str, Method] = {
-        "model": super_resolve,
-        "zero_filled": lambda low, guide, seeds: zero_filled(low, SCALE),
-        "bicubic": lambda low, guide, seeds: aligned_bicubic(np.abs(low), SCALE),
-        **({"cnn": cnn} if cnn else {}),
-    }
-    kinds = {name: _input_kind(cnn if name == "cnn" else super_resolve) for name in methods}
-    wanted = _example_slices(patients)
-    scores: dict[str, list[Scores]] = {}
-    rows: list[dict[str, Any]] = []
-    examples: list[Example] = []
-    for subject, pieces in patients.items():
-        guides = _references(patients, subject, reference, protocol)
-        scores[subject] = []
-        for example in _reconstructions(pieces, guides, target, methods, kinds):
-            of = {name: quality(image, example.truth, protocol.metric) for name, image in example.images.items()}
-            scores[subject].append(of)
-            if (subject, example.index) in wanted:
-                examples.append(replace(example, scores=of))
-        bandwidth = subject_bandwidth(pieces, target)
-        rows.append(
-            {
-                "patient": subject,
-                **({"site": pieces[0].site} if pieces[0].site else {}),
-                "n_slices": len(pieces),
-                "bandwidth": round(bandwidth, 3),
-                "quoted": bandwidth >= FULL_BANDWIDTH,
-                **_rounded(mean(scores[subject])),
-            }
-        )
-    quoted = [scores[row["patient"]] for row in rows if row["quoted"]]
-    if not quoted:
-        quoted = list(scores.values())
-        notes.append("every patient was zero-filled by the scanner: a good part of the truth is itself interpolated")
-    flat, everything = ([one for of in group for one in of] for group in (quoted, scores.values()))
-    without_pair = sorted({piece.subject for piece in slices} - set(patients))
-    if figure_file:
-        draw(examples, target, reference, figure_file)
+
+def _patient_row(subject: str, pieces: Sequence[Slice], bandwidth: float, means: Scores, first: str) -> dict[str, Any]:
     return {
-        "dataset": dataset,
-        "split": split,
-        "target": target,
-        "reference": reference,
-        **asdict(protocol),
-        "definitions": VARIANTS[protocol.metric],
-        "notes": notes,
-        "n_slices": len(flat),
-        "n_patients": len(quoted),
-        **_rounded(mean(flat)),
-        "intervals": interval(quoted),
-        "all_patients": {"n_slices": len(everything), **_rounded(mean(everything))},
-        "without_pair": without_pair,
-        "patients": rows,
+        "patient": subject,
+        **({"site": pieces[0].site} if pieces[0].site else {}),
+        "n_slices": len(pieces),
+        "bandwidth": round(bandwidth, 3),
+        "quoted": bandwidth >= FULL_BANDWIDTH,
+        **_rounded(means, first),
     }
 
 
-def _input_kind(method: Method | None) -> str:
-    """What a network takes; zero-filling and interpolation take the same as the one measured."""
-    return method.manifest.input_kind if isinstance(method, SuperResolver) else "magnitude"
+def _in_columns(example: Example, first: str) -> Example:
+    """With the images in the order of a figure's columns: what knows less, other weights, the first weights."""
+    order = [
+        ZERO_FILLED,
+        BICUBIC,
+        *(name for name in example.images if name not in (ZERO_FILLED, BICUBIC, first)),
+        first,
+    ]
+    return replace(example, images={name: example.images[name] for name in order})
 
 
 def _by_patient(slices: Sequence[Slice]) -> dict[str, list[Slice]]:
@@ -176,27 +174,27 @@ def _example_slices(patients: Mapping[str, Sequence[Slice]]) -> set[tuple[str, i
 
 
 def _references(
-    patients: Mapping[str, Sequence[Slice]], subject: str, contrast: str, protocol: Protocol
-) -> Callable[[int], Images]:
-    """The guide of a patient's i-th slice, as the protocol changes it."""
+    patients: Mapping[str, Sequence[Slice]], subject: str, contrast: str, conditions: Conditions
+) -> Callable[[int], Magnitudes]:
+    """The guide of a patient's i-th slice, as the conditions change it."""
     source, pieces = patients[subject], patients[subject]
-    if protocol.foreign_reference:
+    if conditions.foreign_reference:
         subjects = list(patients)
         source = patients[subjects[(subjects.index(subject) + 1) % len(subjects)]]
 
-    def guide(i: int) -> Images:
+    def guide(i: int) -> Magnitudes:
         pixels = source[i * len(source) // len(pieces)].images[contrast]
-        image: Images = as_tensor(pixels).abs().numpy()
-        if protocol.reference_shift:
-            image = shift(image, (0, protocol.reference_shift), order=3, mode="nearest").clip(0)
-        return np.zeros_like(image) if protocol.without_reference else image
+        image: Magnitudes = as_tensor(pixels).abs().numpy()
+        if conditions.reference_shift:
+            image = shift(image, (0, conditions.reference_shift), order=3, mode="nearest").clip(0)
+        return np.zeros_like(image) if conditions.without_reference else image
 
     return guide
 
 
 def _reconstructions(
     pieces: Sequence[Slice],
-    guides: Callable[[int], Images],
+    guides: Callable[[int], Magnitudes],
     target: str,
     methods: Mapping[str, Method],
     kinds: Mapping[str, str],
@@ -212,7 +210,7 @@ def _reconstructions(
 def _batch(
     numbers: Sequence[int],
     pieces: Sequence[Slice],
-    guides: Callable[[int], Images],
+    guides: Callable[[int], Magnitudes],
     target: str,
     methods: Mapping[str, Method],
     kinds: Mapping[str, str],
@@ -229,7 +227,7 @@ def _batch(
     low = {"complex": torch.stack(acquired).numpy(), "magnitude": torch.stack(acquired).abs().numpy()}
     guide = [guides(i) for i in numbers]
     if {image.shape for image in guide} != {tuple(truths[0].shape)}:
-        raise DataError(f"{pieces[0].subject}: the reference is not of the target's shape")
+        raise DataError(f"{pieces[0].subject}: the reference does not have the target's shape")
     try:
         made = {name: np.abs(method(low[kinds[name]], np.stack(guide), seeds)) for name, method in methods.items()}
     except ValueError as error:  # a size that a network cannot take
@@ -239,9 +237,9 @@ def _batch(
         yield Example(pieces[i].dataset, pieces[i].subject, seeds[k], truths[k].abs().numpy(), guide[k], images, {})
 
 
-def _rounded(means: Scores) -> dict[str, Any]:
-    """The model's figures beside the other methods' rows."""
+def _rounded(means: Scores, first: str) -> dict[str, Any]:
+    """The figures of the first weights, and beside them the other methods' rows."""
     rows: dict[str, Any] = {
         method: {metric: round(value, 4) for metric, value in row.items()} for method, row in means.items()
     }
-    return {**rows.pop("model"), **rows}
+    return {**rows.pop(first), **rows}

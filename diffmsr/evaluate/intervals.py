@@ -1,4 +1,4 @@
-"""How sure a mean is: bootstrap intervals over patients, since the slices of one patient resemble each other."""
+"""How sure a mean is: bootstrap intervals over patients, because the slices of one patient resemble each other."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 
 Scores = Mapping[str, Mapping[str, float]]
-"""Metric by method and name; the method measured is called `model`."""
+"""Metric by method and name."""
 
 
 def mean(scores: Sequence[Scores]) -> Scores:
@@ -21,10 +21,11 @@ def mean(scores: Sequence[Scores]) -> Scores:
     }
 
 
-def interval(patients: Sequence[Sequence[Scores]], seed: int = 0) -> dict[str, Any]:
-    """Percentile intervals of the means over slices, patients being drawn with replacement; of one patient, slices.
+def interval(patients: Sequence[Sequence[Scores]], first: str, seed: int = 0) -> dict[str, Any]:
+    """Percentile intervals of the means over slices, by metric for the method `first`, and by method for the others.
 
-    `gains` are the paired differences, model minus other method, with their intervals.
+    Patients are drawn with replacement; of one patient, slices are. `gains` holds the paired differences, first minus
+    other method, with their intervals.
     """
     one = len(patients) == 1
     groups = [[slice_scores] for slice_scores in patients[0]] if one else patients
@@ -35,34 +36,33 @@ def interval(patients: Sequence[Sequence[Scores]], seed: int = 0) -> dict[str, A
         sums = np.array([sum(group) for group in values])
         return _percentiles(sums[draws].sum(axis=1) / counts[draws].sum(axis=1))
 
-    first = groups[0][0]
+    def gain(scores: Scores, method: str, metric: str) -> float:
+        return scores[first][metric] - scores[method][metric]
+
+    methods = groups[0][0]
     absolute = {
         method: {metric: of([[s[method][metric] for s in group] for group in groups]) for metric in row}
-        for method, row in first.items()
+        for method, row in methods.items()
     }
     gains = {
         method: {
             metric: {
-                "mean": round(float(np.mean([_gain(s, method, metric) for group in groups for s in group])), 4),
-                "interval": of([[_gain(s, method, metric) for s in group] for group in groups]),
+                "mean": round(float(np.mean([gain(s, method, metric) for group in groups for s in group])), 4),
+                "interval": of([[gain(s, method, metric) for s in group] for group in groups]),
             }
             for metric in row
         }
-        for method, row in first.items()
-        if method != "model"
+        for method, row in methods.items()
+        if method != first
     }
     return {
         "over": "slices" if one else "patients",
         "level": LEVEL,
         "resamples": RESAMPLES,
-        **absolute.pop("model"),
+        **absolute.pop(first),
         **absolute,
         "gains": gains,
     }
-
-
-def _gain(scores: Scores, method: str, metric: str) -> float:
-    return scores["model"][metric] - scores[method][metric]
 
 
 def _percentiles(means: NDArray[np.float64]) -> list[float]:

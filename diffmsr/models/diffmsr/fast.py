@@ -8,6 +8,7 @@ The rest is a choice of kernels. Equal to the plain network within 1e-5 of the i
 import copy
 import itertools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -15,20 +16,18 @@ from einops import rearrange
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
-from diffmsr.blocks import Conv, CrossBlock, FeedForward, Modulation, PriorBlock, WindowAttention
-from diffmsr.images import zero_filled
-from diffmsr.model import DiffMSR
+from diffmsr.images import zero_filled_channels
+from diffmsr.models.diffmsr.blocks import CATLBlock, Conv, FeedForward, Modulation, PLWformerBlock, WindowAttention
+from diffmsr.models.kernels import Folded, Replayed, by_onednn, fixed, fixed_linear
+
+if TYPE_CHECKING:
+    from diffmsr.models.diffmsr.model import DiffMSR
 
 LANES = 16
 """Floats in an AVX-512 register. A depthwise convolution of 288 channels takes a third of the time of one of 280."""
 
-_ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
-GRAPHS = 8
-"""Shapes of input for which a CUDA graph is kept."""
-
-
-def fast_network(model: DiffMSR, dtype: torch.dtype = torch.float32) -> nn.Module:
+def fast_network(model: "DiffMSR", dtype: torch.dtype = torch.float32) -> nn.Module:
     """The fast network on the model's device; on a GPU it is replayed as a CUDA graph."""
     network = FastDiffMSR(model, dtype)
     return Replayed(network) if next(model.parameters()).is_cuda else network
@@ -42,10 +41,10 @@ class FastDiffMSR(nn.Module):
     """
 
     @torch.inference_mode(mode=False)
-    def __init__(self, model: DiffMSR, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: "DiffMSR", dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.preset, self.dtype = model.preset, dtype
-        p = model.preset
+        self.config, self.dtype = model.config, dtype
+        p = model.config
         self.network = network = copy.deepcopy(model).eval().requires_grad_(False)
         if p.prior:
             del network.encoder
@@ -57,14 +56,14 @@ class FastDiffMSR(nn.Module):
         tail = Folded(nn.Sequential(network.tail, pixels), inputs=p.channels, taps=5, stride=1)
         network.tail = nn.Sequential(tail, image)
         for part in list(network.modules()):
-            if isinstance(part, PriorBlock | CrossBlock):
+            if isinstance(part, PLWformerBlock | CATLBlock):
                 part.attention = FastAttention(part.attention)
                 part.feed_forward = FastFeedForward(part.feed_forward)
             if isinstance(part, nn.LeakyReLU):
                 part.inplace = True
         place = itertools.count(step=2)
         network.layers = nn.ModuleList(
-            nn.ModuleList(FastPriorBlock(block, next(place)) for block in blocks.children())
+            nn.ModuleList(FastPLWformerBlock(block, next(place)) for block in blocks.children())
             for blocks in network.layers
         )
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -84,62 +83,10 @@ class FastDiffMSR(nn.Module):
 
     def _together(self, low: Tensor, reference: Tensor, z_T: Tensor) -> Tensor:
         inputs, modulations = low.to(self.dtype), None
-        if self.preset.prior:
+        if self.config.prior:
             modulations = self.modulations(self.network.predicted_prior(inputs, z_T)).to(self.dtype)
-        skip = zero_filled(low, self.preset.scale)
+        skip = zero_filled_channels(low, self.config.scale)
         return self.network.reconstruct(inputs, reference.to(self.dtype), modulations, skip)
-
-
-class Folded(nn.Module):
-    """An affine `function` of (b, h, w, inputs) as one convolution, with kernels of its own along the borders.
-
-    `function` is any chain of convolutions that sees `taps` pixels to a side and moves on by `stride`. It is shift
-    invariant but for its first and last row and column, where the zero padding between its layers differs from padding
-    its input. An affine map is its derivative, so the kernels are read off that, on the smallest image that has an inner
-    pixel and both borders.
-    """
-
-    @torch.inference_mode(mode=False)  # in which there are no derivatives, and their absence is not noticed
-    def __init__(self, function: nn.Module, inputs: int, taps: int, stride: int) -> None:
-        super().__init__()
-        self.taps, self.stride = taps, stride
-        exact = copy.deepcopy(function).double()
-        side = taps + stride - 1
-        nothing = torch.zeros(1, side, side, inputs, dtype=torch.float64, device=next(function.parameters()).device)
-
-        def places(x: Tensor) -> Tensor:
-            out: Tensor = exact(x)[0]
-            kept = [0, out.shape[0] // 2, -1]
-            return out[kept][:, kept]
-
-        bias = places(nothing)
-        slopes: Tensor = torch.autograd.functional.jacobian(places, nothing)  # type: ignore[no-untyped-call]
-        windows = (slice(taps), slice(taps), slice(side - taps, side))
-        for row, rows in enumerate(windows):
-            for column, columns in enumerate(windows):
-                kernel = rearrange(slopes[row, column, :, 0, rows, columns], "o h w i -> o i h w")
-                self.register_buffer(f"kernel_{row}{column}", kernel.float().contiguous())
-                self.register_buffer(f"bias_{row}{column}", bias[row, column].float())
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = rearrange(x, "b h w c -> b c h w")
-        out = self._convolve(x, 1, 1)
-        for row, column in ((0, 1), (2, 1), (1, 0), (1, 2), (0, 0), (0, 2), (2, 0), (2, 2)):
-            strip = x[:, :, self._window(row), self._window(column)]
-            out[:, :, _PLACE[row], _PLACE[column]] = self._convolve(strip, row, column)
-        return rearrange(out, "b c h w -> b h w c")
-
-    def _convolve(self, x: Tensor, row: int, column: int) -> Tensor:
-        kernel, bias = self.get_buffer(f"kernel_{row}{column}"), self.get_buffer(f"bias_{row}{column}")
-        padding = [self.taps // 2 if place == 1 else 0 for place in (row, column)]
-        return F.conv2d(x, kernel, bias, self.stride, padding)
-
-    def _window(self, place: int) -> slice:
-        return (slice(self.taps), slice(None), slice(-self.taps, None))[place]
-
-
-_PLACE = (slice(0, 1), slice(None), slice(-1, None))
-"""Of an output's first, inner and last row or column. The inner ones are written first, over all of it."""
 
 
 class AllModulations(nn.Module):
@@ -148,7 +95,7 @@ class AllModulations(nn.Module):
     def __init__(self, parts: Sequence[Modulation]) -> None:
         super().__init__()
         self.parts = len(parts)
-        self.linear = _linear(
+        self.linear = fixed_linear(
             torch.cat([part.linear.weight for part in parts]), torch.cat([part.linear.bias for part in parts])
         )
 
@@ -176,12 +123,12 @@ class FastModulation(Modulation):
         return torch.addcmul(shift[:, None, None], F.layer_norm(x, x.shape[-1:]), gain[:, None, None])
 
 
-class FastPriorBlock(PriorBlock):
-    """`PriorBlock`, adding in place; its modulations are at `place` and the next one."""
+class FastPLWformerBlock(PLWformerBlock):
+    """`PLWformerBlock`, adding in place; its modulations are at `place` and the next one."""
 
     def __init__(self, plain: nn.Module, place: int) -> None:
         nn.Module.__init__(self)
-        assert isinstance(plain, PriorBlock)
+        assert isinstance(plain, PLWformerBlock)
         self.modulation_1 = FastModulation(plain.modulation_1, place)
         self.modulation_2 = FastModulation(plain.modulation_2, place + 1)
         self.attention, self.feed_forward = plain.attention, plain.feed_forward
@@ -193,17 +140,6 @@ class FastPriorBlock(PriorBlock):
         return out.add_(x)
 
 
-class FastLinear(nn.Linear):
-    """A linear layer. In float32 on a CPU it asks oneDNN; `F.linear` asks MKL, which on AMD's processors was measured at
-    less than half the speed."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if _by_onednn(x):
-            out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-            return out
-        return super().forward(x)
-
-
 class FastAttention(WindowAttention):
     """`WindowAttention` by the fused kernel, with the position bias looked up once and for all."""
 
@@ -213,7 +149,7 @@ class FastAttention(WindowAttention):
         nn.Module.__init__(self)
         self.heads, self.window, self.k, self.shift = plain.heads, plain.window, plain.k, plain.shift
         self.query, self.key_value, self.out = (
-            _linear(layer.weight, layer.bias) for layer in (plain.query, plain.key_value, plain.out)
+            fixed_linear(layer.weight, layer.bias) for layer in (plain.query, plain.key_value, plain.out)
         )
         self.register_buffer("cached_bias", plain.bias().detach()[None].contiguous())
 
@@ -247,14 +183,15 @@ class FastFeedForward(FeedForward):
             """What belongs to gate and value of (2 * hidden, ...), each with zeros after it."""
             return [F.pad(half, [0, 0] * (x.ndim - 1) + [0, missing]) for half in x.detach().chunk(2)]
 
-        self.gate, self.value = (_linear(*both) for both in zip(*map(halves, plain.inward.parameters()), strict=True))
+        halved = zip(*map(halves, plain.inward.parameters()), strict=True)
+        self.gate, self.value = (fixed_linear(*both) for both in halved)
         self.gate_depthwise, self.value_depthwise = (
             _depthwise(*both) for both in zip(*map(halves, plain.depthwise.parameters()), strict=True)
         )
-        self.outward = _linear(F.pad(plain.outward.weight, [0, missing]), plain.outward.bias)
+        self.outward = fixed_linear(F.pad(plain.outward.weight, [0, missing]), plain.outward.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        gated = self._gated_by_onednn if _by_onednn(x) else self._gated
+        gated = self._gated_by_onednn if by_onednn(x) else self._gated
         out: Tensor = self.outward(gated(self.gate(x), self.value(x)))
         return out
 
@@ -276,59 +213,7 @@ class FastFeedForward(FeedForward):
         return rearrange(out, "b c h w -> b h w c")
 
 
-class Replayed(nn.Module):
-    """A network on a GPU, the loop over T in it, as one CUDA graph for each shape of its inputs: one launch a call
-    where several hundred small kernels would wait for theirs."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self._graphs: dict[tuple[torch.Size, ...], tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]] = {}
-
-    @torch.inference_mode()
-    def forward(self, *inputs: Tensor) -> Tensor:
-        with torch.cuda.device(inputs[0].device):
-            shapes = tuple(x.shape for x in inputs)
-            if shapes not in self._graphs:
-                if len(self._graphs) == GRAPHS:
-                    self._graphs.clear()
-                self._graphs[shapes] = self._captured(inputs)
-            graph, held, output = self._graphs[shapes]
-            for mine, given in zip(held, inputs, strict=True):
-                mine.copy_(given)
-            graph.replay()
-            return output.clone()
-
-    def _captured(self, inputs: Sequence[Tensor]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]:
-        held = [x.clone() for x in inputs]
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(2):  # libraries choose their algorithms and make their plans outside the capture
-                self.network(*held)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            output = self.network(*held)
-        return graph, held, output
-
-
-def _by_onednn(x: Tensor) -> bool:
-    """Whether oneDNN is asked directly, as torch.compile does."""
-    return x.device.type == "cpu" and x.dtype is torch.float32 and _ONEDNN
-
-
 def _depthwise(kernel: Tensor, bias: Tensor) -> Conv:
     conv = Conv(len(kernel), len(kernel), groups=len(kernel))
-    conv.weight, conv.bias = _fixed(kernel), _fixed(bias)
+    conv.weight, conv.bias = fixed(kernel), fixed(bias)
     return conv
-
-
-def _linear(weight: Tensor, bias: Tensor) -> FastLinear:
-    layer = FastLinear(weight.shape[1], weight.shape[0], device="meta")
-    layer.weight, layer.bias = _fixed(weight), _fixed(bias)
-    return layer
-
-
-def _fixed(x: Tensor) -> nn.Parameter:
-    return nn.Parameter(x.detach().contiguous(), requires_grad=False)

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffmsr.blocks import LEAK, Extractor
-from diffmsr.presets import Preset
+from diffmsr.models.diffmsr.blocks import LEAK, Extractor
+from diffmsr.models.diffmsr.config import DiffMSRConfig
 
 
 class Denoiser(nn.Module):
@@ -37,14 +37,14 @@ class LatentDiffusion(nn.Module):
     alpha: Tensor
     alpha_bar: Tensor
 
-    def __init__(self, preset: Preset) -> None:
+    def __init__(self, config: DiffMSRConfig) -> None:
         super().__init__()
-        self.steps, self.conditioned = preset.steps, preset.condition
-        if preset.condition:
-            self.condition = Extractor(2, preset.extractor_width, preset.extractor_blocks, preset.latent)
-        known = preset.latent if preset.condition else 0
-        self.denoiser = Denoiser(preset.latent, known, preset.denoiser_layers, preset.steps)
-        beta = torch.linspace(0.1**0.5, 0.99**0.5, preset.steps) ** 2
+        self.steps, self.conditioned = config.steps, config.condition
+        if config.condition:
+            self.condition = Extractor(2, config.extractor_width, config.extractor_blocks, config.latent)
+        known = config.latent if config.condition else 0
+        self.denoiser = Denoiser(config.latent, known, config.denoiser_layers, config.steps)
+        beta = torch.linspace(0.1**0.5, 0.99**0.5, config.steps) ** 2
         self.register_buffer("alpha", 1 - beta, persistent=False)
         self.register_buffer("alpha_bar", torch.cumprod(1 - beta, dim=0), persistent=False)
 
