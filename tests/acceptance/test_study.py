@@ -145,7 +145,14 @@ def test_a_study_without_a_reference_waits_and_says_why(site: Site, files: Files
     send(site.port, *files.t1)  # the reference comes after all
     site.finished(files.study_uid)
     explanation = site.node("explain", files.study_uid, "--short")
-    for words in ("decided:", "history:", "infer: done", "Displacement of the reference", "Graded", "deliver to pacs: done"):
+    for words in (
+        "decided:",
+        "history:",
+        "infer: done",
+        "Displacement of the reference",
+        "Graded",
+        "deliver to pacs: done",
+    ):
         assert words in explanation
     (explained,) = json.loads(site.node("explain", files.study_uid, "--json"))["studies"]
     assert [(j["kind"], j["state"]) for j in explained["jobs"]] == [
