@@ -5,11 +5,12 @@ import pwd
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import until
 
 SYSTEM_PATH = "/usr/bin:/usr/sbin:/usr/local/bin"
 """Where the peers live. Not the virtual environment: pynetdicom installs a storescp of its own there."""
@@ -66,11 +67,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 30
-        while subprocess.run([binaries / "pg_isready", "-h", root, "-q"], check=False).returncode:
-            assert server.poll() is None and time.monotonic() < deadline, "PostgreSQL did not start"
-            time.sleep(0.1)
+
+        def ready() -> bool:
+            assert server.poll() is None, "PostgreSQL did not start"
+            return subprocess.run([binaries / "pg_isready", "-h", root, "-q"], check=False).returncode == 0
+
+        until(ready, "PostgreSQL is ready")
         yield f"postgresql+psycopg://tester@/%s?host={root}"
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait()

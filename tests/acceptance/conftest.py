@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,19 +18,9 @@ from pydicom import Dataset, dcmread
 
 from tests.conftest import free_port, require
 from tests.dicom import study, write
+from tests.waiting import until
 
 PROGRAM = Path(sys.executable).parent / "diffmsr-node"
-PATIENCE_S = 120
-
-
-def until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
-    """Wait for a condition; what it returned."""
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {patience_s} s: {what}")
 
 
 class Orthanc:
@@ -53,11 +42,15 @@ class Orthanc:
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([require("Orthanc"), self.folder / "orthanc.json"], stdout=log, stderr=log)
-        until(lambda: echo(self.port, "PACS"), "Orthanc answers")
+        until(self._answers, "Orthanc answers")
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, (self.folder / "log").read_text()[-3000:]
+        return echo(self.port, "PACS")
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait()
 
     def instances(self, study_uid: str, modality: str = "MR") -> list[Dataset]:
         """What it has of a study: images, or with SR reports."""
@@ -66,12 +59,12 @@ class Orthanc:
 
     def post(self, path: str, content: bytes) -> bytes:
         request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", content)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request) as answer:
             answered: bytes = answer.read()
             return answered
 
     def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}") as answer:
             content: bytes = answer.read()
             return content
 
@@ -104,18 +97,34 @@ class Site:
     def start(self) -> None:
         with (self.folder / "node.log").open("ab") as log:
             self.process = subprocess.Popen([PROGRAM, "start", "--config", self.config], stderr=log, stdout=log)
-        until(lambda: self._alive() and echo(self.port, "DIFFMSR"), "the node answers C-ECHO")
+        self.until(lambda: echo(self.port, "DIFFMSR"), "the node answers C-ECHO")
 
-    def _alive(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, self.log()[-3000:]
-        return True
+    def until(self, condition: Callable[[], Any], what: str) -> Any:
+        """Wait until a condition holds, as long as the service runs and gets on; what it returned."""
+
+        def holds() -> Any:
+            assert self.process is not None
+            assert self.process.poll() is None, self.log()[-3000:]
+            return condition()
+
+        return until(holds, what, self._progress)
+
+    def _progress(self) -> object:
+        """What changes while the node gets on: what it has kept, which jobs there are and how far. To try the same again and
+        again is no progress."""
+        kept = sum(1 for _ in (self.folder / "data").rglob("*"))
+        try:
+            with closing(sqlite3.connect(self.folder / "data" / "tracker.sqlite3")) as tracker:
+                jobs = tracker.execute("SELECT count(*), sum(progress), sum(state = 'done') FROM job").fetchall()
+        except sqlite3.Error:  # not there yet, or another database is the tracker
+            jobs = []
+        return kept, jobs
 
     def stop(self) -> int:
         """SIGTERM, as systemd does; the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait()
 
     def kill(self) -> None:
         """Power off."""
@@ -146,8 +155,8 @@ class Site:
         with closing(sqlite3.connect(self.folder / "data" / "tracker.sqlite3")) as tracker:
             return bool(tracker.execute("SELECT 1 FROM job WHERE kind = ? AND state = ?", (kind, state)).fetchall())
 
-    def finished(self, study_uid: str, count: int = 3) -> list[dict[str, Any]]:
-        """Wait until the study's match, infer and deliver jobs are done; those jobs."""
+    def finished(self, study_uid: str, count: int = 4) -> list[dict[str, Any]]:
+        """Wait until the study's match, infer, derive and deliver jobs are done; those jobs."""
 
         def done() -> list[dict[str, Any]]:
             jobs = self.jobs(study_uid)
@@ -155,7 +164,7 @@ class Site:
             assert not bad, bad
             return jobs if len(jobs) == count and all(j["state"] == "done" for j in jobs) else []
 
-        finished: list[dict[str, Any]] = until(done, f"study {study_uid} is delivered")
+        finished: list[dict[str, Any]] = self.until(done, f"study {study_uid} is delivered")
         return finished
 
 
@@ -164,7 +173,6 @@ def run_node(*arguments: str, environment: dict[str, str] | None = None) -> subp
         [PROGRAM, *arguments],
         capture_output=True,
         text=True,
-        timeout=300,
         check=False,
         env=os.environ | (environment or {}),
     )
@@ -184,7 +192,7 @@ def dcmsend(port: int, *paths: Path) -> "subprocess.Popen[bytes]":
 
 
 def send(port: int, *paths: Path) -> None:
-    assert dcmsend(port, *paths).wait(60) == 0
+    assert dcmsend(port, *paths).wait() == 0
 
 
 @pytest.fixture

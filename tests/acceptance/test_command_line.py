@@ -11,12 +11,13 @@ from pydicom import dcmread
 from node.config.loading import template
 from tests.conftest import free_port
 from tests.dicom import mr_series, write
+from tests.waiting import until
 
-from .conftest import Files, Orthanc, Site, echo, run_node, send, until
+from .conftest import Files, Orthanc, Site, echo, run_node, send
 
 pytestmark = pytest.mark.acceptance
 
-SAMPLE = Path(__file__).parents[2] / "node" / "sample"
+SAMPLE = Path(__file__).parents[2] / "node" / "demo" / "sample"
 
 
 def one_line_error(done: "subprocess.CompletedProcess[str]", exit_code: int) -> str:
@@ -114,14 +115,14 @@ def test_status_echo_and_a_second_start(site: Site, pacs: Orthanc) -> None:
 def test_queue_cancel_retry_and_what_is_not_there(site: Site, pacs: Orthanc, files: Files) -> None:
     pacs.stop()
     send(site.port, *files.t1, *files.t2)
-    until(lambda: [j["state"] for j in site.jobs(kind="deliver")] == ["retry-wait"], "the delivery waits")
+    site.until(lambda: [j["state"] for j in site.jobs(kind="deliver")] == ["retry-wait"], "the delivery waits")
     job = str(site.jobs(kind="deliver")[0]["id"])
     assert "would cancel" in site.node("queue", "cancel", job, "--dry-run")
 
     def cancelled() -> bool:
         return run_node("queue", "cancel", job, "--yes", "--config", str(site.config)).returncode == 0
 
-    until(cancelled, "cancelled between two attempts")
+    site.until(cancelled, "cancelled between two attempts")
     pacs.start()
     assert site.jobs(kind="deliver")[0]["state"] == "cancelled"
     site.node("queue", "retry", job)
@@ -129,7 +130,7 @@ def test_queue_cancel_retry_and_what_is_not_there(site: Site, pacs: Orthanc, fil
     assert "cancelled by an administrator" in site.node("queue", "show", job, "--json")
     assert "queue list" in one_line_error(run_node("queue", "retry", "999", "--config", str(site.config)), 4)
     assert "999" in one_line_error(run_node("queue", "show", "999", "--config", str(site.config)), 4)
-    assert "cannot become" in one_line_error(run_node("queue", "retry", job, "--config", str(site.config)), 1)
+    assert f"queue resend {job}" in one_line_error(run_node("queue", "retry", job, "--config", str(site.config)), 1)
     assert "no study 1.2.3" in one_line_error(run_node("explain", "1.2.3", "--config", str(site.config)), 4)
 
 
@@ -184,7 +185,7 @@ def test_roles_on_their_own(tmp_path: Path, files: Files) -> None:
         assert [j["state"] for j in site.jobs()] == ["receiving"]
     finally:
         receiver.terminate()
-        assert receiver.wait(30) == 0
+        assert receiver.wait() == 0
 
 
 # ---------------------------------------------------------------------- process, explain, demo

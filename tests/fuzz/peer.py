@@ -4,7 +4,8 @@ section 9.3), since a proper one refuses to send what is malformed."""
 import socket
 from collections.abc import Sequence
 
-PATIENCE_S = 120
+PATIENCE_S = 600
+"""To a node that says nothing, such as a slow one; one that hangs is found by it."""
 
 
 def _item(kind: int, body: bytes) -> bytes:

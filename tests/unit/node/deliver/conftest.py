@@ -3,7 +3,6 @@
 import json
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,12 +10,13 @@ import pytest
 
 from node.config.settings import DestinationSettings
 from tests.conftest import free_port, require
+from tests.waiting import until
 
 
 @pytest.fixture
 def free_destination() -> DestinationSettings:
     """A destination where nobody listens."""
-    return DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port(), timeout_s=5)
+    return DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port(), timeout_s=300)
 
 
 @pytest.fixture
@@ -27,16 +27,18 @@ def storescp(tmp_path: Path) -> Iterator[Callable[..., tuple[DestinationSettings
     def start(*options: str) -> tuple[DestinationSettings, Path]:
         folder = tmp_path / f"received{len(running)}"
         folder.mkdir()
-        destination = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port(), timeout_s=5)
+        destination = DestinationSettings(
+            name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port(), timeout_s=300
+        )
         command = [require("storescp"), *options, "-aet", "PACS", "-od", str(folder), str(destination.port)]
         running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        _wait_for(destination.port)
+        _wait_for(destination.port, running[-1])
         return destination, folder
 
     yield start
     for process in running:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait()
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def orthanc(tmp_path: Path) -> Iterator[tuple[DestinationSettings, str]]:
     """A fresh Orthanc; gives where to send, and the address of its REST interface."""
     tool, web = require("Orthanc"), free_port()
     destination = DestinationSettings(
-        name="orthanc", ae_title="ORTHANC", host="127.0.0.1", port=free_port(), timeout_s=10
+        name="orthanc", ae_title="ORTHANC", host="127.0.0.1", port=free_port(), timeout_s=300
     )
     configuration = {
         "DicomPort": destination.port, "HttpPort": web, "StorageDirectory": str(tmp_path / "orthanc"), "Plugins": [],
@@ -54,20 +56,20 @@ def orthanc(tmp_path: Path) -> Iterator[tuple[DestinationSettings, str]]:
     process = subprocess.Popen(
         [tool, str(tmp_path / "orthanc.json")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    _wait_for(web)
-    _wait_for(destination.port)
+    _wait_for(web, process)
+    _wait_for(destination.port, process)
     yield destination, f"http://127.0.0.1:{web}"
     process.terminate()
-    process.wait(timeout=20)
+    process.wait()
 
 
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 15
-    while True:
+def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+    def listens() -> bool:
+        assert process.poll() is None, "the peer has ended"
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
+            socket.create_connection(("127.0.0.1", port)).close()
         except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+            return False
+        return True
+
+    until(listens, f"a peer listens on port {port}")

@@ -106,7 +106,13 @@ class Delivery:
         self.database.upgrade()
         self.tracker = Tracker(self.database, clock=lambda: self.now)
         peer = DestinationSettings(
-            name="pacs", ae_title="PACS", host="127.0.0.1", port=pacs.port, timeout_s=20, commitment=True, **destination
+            name="pacs",
+            ae_title="PACS",
+            host="127.0.0.1",
+            port=pacs.port,
+            timeout_s=300,
+            commitment=True,
+            **destination,
         )
         archive = Archive(folder / "data")
         self.work = make_deliver_handler(self.tracker, archive, Settings(destinations=[peer]))
@@ -117,8 +123,8 @@ class Delivery:
         request = PairRequest(study_uid="1.2", target=stack, reference=stack)
         queue.ask(self.tracker, steps.deliver_job("infer:1", request, "pacs", 5), "test")
 
-    def attempt(self, patience_s: float = commitment_scu.SAME_ASSOCIATION_S) -> State:
-        """`patience_s` is for a report on the same association."""
+    def attempt(self, patience_s: float = 300) -> State:
+        """`patience_s` is for a report on the same association; with one the attempt goes on at once."""
         claim = queue.claim(self.tracker, Kind.DELIVER, "host/deliver/1")
         assert claim is not None, "not due"
         patience = patch.object(commitment_scu, "SAME_ASSOCIATION_S", patience_s)

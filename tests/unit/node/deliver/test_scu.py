@@ -5,7 +5,6 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -77,7 +76,7 @@ def serve() -> Iterator[Serve]:
         )
         servers.append(server)
         port = server.socket.getsockname()[1]
-        return DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout_s=1.5, tls=tls)
+        return DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout_s=300, tls=tls)
 
     yield start
     for server in servers:
@@ -277,13 +276,11 @@ def test_an_association_that_breaks_once_is_taken_up_again(serve: Serve, files: 
 
 
 def test_a_peer_that_never_answers_is_given_up(serve: Serve, files: list[Path]) -> None:
-    def answer(_: Any) -> int:
-        time.sleep(2.0)
-        return 0
-
-    destination = serve(answer).model_copy(update={"timeout_s": 0.3})
+    over = threading.Event()
+    destination = serve(lambda _: over.wait() and 0).model_copy(update={"timeout_s": 2})
     with pytest.raises(PeerError, match="broke 3 times"):
         list(send(files, destination, "DIFFMSR"))
+    over.set()
 
 
 def test_a_missing_file_is_the_archives_failure(free_destination: DestinationSettings, tmp_path: Path) -> None:

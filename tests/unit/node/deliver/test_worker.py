@@ -56,7 +56,7 @@ def test_a_pacs_that_stores_images_only_gets_the_images(node: SuperResolved) -> 
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     try:
         destination = DestinationSettings(
-            name="pacs", ae_title="PACS", host="127.0.0.1", port=server.socket.getsockname()[1], timeout_s=5
+            name="pacs", ae_title="PACS", host="127.0.0.1", port=server.socket.getsockname()[1], timeout_s=300
         )
         settings = Settings(destinations=[destination], output=OutputSettings(presentation_state=True))
         node.derive(settings)

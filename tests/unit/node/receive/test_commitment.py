@@ -79,7 +79,7 @@ Attempt = Callable[[], State]
 
 @pytest.fixture
 def sources() -> list[SourceSettings]:
-    return [SourceSettings(name="mr1", ae_title="MR1", host="127.0.0.1", timeout_s=20)]
+    return [SourceSettings(name="mr1", ae_title="MR1", host="127.0.0.1", timeout_s=300)]
 
 
 @pytest.fixture

@@ -191,7 +191,7 @@ def send(program: str, port: int, *arguments: object) -> subprocess.CompletedPro
     command = [require(program), *map(str, arguments)]
     at = command.index("PEER")
     command[at : at + 1] = ["127.0.0.1", str(port)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 def test_c_echo(receiver: Receiver) -> None:
