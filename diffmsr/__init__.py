@@ -1,5 +1,5 @@
-"""DiffMSR (Li et al., CVPR 2024): multi-contrast MRI super-resolution with a latent diffusion prior. Arrays only.
+"""DiffMSR (Li et al., CVPR 2024) and its peers: multi-contrast MRI super-resolution, on arrays only.
 
-`model.py` is the network on one screen, `blocks.py` its parts, `diffusion.py` the prior, `losses.py` what it is trained
-for; `inference.py` is what the node runs. For research use only.
+`models` holds the networks, `data` the data sets; `train`, `evaluate`, `ablate` and `bench` work on any of them;
+`inference.py` is what the node runs. For research use only.
 """

@@ -17,11 +17,11 @@ from diffmsr.models import Model, UnknownPresetError, build, in_precision, prese
 from diffmsr.normalisation import normalised, slice_maximum
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""Of the network's arithmetic; transforms, and what goes in and out, are always float32."""
+"""Of the network's arithmetic. Transforms, inputs and outputs are always float32."""
 
 
 class WeightsError(ValueError):
-    """A weights file is missing, damaged, or not what its manifest says."""
+    """A weights file is missing, damaged, or not the one that its manifest describes."""
 
 
 class SuperResolver:
@@ -119,13 +119,15 @@ class SuperResolver:
 
 
 def load_weights(model: Model, path: Path, sha256: str | None = None) -> None:
-    """Put the weights of a safetensors file into a model of the same preset; WeightsError, in one line, otherwise."""
+    """Put the weights of a safetensors file into a model of the same preset. Raises WeightsError, in one line."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror}") from None
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise WeightsError(f"{path} is not the file its manifest names (SHA-256 differs); fetch the weights again")
+        raise WeightsError(
+            f"{path} is not the file that its manifest describes (SHA-256 differs); fetch the weights again"
+        )
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError):

@@ -1,7 +1,7 @@
-"""Centred k-space of images whose last two axes are rows and columns: crop it, fill it with zeros.
+"""Crop and zero-fill the centred k-space of images, whose last two axes are rows and columns.
 
 Intensities keep their unit: a constant image stays that constant. Pixel i of the coarse grid lies on pixel s * i of
-the fine one (grid offset 0), which is how a scanner that acquires less of k-space samples the same object.
+the fine one (grid offset 0), as when a scanner acquires less of the k-space of the same object.
 """
 
 import numpy as np
@@ -25,9 +25,9 @@ def ifft2c(k: Tensor) -> Tensor:
 
 
 def crop(image: Tensor, rows: int, columns: int) -> Tensor:
-    """The image (..., H, W) seen through the central (rows, columns) of its k-space: (..., rows, columns), complex.
+    """The image (..., rows, columns), complex, that the central (rows, columns) of the k-space of (..., H, W) give.
 
-    Raises ValueError when that is more than there is.
+    Raises ValueError when the k-space has fewer rows or columns.
     """
     h, w = image.shape[-2:]
     if not (0 < rows <= h and 0 < columns <= w):
@@ -38,7 +38,7 @@ def crop(image: Tensor, rows: int, columns: int) -> Tensor:
 def zero_fill(image: Tensor, rows: int, columns: int) -> Tensor:
     """The image (..., h, w) with zeros around its k-space: (..., rows, columns), complex. `crop` undoes it exactly.
 
-    Raises ValueError when that is less than there is.
+    Raises ValueError when the k-space has more rows or columns.
     """
     h, w = image.shape[-2:]
     if rows < h or columns < w:
@@ -54,12 +54,13 @@ def with_centre(k: Tensor, centre: Tensor) -> Tensor:
 
 
 def data_consistent(image: Tensor, low: Tensor) -> Tensor:
-    """The image (..., H, W) with the centre of its k-space replaced by that of the measured `low` (..., h, w); both real, or both complex."""
+    """The image (..., H, W) with the centre of its k-space replaced by that of the measured `low` (..., h, w). Both are
+    real, or both are complex."""
     (rows, columns), (h, w) = image.shape[-2:], low.shape[-2:]
     missing = low - crop(image, h, w)
     if image.is_complex():
         return image + zero_fill(missing, rows, columns)
-    # The first frequency of an even size has no mirror image in the centre: of it, the real part keeps a half.
+    # The first frequency of an even size has no mirror image in the centre: taking the real part halves it.
     k = fft2c(missing)
     twice = torch.ones_like(k.real)
     if h % 2 == 0 and h < rows:
@@ -70,13 +71,13 @@ def data_consistent(image: Tensor, low: Tensor) -> Tensor:
 
 
 def inconsistency(images: NDArray[np.float32], low: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How far images (n, H, W) depart from the measured low-resolution ones (n, h, w): for each, the norm of the
-    difference of their k-spaces where it was measured, over the norm of the measured; 0 where nothing was."""
+    """How far images (n, H, W) depart from the measured low-resolution ones (n, h, w). For each it is the norm of the
+    difference of their k-spaces where it was measured, over the norm of the measured one; 0 for an empty slice."""
     norms, departures = np.zeros(len(low)), np.zeros(len(low))
     for i in range(len(low)):  # the k-space of a whole stack would take four times its memory
         measured = torch.from_numpy(np.ascontiguousarray(low[i], dtype=np.float32))
         seen = crop(torch.from_numpy(np.ascontiguousarray(images[i], dtype=np.float32)), *measured.shape)
-        norms[i] = torch.linalg.vector_norm(measured)  # Parseval: of either space
+        norms[i] = torch.linalg.vector_norm(measured)  # by Parseval, the same in image space and k-space
         departures[i] = torch.linalg.vector_norm(seen - measured)
     return np.asarray(np.divide(departures, norms, out=np.zeros_like(norms), where=norms > 0))
 
@@ -89,7 +90,7 @@ def crop_to(image: ArrayLike, rows: int, columns: int) -> NDArray[np.float32]:
 
 
 def _resize(image: Tensor, axis: int, size: int) -> Tensor:
-    """Crop or zero-fill the k-space of one axis. Axis by axis, most of the transforms are of few lines."""
+    """Crop or zero-fill the k-space along one axis. One axis after the other, most transforms are of few lines."""
     old = image.shape[axis]
     k = torch.fft.fftshift(torch.fft.fft(image, dim=axis, norm="forward"), dim=axis)
     if size < old:
@@ -103,6 +104,6 @@ def _resize(image: Tensor, axis: int, size: int) -> Tensor:
 
 
 def _centre(large: int, small: int) -> slice:
-    """Where `small` samples lie in `large` ones when the zero frequency (index n // 2) of both falls together."""
+    """The place of `small` samples in `large` ones, with the zero frequency (index n // 2) of both at the same place."""
     start = large // 2 - small // 2
     return slice(start, start + small)

@@ -1,4 +1,4 @@
-"""What a set of weights is: the manifest beside `model.safetensors`. Reading it needs no torch."""
+"""The manifest beside `model.safetensors`, which describes a set of weights. Reading it does not import torch."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -10,7 +10,7 @@ MANIFEST_FILE = "manifest.json"
 
 
 class ManifestError(ValueError):
-    """A manifest is missing, or says what it must not."""
+    """A manifest is missing or wrong."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class TrainedPair:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The manifest, field by field."""
+    """The fields of the manifest."""
 
     name: str
     version: str
@@ -32,19 +32,19 @@ class Manifest:
     """Of the weights file."""
     scale: int
     input_kind: str
-    """`magnitude`: (magnitude, 0) goes in; `complex`: (real, imaginary)."""
+    """`magnitude`: the network takes (magnitude, 0); `complex`: it takes (real, imaginary)."""
     grid_offset: float
-    """d: the centre of the first output pixel lies d input pixels from that of the first input pixel. 0 for weights
-    trained on truncated k-space."""
+    """Distance of the centre of the first output pixel from that of the first input pixel, in input pixels. It is 0 for
+    weights trained on truncated k-space."""
     normalisation: str
-    """`slice-max`: each slice, target and reference, is divided by its own maximum."""
+    """`slice-max`: each slice, target and reference, is divided by its own maximum (`diffmsr/normalisation.py`)."""
     trained_pairs: tuple[TrainedPair, ...]
     training_data: str
     licence: str
     training: dict[str, Any]
-    """Slices seen and minutes taken, a stage."""
+    """The stage that the run reached, the slices that it saw, and the minutes that it took."""
     metrics: dict[str, Any]
-    """Measured on patients never seen; the model card says how."""
+    """Measured on patients never seen. The model card says how."""
 
     def write(self, folder: Path) -> None:
         (folder / MANIFEST_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
@@ -56,12 +56,13 @@ def default_weights_folder() -> Path:
 
 
 def baseline_weights_folder() -> Path:
-    """The CNN baseline's weights, shipped to stand beside any others in an evaluation."""
+    """The weights of the CNN baseline, which an evaluation shows beside any others."""
     return Path(__file__).parent / "weights" / "cnn"
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a weights folder. ManifestError, in one line, when it is missing, damaged or not for this version."""
+    """The manifest of a weights folder. Raises ManifestError, in one line, when it is missing, damaged or not for this
+    version."""
     path = folder / MANIFEST_FILE
     try:
         values = json.loads(path.read_text())
@@ -90,9 +91,9 @@ def _check(path: Path, manifest: Manifest) -> None:
     for name, values in allowed.items():
         if getattr(manifest, name) not in values:
             raise ManifestError(
-                f"{path}: {name} = {getattr(manifest, name)!r}; this version knows {', '.join(map(repr, values))}"
+                f"{path}: {name} = {getattr(manifest, name)!r}; this version accepts {', '.join(map(repr, values))}"
             )
     if not isinstance(manifest.grid_offset, int | float) or abs(manifest.grid_offset) > 1:
         raise ManifestError(f"{path}: grid_offset must be a number of input pixels between -1 and 1")
     if not manifest.trained_pairs:
-        raise ManifestError(f"{path}: trained_pairs is empty; say what the weights were trained for")
+        raise ManifestError(f"{path}: trained_pairs is empty; name the contrasts that the weights were trained on")

@@ -18,16 +18,16 @@ from diffmsr.train.config import STRICT, Config, TrainingError, check, first_lin
 ABLATIONS = Path(__file__).parent / "ablations.toml"
 """The paper's ablations at a small budget."""
 STAGE_TWO_SEED = 1000
-"""Added to the seed in stage two, which would else see stage one's samples again."""
+"""Added to the seed in stage two, which would otherwise see the samples of stage one again."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Variant:
-    """How one variant differs from what all have in common."""
+    """How one variant differs from the common training configuration."""
 
     name: str
     table: str
-    """Under which heading its row stands."""
+    """The heading under which its row stands."""
     network: Mapping[str, Any] = Field(default_factory=dict)
     """Fields of the preset to change."""
     training: Mapping[str, Any] = Field(default_factory=dict)
@@ -38,7 +38,7 @@ class Variant:
 
 @dataclass(frozen=True, config=STRICT)
 class Ablation:
-    """A set of variants; see `ablations.toml` for every key."""
+    """A set of variants; `ablations.toml` explains every key."""
 
     train: Mapping[str, Any]
     variants: tuple[Variant, ...]
@@ -50,9 +50,9 @@ class Ablation:
 
 
 def read_ablation(path: Path, root: Path | None = None, seeds: int | None = None) -> Ablation:
-    """An ablation from TOML; `root` and `seeds` replace the folder of its data set and its number of seeds.
+    """An ablation from TOML. `root` and `seeds` replace the folder of its data set and its number of seeds.
 
-    Raises TrainingError, in one line, also when a variant does not make a training configuration.
+    Raises TrainingError, in one line, also when a variant does not give a valid training configuration.
     """
     try:
         ablation = TypeAdapter(Ablation).validate_python(tomllib.loads(path.read_text()))
@@ -69,16 +69,16 @@ def read_ablation(path: Path, root: Path | None = None, seeds: int | None = None
     ablation = replace(ablation, seeds=seeds or ablation.seeds, target=target, reference=reference)
     folders = [folder_name(variant.name) for variant in ablation.variants]
     if len(set(folders)) < len(folders):
-        raise TrainingError(f"{path}: two variants have one name")
+        raise TrainingError(f"{path}: two variants have the same name")
     if ablation.full not in (variant.name for variant in ablation.variants):
-        raise TrainingError(f"{path}: full = {ablation.full!r} is no variant")
+        raise TrainingError(f"{path}: full = {ablation.full!r} is not one of the variants")
     for variant in ablation.variants:
         config_of(ablation, variant, seed=0)
     return ablation
 
 
 def config_of(ablation: Ablation, variant: Variant, seed: int) -> Config:
-    """The whole training of a variant. One without prior has one stage, as long as both of the others."""
+    """The training configuration of a variant. A network with one stage trains as long as the others do in both."""
     common = {} if "preset" in variant.training else ablation.train.get("network", {})
     values = {**ablation.train, **variant.training, "network": {**common, **variant.network}}
     try:
@@ -95,9 +95,9 @@ def config_of(ablation: Ablation, variant: Variant, seed: int) -> Config:
 
 
 def runs_of(config: Config, name: str, home: Path) -> list[tuple[Path, Config]]:
-    """Folder and configuration of the training runs that make a variant, one after the other.
+    """Folder and configuration of the training runs that make a variant, in order.
 
-    Stage one is a run of its own, in a folder that its configuration names: variants that differ in stage two alone
+    Stage one is a separate run, in a folder named after its configuration. So variants that differ only in stage two
     start it from the same weights, as in the paper.
     """
     last = home / folder_name(name)
@@ -117,5 +117,5 @@ def as_json(config: Config) -> str:
 
 
 def folder_name(name: str) -> str:
-    """A variant's name as that of a folder."""
+    """A folder name for a variant."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("w/o", "without")).strip("-")

@@ -1,4 +1,4 @@
-"""Results of variants as tables: how far each is from the full model, and how sure that is."""
+"""Results of variants as tables: how far each is from the full model, with intervals."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def write_tables(ablation: Ablation, results: Results, output: Path, command: st
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all, though other processes may write it too."""
+    """Write a file, whole or not at all, even when other processes write it at the same time."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.write_text(text)
     part.replace(path)
@@ -52,8 +52,8 @@ def _row(ablation: Ablation, variant: Variant, results: Results) -> dict[str, An
 
 
 def _difference(mine: Sequence[Result], full: Sequence[Result]) -> dict[str, Any]:
-    """By metric, the mean over slices of mine minus full (a result for each seed, in one order), and its interval over
-    patients; none when there is one patient."""
+    """By metric, the mean over slices of mine minus full (each with a result per seed, in the same order), and its
+    interval over patients. There is no interval for one patient."""
     patients = [
         [{"variant": _mean(mine, i), "full": _mean(full, i)}] * patient["n_slices"]
         for i, patient in enumerate(mine[0]["figures"]["patients"])
@@ -92,9 +92,9 @@ def _markdown(ablation: Ablation, rows: list[dict[str, Any]], results: Results, 
             f"Measured on `{ablation.dataset}`, {ablation.target} guided by {ablation.reference}: "
             f"{measured[0]['n_slices']} slices of {patients} patients of a site never trained on. Zero-filled: "
             f"{measured[0]['zero_filled']['psnr']:.2f} dB, SSIM {measured[0]['zero_filled']['ssim']:.4f}. Differences are "
-            f"paired, to `{ablation.full}`; the interval holds 95 % of {RESAMPLES:,} resamples of the patients, so it "
-            "tells nothing of the luck of a training run. The paper's differences are of other images and a longer "
-            "training.",
+            f"paired, to `{ablation.full}`. The interval holds 95 % of {RESAMPLES:,} resamples of the patients; it does "
+            "not show how much training runs differ by chance. The paper's differences are on other images, after a "
+            "longer training.",
             "",
         ]
     for table in dict.fromkeys(variant.table for variant in ablation.variants):

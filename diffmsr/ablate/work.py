@@ -1,4 +1,4 @@
-"""Train and measure variants, each in a folder of its own; what is finished is never done again."""
+"""Train and measure variants, each in its own folder. Finished work is never repeated."""
 
 import fcntl
 import json
@@ -26,11 +26,11 @@ RESULT = "result.json"
 
 
 class _OutOfTimeError(Exception):
-    """The minutes are over, or who started this asked it to stop."""
+    """The minutes are over, or a signal asked for a stop."""
 
 
 class _ElsewhereError(Exception):
-    """Another process holds a run that is needed."""
+    """Another process holds a run that this variant needs."""
 
 
 def ablate(
@@ -43,13 +43,14 @@ def ablate(
 ) -> list[str]:
     """Train and measure the variants (all, or those named), and write the tables into `output` after each.
 
-    Started again it goes on where it was; started several times at once, each process takes variants that no other
-    holds. `say` hears what is being done. Returns what is not finished. Raises TrainingError, at the end, for variants that failed, and DataError.
+    Started again, it continues. Started several times at once, each process takes variants that no other process holds.
+    `say` is called with a line before each piece of work. Returns the unfinished variants. Raises DataError, and at the
+    end TrainingError for variants that failed.
     """
     unknown = set(only) - {variant.name for variant in ablation.variants}
     if unknown:
         known = ", ".join(variant.name for variant in ablation.variants)
-        raise TrainingError(f"no variant {', '.join(sorted(unknown))}; there are {known}")
+        raise TrainingError(f"unknown variant {', '.join(sorted(unknown))}; the variants are {known}")
     chosen = [variant for variant in ablation.variants if not only or variant.name in only]
     todo = [(variant, seed) for seed in range(ablation.seeds) for variant in chosen]
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
@@ -74,7 +75,7 @@ def ablate(
 
 
 def results_in(ablation: Ablation, output: Path) -> Results:
-    """What has been measured: by variant, a result for each seed."""
+    """The results so far: by variant and seed."""
     results: Results = {}
     for variant in ablation.variants:
         for seed in range(ablation.seeds):
@@ -118,7 +119,8 @@ def _measured(ablation: Ablation, run: Run, config: Config) -> dict[str, Any]:
 
 
 def _remember(folder: Path, config: Config) -> None:
-    """Refuse a folder that was trained with another configuration; its results would be taken for this one's."""
+    """Record the configuration of a folder. Raises TrainingError for a folder with another one: its results would pass as
+    those of this configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CONFIG
     if not path.exists():
@@ -127,12 +129,12 @@ def _remember(folder: Path, config: Config) -> None:
     before, now = json.loads(path.read_text()), json.loads(as_json(config))
     changed = sorted(key for key in now if now[key] != before.get(key))
     if changed:
-        raise TrainingError(f"{folder} was trained with other {', '.join(changed)}; use another --output for these")
+        raise TrainingError(f"{folder} was trained with other values of {', '.join(changed)}; use another --output")
 
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """The folder for this process alone; the operating system frees it however the process ends."""
+    """Hold a folder for this process alone. The operating system releases it however the process ends."""
     with (folder / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

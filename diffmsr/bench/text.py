@@ -32,7 +32,7 @@ def text(figures: Mapping[str, Any]) -> str:
                 f"{row['batch']:5}  {way:11} {1e3 * of['median']:6.1f} ms {1e3 * of['min']:6.1f} ms {1e3 * of['processor']:7.1f} ms {of['share_of_ceiling']:10.0%} {memory:>13}   {faster}"
             )
         lines.append(
-            f"       ceiling {row['ceiling_gflops']:.0f} GFLOP/s, on a CPU a thread; fast differs from plain by {row['difference']:.1e} of the maximum"
+            f"       ceiling {row['ceiling_gflops']:.0f} GFLOP/s (per thread on a CPU); fast differs from plain by {row['difference']:.1e} of the maximum"
         )
     trained = figures["training"]
     gain = trained["product_over_straightforward"]

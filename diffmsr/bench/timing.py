@@ -18,7 +18,7 @@ Task = Callable[[], object]
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Where the figures come from."""
+    """The machine that the figures come from."""
     name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else _processor()
     return {
         "device": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version(),
@@ -35,17 +35,18 @@ def _processor() -> str:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds that one task took, a round each: by the clock, and of all this process's threads."""
+    """Seconds of one task in each round: by the clock, and processor time of all threads of this process."""
 
     clock: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
 
     def least(self, device: str) -> float:
-        """Seconds the device is kept busy at best: on a CPU all its threads together, whatever else the machine does."""
+        """Smallest number of seconds that the device was busy. On a CPU this is the processor time of all threads, which
+        other programs hardly change."""
         return min(self.clock if torch.device(device).type == "cuda" else self.processor)
 
     def over(self, other: "Times") -> dict[str, float]:
-        """How many times longer than the other: by the medians, by the fastest rounds, and by the fastest in processor
+        """How many times longer than the other: by the medians, by the fastest rounds, and by the smallest processor
         time, which other processes on the machine disturb least."""
         return {
             "median": statistics.median(self.clock) / statistics.median(other.clock),
@@ -55,7 +56,7 @@ class Times:
 
 
 def in_turns(tasks: Mapping[str, Task], rounds: int, device: str) -> dict[str, Times]:
-    """Times of each task, `rounds` times, one after another."""
+    """Times of each task in `rounds` rounds, in which the tasks take turns."""
     times = {name: Times() for name in tasks}
     for _ in range(rounds):
         for name, task in tasks.items():
@@ -74,7 +75,7 @@ def finish(device: str) -> None:
 
 
 def peak_memory(task: Task, device: str) -> float | None:
-    """MiB above what was held before: of the allocator on a GPU, of the process's resident memory on a CPU under Linux."""
+    """Peak MiB above the memory held before: of the allocator on a GPU, of the resident memory on a CPU under Linux."""
     if torch.device(device).type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -92,6 +93,6 @@ def peak_memory(task: Task, device: str) -> float | None:
 
 
 def _resident(name: str) -> int:
-    """KiB, of the kernel's account of this process."""
+    """A size of this process in KiB, from the kernel."""
     found = re.search(rf"^{name}:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
     return int(found[1]) if found else 0

@@ -1,4 +1,4 @@
-"""How much of k-space a scanner really acquired: it may have filled the rest with zeros before it made the image."""
+"""How much of k-space a scanner really acquired. It may have filled the rest with zeros before it made the image."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from diffmsr.data.slices import Slice
 def subject_bandwidth(slices: Sequence[Slice], contrast: str) -> float:
     """Share of the k-space radius, along the narrower axis, that one subject's images of a contrast really fill.
 
-    A scanner that zero-fills leaves a step in the spectrum, where anatomy only declines: the bandwidth is where the
-    energy falls most steeply, if it falls there by more than `STEP` within a sixteenth of the radius; else it is 1.
-    Volumes of different matrix may be mixed; the spectra of each matrix are averaged, and the narrowest counts.
+    Zero-filling leaves a step in the spectrum, whereas the energy of anatomy declines gradually. The bandwidth is where
+    the energy falls most steeply, if it falls there by more than the factor `STEP` within a sixteenth of the radius; else
+    it is 1. The volumes may have different matrices: the spectra of each matrix are averaged, and the narrowest counts.
     """
     spectra: dict[torch.Size, list[Tensor]] = defaultdict(list)
     for piece in slices:
@@ -27,7 +27,8 @@ def subject_bandwidth(slices: Sequence[Slice], contrast: str) -> float:
 
 
 STEP = 3.5
-"""Anatomy's energy falls 1.5 to 2.5 times within a sixteenth of the radius (90 LGG subjects), a scanner's edge 4 to 8."""
+"""The energy of anatomy falls by a factor of 1.5 to 2.5 within a sixteenth of the radius (90 LGG subjects), that at the
+edge of zero-filling by 4 to 8."""
 
 
 def _step_position(profile: Tensor) -> float:
@@ -37,6 +38,6 @@ def _step_position(profile: Tensor) -> float:
     width = max(1, half // 16)
     smooth = folded.unfold(0, width, 1).mean(dim=1)
     fall = smooth[:-width] / smooth[width:].clamp_min(1e-12 * float(smooth[0]))
-    fall[: half // 3] = 0  # at the lowest frequencies anatomy is as steep
+    fall[: half // 3] = 0  # at the lowest frequencies the energy of anatomy falls as steeply
     at = int(fall.argmax())
     return (at + width) / half if fall[at] > STEP else 1.0

@@ -1,4 +1,4 @@
-"""The data sets that training and evaluation know by name. Each registers itself; see `diffmsr/data/lgg.py`."""
+"""Data sets by name. Each registers itself; see `diffmsr/data/lgg.py` for an example."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

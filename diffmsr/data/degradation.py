@@ -1,4 +1,4 @@
-"""A low-resolution image as a scanner would have acquired it."""
+"""Low-resolution images as a scanner would have acquired them."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from diffmsr.data.slices import SCALE
 
 
 def as_tensor(pixels: Pixels) -> Tensor:
-    """An image of a slice as complex64 when it is complex, else as float32."""
+    """An image of a slice, as complex64 when it is complex, else as float32."""
     return torch.from_numpy(pixels.astype(np.complex64 if np.iscomplexobj(pixels) else np.float32))
 
 
@@ -22,14 +22,14 @@ def smooth_phase(rows: int, columns: int, rng: np.random.Generator) -> Tensor:
 
 
 def with_phase(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """A complex image (h, w): as it is, or a magnitude image with a smooth phase drawn for it."""
+    """A complex image (h, w) unchanged, or a magnitude image with a random smooth phase."""
     rows, columns = image.shape
     return image if image.is_complex() else torch.polar(image, smooth_phase(rows, columns, rng))
 
 
 def acquire(image: Tensor, rng: np.random.Generator, noise: float = 0.0) -> Tensor:
     """The low-resolution complex image (h / 4, w / 4) of a complex image (h, w): only the centre of its k-space is
-    acquired, and complex Gaussian noise of standard deviation `noise` (in the image's unit, a channel) joins."""
+    acquired. Complex Gaussian noise is added, with standard deviation `noise` per channel, in the image's unit."""
     rows, columns = image.shape
     low = kspace.crop(image, rows // SCALE, columns // SCALE)
     if noise:
@@ -38,6 +38,6 @@ def acquire(image: Tensor, rng: np.random.Generator, noise: float = 0.0) -> Tens
 
 
 def degrade(truth: Tensor, rng: np.random.Generator, noise: float = 0.0) -> Tensor:
-    """The low-resolution magnitude (h / 4, w / 4) of an image (h, w), which gets a smooth phase if it has none: what a
-    scanner that acquires less would store as DICOM."""
+    """The low-resolution magnitude (h / 4, w / 4) of an image (h, w), as a scanner that acquires less would store it in
+    DICOM. A magnitude image gets a random smooth phase first."""
     return acquire(with_phase(truth, rng), rng, noise).abs()

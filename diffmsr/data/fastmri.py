@@ -1,16 +1,16 @@
-"""Complex pairs as fastMRI keeps them, one file a subject and contrast, h5 or mat:
+"""Complex pairs in the form of fastMRI, one file per subject and contrast, h5 or mat:
 
     ROOT/SUBJECT_CONTRAST.h5                 such as file1000001_PD-FS.h5, or .mat (MATLAB's format up to 7.2)
-    ROOT/manifest.csv                        or, with it, any names: columns file, subject, contrast, and site if wanted
+    ROOT/manifest.csv                        or any names, with columns file, subject, contrast, and site if wanted
 
 A file holds one of these, with slices first:
 
     kspace   (n, rows, columns) complex      one coil, centred, as fastMRI's single-coil files
-    kspace   (n, coils, rows, columns)       several coils; their root sum of squares is taken, so the phase is lost
+    kspace   (n, coils, rows, columns)       several coils; their root sum of squares is taken, which loses the phase
     image    (n, rows, columns)              complex, or magnitudes
 
-Beside `kspace`, `reconstruction_esc` or `reconstruction_rss` (n, rows, columns) says how much of the middle is the
-field of view; the rest is what reading out oversampled. Slices of one number are a pair.
+The size of `reconstruction_esc` or `reconstruction_rss` (n, rows, columns), if there is one beside `kspace`, is the field
+of view; the rest is readout oversampling. Slices with the same number are a pair.
 """
 
 import zlib
@@ -39,7 +39,7 @@ def read_fastmri(root: Path) -> list[Slice]:
     for path, subject, contrast, site in _manifest(root) if (root / "manifest.csv").exists() else _named(root):
         add_contrast(subjects[subject, site], contrast_named(contrast), path)
     if not subjects:
-        raise DataError(f"{root}: no SUBJECT_CONTRAST.h5 or .mat, and no manifest.csv")
+        raise DataError(f"{root}: no SUBJECT_CONTRAST.h5 or .mat and no manifest.csv was found")
     cache = Cache()
     return [piece for (name, site), files in subjects.items() for piece in _subject(name, site, files, cache)]
 
@@ -63,7 +63,9 @@ def _subject(subject: str, site: str, files: Mapping[str, Path], cache: Cache) -
     shapes = {contrast: _shape(path) for contrast, path in files.items()}
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{files[contrast].name} {shape}" for contrast, shape in shapes.items())
-        raise DataError(f"{next(iter(files.values())).parent}: a pair must be of one shape: {listed}")
+        raise DataError(
+            f"{next(iter(files.values())).parent}: the contrasts of a subject must have one shape: {listed}"
+        )
 
     def image(index: int, contrast: str) -> Pixels:
         path = files[contrast]
@@ -97,7 +99,7 @@ def _image(path: Path, index: int) -> Pixels:
 
 
 def _centred_ifft(kspace: Pixels) -> Pixels:
-    """Orthonormal, the origin of both domains in the middle, as fastMRI defines it."""
+    """The orthonormal transform with the origin of both domains in the middle, as fastMRI defines it."""
     axes = (-2, -1)
     image = np.fft.ifft2(np.fft.ifftshift(kspace, axes), axes=axes, norm="ortho")
     shifted: Pixels = np.fft.fftshift(image, axes)
@@ -106,11 +108,11 @@ def _centred_ifft(kspace: Pixels) -> Pixels:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, bool, tuple[int, int]]]:
-    """What a file holds, whether it is k-space, and the rows and columns of the field of view."""
+    """The array in a file, whether it is k-space, and the rows and columns of the field of view."""
     try:
         arrays: Any = scipy.io.loadmat(path) if path.suffix == ".mat" else h5py.File(path)
     except NotImplementedError:
-        raise DataError(f"{path}: a MATLAB 7.3 file; save it with -v7, or as h5") from None
+        raise DataError(f"{path}: MATLAB 7.3 files cannot be read; save it with -v7, or as h5") from None
     except (OSError, ValueError, TypeError, zlib.error, scipy.io.matlab.MatReadError) as error:
         raise DataError(f"{path}: not a readable file: {error}") from None
     with nullcontext() if isinstance(arrays, dict) else arrays:
@@ -118,7 +120,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, bool, tuple[int, int]]]:
         if name not in arrays:
             raise DataError(f"{path}: holds neither `kspace` nor `image`")
         if len(arrays[name].shape) not in ((3, 4) if name == "kspace" else (3,)):
-            raise DataError(f"{path}: {name} is {arrays[name].shape}, not (slices, rows, columns)")
+            raise DataError(f"{path}: {name} has shape {arrays[name].shape}, not (slices, rows, columns)")
         stored = arrays[name].shape[-2:]
         view = next((arrays[other].shape[-2:] for other in VIEWS if name == "kspace" and other in arrays), stored)
         yield arrays[name], name == "kspace", (min(view[0], stored[0]), min(view[1], stored[1]))

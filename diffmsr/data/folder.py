@@ -1,11 +1,11 @@
-"""Any folder of paired volumes, NIfTI or DICOM:
+"""A folder of paired volumes, NIfTI or DICOM, of your own:
 
     ROOT/[SITE/]SUBJECT/CONTRAST.nii.gz      (or .nii)
     ROOT/[SITE/]SUBJECT/CONTRAST/*           (one DICOM series)
 
-Names are free; contrasts called T1, T2, T2-FLAIR, PD, PD-FS are paired without further words. A subject is known as
-`SITE/SUBJECT` where there are sites. The scanner's coordinates are trusted: the other contrasts are resampled onto the
-grid of the target, and averaged over the thickness of its slices where their own are thinner.
+Names are free. T1, T2, T2-FLAIR, PD and PD-FS, in any usual spelling, are paired by themselves. Where there are sites, a
+subject is called `SITE/SUBJECT`. The scanner's coordinates are trusted: the other contrasts are resampled onto the grid of
+the target, and averaged over the thickness of its slices where their own are thinner.
 """
 
 from collections import defaultdict
@@ -31,7 +31,7 @@ def read_folder(root: Path) -> list[Slice]:
         name = path.name.removesuffix(".gz").removesuffix(".nii") if path.is_file() else path.name
         add_contrast(subjects[path.parent], contrast_named(name), path)
     if not subjects:
-        raise DataError(f"{root}: no SUBJECT/CONTRAST.nii.gz and no SUBJECT/CONTRAST/ with a DICOM series")
+        raise DataError(f"{root}: no SUBJECT/CONTRAST.nii.gz and no SUBJECT/CONTRAST/ with a DICOM series was found")
     cache = Cache()
     return [piece for folder, volumes in subjects.items() for piece in _subject(root, folder, volumes, cache)]
 
@@ -86,19 +86,21 @@ def _load(path: Path) -> sitk.Image:
 
 
 def _on_grid(path: Path, grid_path: Path) -> Pixels:
-    """The volume (n, h, w) of a file on the grid of another, by cubic B-splines; not negative."""
+    """The volume (n, h, w) of a file on the grid of another, by cubic B-splines, with negative values at 0."""
     source = _load(path)
     if path == grid_path:
         pixels = sitk.GetArrayFromImage(source)
     else:
         pixels = _resampled(source, _load(grid_path))
     if not pixels.any():
-        raise DataError(f"{path}: shows nothing" + ("" if path == grid_path else f" where {grid_path.name} lies"))
+        raise DataError(
+            f"{path}: empty" + ("" if path == grid_path else f" inside the field of view of {grid_path.name}")
+        )
     return fitted(np.clip(pixels, 0, None).astype(np.float32), path)
 
 
 def _resampled(source: sitk.Image, grid: sitk.Image) -> Pixels:
-    """The source on the grid, the mean over each slice's thickness of as many planes as the source has in it."""
+    """The source on the grid: per slice, the mean of as many planes as the source has within its thickness."""
     planes = max(1, round(grid.GetSpacing()[2] / min(source.GetSpacing())))
     columns, rows, slices = grid.GetSize()
     first = [0.0, 0.0, (1 - planes) / (2 * planes)]

@@ -32,7 +32,7 @@ def _slice(root: Path, row: dict[str, str], cache: Cache) -> Slice:
     path = root / row["file"]
     with Image.open(path) as image:
         if image.mode != "RGB":
-            raise ValueError(f"{row['file']} is of mode {image.mode}, not of three channels")
+            raise ValueError(f"{row['file']} has mode {image.mode}, not three channels")
 
     def read(contrast: str) -> Pixels:
         pixels: Pixels = cache.get(path, lambda: _pixels(path))[CONTRASTS.index(contrast)]

@@ -52,12 +52,12 @@ def _header(path: Path) -> Any:
     except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
         raise DataError(f"{path}: not a readable NIfTI volume: {error}") from None
     if len(volume.shape) != 3:
-        raise DataError(f"{path}: of shape {volume.shape}, not a volume")
+        raise DataError(f"{path}: its shape is {volume.shape}, which is not a volume's")
     return volume
 
 
 def _on_grid(path: Path, grid_path: Path) -> Pixels:
-    """The volume (n, h, w) of a file on the grid of another, cubic; not negative."""
+    """The volume (n, h, w) of a file on the grid of another, by cubic splines, with negative values at 0."""
     volume, grid = _header(path), _header(grid_path)
     try:
         pixels = finite(np.asarray(volume.dataobj, dtype=np.float32), path)

@@ -1,4 +1,4 @@
-"""Training samples: patches of slices, varied."""
+"""Training samples: varied patches of slices."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -19,10 +19,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training samples vary. A share is the probability that a sample is changed so."""
+    """How training samples vary. A share is the probability that a sample is changed in this way."""
 
     deployed_roles: Share = 0.65
-    """Share of samples with the usual roles: T2, or T2-FLAIR where there is none, by T1; else any two contrasts."""
+    """Share of samples with the usual roles, T2 (or else T2-FLAIR) guided by T1. The others use any two contrasts."""
     gamma: Share = 0.3
     """Share whose reference is raised to a power between exp(-0.5) and exp(0.5)."""
     inversion: Share = 0.05
@@ -30,17 +30,17 @@ class Augmentation:
     noise: NonNegativeFloat = 0.004
     """Largest standard deviation of the noise in the low-resolution image, as a share of the truth's maximum."""
     misplacement: Share = 0.3
-    """Share whose reference lies a little beside the target: registration is never perfect."""
+    """Share whose reference is slightly misplaced: registration is never perfect."""
     shift: NonNegativeFloat = 2.0
     """Largest misplacement along each axis, in high-resolution pixels."""
     rotation: NonNegativeFloat = 1.0
     """Largest rotation of a misplaced reference about the middle of the patch, in degrees."""
     dropout: Share = 0.03
-    """Share whose reference is zero: a reference that shows nothing must do no harm."""
+    """Share whose reference is zero: an empty reference must do no harm."""
 
 
 def draw_pair(piece: Slice, deployed_roles: float, rng: np.random.Generator) -> tuple[str, str]:
-    """Target and reference contrast of a training sample: in that share the deployed roles, else any two contrasts."""
+    """Target and reference contrast of a sample: with that probability the deployed roles, else any two contrasts."""
     if rng.random() < deployed_roles:
         return usual_pair(piece.images)
     target, reference = rng.choice(sorted(piece.images), 2, replace=False)
@@ -52,9 +52,9 @@ def training_sample(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A patch of a slice: low (p/4, p/4), truth, reference and zero-filled target (p, p), normalised as for inference.
 
-    Of `input_kind` complex, all but the reference are complex: with the phase of the data, or a smooth one drawn.
-    Flipped, transposed and augmented, all by `rng`. The low-resolution image and the zero-filled one are made of the
-    whole slice: a patch has no k-space of its own. Raises DataError when the slice is smaller than the patch.
+    With `input_kind` complex, all images but the reference are complex, with the phase of the data or a random smooth one.
+    `rng` decides on flips, transposition and augmentation. The low-resolution image and the zero-filled one come from the
+    whole slice, because a patch has no k-space of its own. Raises DataError when the slice is smaller than the patch.
     """
     target, source = draw_pair(piece, augmentation.deployed_roles, rng)
     truth, reference = (as_tensor(piece.images[name]) for name in (target, source))
@@ -98,7 +98,7 @@ def training_sample(
 def _misplaced(
     image: Tensor, window: tuple[slice, slice], augmentation: Augmentation, rng: np.random.Generator
 ) -> Tensor:
-    """The window of an image (h, w) as if the patient had moved: shifted and turned in the plane, cubic, in [0, 1]."""
+    """The window of an image (h, w) as if the patient had moved: shifted and rotated in the plane, cubic, in [0, 1]."""
     dy, dx = rng.uniform(-augmentation.shift, augmentation.shift, 2)
     angle = np.deg2rad(rng.uniform(-augmentation.rotation, augmentation.rotation))
     half_y, half_x = ((part.stop - part.start - 1) / 2 for part in window)

@@ -1,4 +1,4 @@
-"""What every reader gives: slices whose images are read when they are asked for."""
+"""Slices, whose images are read only when they are needed."""
 
 import csv
 import threading
@@ -13,38 +13,38 @@ from diffmsr.arrays import Pixels
 
 SCALE = 4
 CACHE_BYTES = 2 << 30
-"""What is kept in memory of a data set. A training set of compressed volumes that is larger is read again and again."""
+"""Limit of the images kept in memory per data set. A larger training set of compressed volumes is read repeatedly."""
 
 USUAL_PAIRS = (("T2", "T1"), ("T2-FLAIR", "T1"), ("PD-FS", "PD"))
-"""Target and reference as super-resolution is asked for in practice."""
+"""Target and reference as super-resolution is used in practice."""
 
 
 class DataError(ValueError):
-    """A data set is missing, or a file of it is not what it should be."""
+    """A data set is missing or unknown, or a file of it is wrong."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Images (h, w) of one anatomical slice, by contrast, all on one grid whose sides divide by 4."""
+    """Images (h, w) of one anatomical slice, by contrast, on one grid whose height and width are multiples of 4."""
 
     dataset: str
     subject: str
-    """The patient, whom no split may divide."""
+    """The patient. No split may divide a patient's slices."""
     index: int
-    """Within the subject's volume; seeds what is random in an evaluation."""
+    """Number within the subject's volume. It seeds whatever is random in an evaluation."""
     part: str
-    """Of the split: `train`, `held-out`, or another name that a split file uses; empty before it is split."""
+    """Part of the split: `train`, `held-out`, or another name from a split file. Empty before the data set is split."""
     images: Mapping[str, Pixels]
     site: str = ""
 
     @property
     def held_out(self) -> bool:
-        """Never trained on."""
+        """Whether it is never trained on."""
         return self.part == "held-out"
 
 
 def usual_pair(contrasts: Collection[str]) -> tuple[str, str]:
-    """Target and reference of these contrasts: a usual pair, else the first two by name."""
+    """Target and reference among these contrasts: a usual pair, else the first two by name."""
     first, second, *_ = sorted(contrasts)
     return next((pair for pair in USUAL_PAIRS if set(pair) <= set(contrasts)), (first, second))
 
@@ -57,7 +57,7 @@ def add_contrast(files: dict[str, Path], contrast: str, path: Path) -> None:
 
 
 class StoredImages(Mapping[str, Pixels]):
-    """The images of a slice, by contrast, each read by `read` when it is asked for."""
+    """The images of a slice, by contrast. `read` reads each one when it is needed."""
 
     def __init__(self, contrasts: tuple[str, ...], read: Callable[[str], Pixels]) -> None:
         self._contrasts, self._read = contrasts, read
@@ -75,7 +75,7 @@ class StoredImages(Mapping[str, Pixels]):
 
 
 class Cache:
-    """Arrays by key; the ones used longest ago are forgotten beyond `limit` bytes. Threads may share it."""
+    """Arrays by key. Beyond `limit` bytes it drops the least recently used ones. Threads may share it."""
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self._limit, self._held = limit, 0
@@ -83,7 +83,7 @@ class Cache:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, read: Callable[[], Pixels]) -> Pixels:
-        """The array of this key, from `read` when it is not held."""
+        """The array of this key; `read` makes it when the cache does not hold it."""
         with self._lock:
             if key in self._arrays:
                 self._arrays.move_to_end(key)
@@ -99,8 +99,8 @@ class Cache:
 
 
 def fitted(pixels: Pixels, what: object) -> Pixels:
-    """Images (..., h, w) without the up to three last rows and columns that keep the sides from dividing by 4.
-    Raises DataError, naming `what`, when nothing is left."""
+    """Images (..., h, w) cropped at the end to a height and width that are multiples of 4. Raises DataError, which names
+    `what`, when nothing is left."""
     h, w = (size // SCALE * SCALE for size in pixels.shape[-2:])
     if not h or not w:
         raise DataError(f"{what}: images of {pixels.shape[-2]} x {pixels.shape[-1]} pixels are too small")
@@ -108,7 +108,7 @@ def fitted(pixels: Pixels, what: object) -> Pixels:
 
 
 def read_table(path: Path, columns: Collection[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file that has these columns, by name. Raises DataError."""
+    """The rows of a CSV file, by column name. Raises DataError when one of these columns is missing."""
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
@@ -117,18 +117,18 @@ def read_table(path: Path, columns: Collection[str]) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=2):
         missing = [column for column in columns if not row.get(column)]
         if missing:
-            raise DataError(f"{path}, line {number}: no {', '.join(missing)}")
+            raise DataError(f"{path}, line {number}: missing {', '.join(missing)}")
     return rows
 
 
 def finite(pixels: Pixels, what: object) -> Pixels:
-    """The pixels, or DataError naming `what` when some are NaN or infinite."""
+    """The pixels. Raises DataError, which names `what`, when some are NaN or infinite."""
     if not np.isfinite(pixels).all():
         raise DataError(f"{what}: holds values that are not finite")
     return pixels
 
 
 def in_head(volume: Pixels) -> list[int]:
-    """Which slices of a volume (n, h, w) show more than air: their maximum exceeds a tenth of the volume's."""
+    """The slices of a volume (n, h, w) that show more than air: their maximum exceeds a tenth of the volume's."""
     peaks = np.abs(volume).max(axis=(1, 2))
     return [int(i) for i in np.flatnonzero(peaks > 0.1 * peaks.max())]

@@ -1,12 +1,12 @@
-"""Who is trained on and who is not: a TOML or JSON file that names patients and sites.
+"""Divides patients into parts, such as those to train on and those held out: a TOML or JSON file names them.
 
     [held-out]
     sites = ["CS"]
     [validation]
     subjects = ["TCGA_DU_5849_19950405"]
 
-Each table is a part, with `subjects`, `sites` or both. Patients that no part names are trained on; a file that names
-a `train` part leaves them out instead.
+Each table is a part, with `subjects`, `sites` or both. Patients that no part names belong to the part `train`, which is
+trained on. If the file has a `train` part itself, they belong to none.
 """
 
 import json
@@ -38,20 +38,20 @@ def read_split(path: Path) -> Split:
         return {part: _members(table) for part, table in tables.items()}
     except (OSError, AttributeError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path}: not a split file ({error}); it holds tables such as [held-out] with lists `subjects` or `sites`"
+            f"{path}: not a split file ({error}); it needs tables such as [held-out] with lists `subjects` or `sites`"
         ) from None
 
 
 def _members(table: dict[str, list[str]]) -> Members:
     for names in table.values():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise TypeError("subjects and sites are lists of names")
+            raise TypeError("subjects and sites must be lists of names")
     return Members(**{key: frozenset(names) for key, names in table.items()})
 
 
 def check_split(slices: Sequence[Slice], split: Split, what: object) -> None:
-    """Raise DataError, naming `what`, when the split names a patient or a site that the data set does not hold: a name
-    that is misspelt would be trained on."""
+    """Raise DataError, which names `what`, when the split names a patient or a site that the data set does not hold. A
+    patient whose name is misspelt would be trained on."""
     known = {piece.subject for piece in slices} | {piece.site for piece in slices}
     for part, members in split.items():
         if absent := sorted((members.subjects | members.sites) - known):
@@ -59,8 +59,8 @@ def check_split(slices: Sequence[Slice], split: Split, what: object) -> None:
 
 
 def apply_split(slices: Sequence[Slice], split: Split) -> list[Slice]:
-    """The slices with the part they belong to; without those of patients left out. Raises DataError when the split
-    puts a patient into two parts."""
+    """The slices with their part, without the patients that belong to no part. Raises DataError when the split puts a
+    patient into two parts."""
     parts: dict[str, set[str]] = {}
     for piece in slices:
         named = {part for part, of in split.items() if piece.subject in of.subjects or piece.site in of.sites}

@@ -19,7 +19,7 @@ from diffmsr.evaluate.methods import BICUBIC, ZERO_FILLED, Method, compared, inp
 from diffmsr.metrics import VARIANTS, quality
 
 FULL_BANDWIDTH = 0.65
-"""A subject below this was zero-filled by the scanner: a good part of its 'truth' is itself interpolated."""
+"""Below this bandwidth, a scanner zero-filled the subject's images: much of their 'truth' is itself interpolated."""
 BATCH = 8
 """Slices that go through a network at once."""
 EXAMPLES = 3
@@ -33,11 +33,11 @@ class Conditions:
     metric: str = "float"
     """Variant of the metrics: float or published, see `metrics.quality`."""
     reference_shift: float = 0.0
-    """Robustness: the reference moved along its rows by so many high-resolution pixels."""
+    """Robustness: the reference is moved along its rows by so many high-resolution pixels."""
     without_reference: bool = False
-    """Robustness: a reference of zeros."""
+    """Robustness: the reference is zero."""
     foreign_reference: bool = False
-    """Robustness: the reference of the next patient."""
+    """Robustness: the reference is the next patient's."""
 
 
 def evaluate(
@@ -98,7 +98,7 @@ def evaluate(
     quoted = [scores[row["patient"]] for row in rows if row["quoted"]]
     if not quoted:
         quoted = list(scores.values())
-        notes.append("every patient was zero-filled by the scanner: a good part of the truth is itself interpolated")
+        notes.append("the scanner zero-filled the images of every patient: much of the truth is itself interpolated")
     flat, everything = ([one for of in group for one in of] for group in (quoted, scores.values()))
     if figure_file:
         draw([_in_columns(example, first) for example in examples], target, reference, figure_file)
@@ -129,7 +129,9 @@ def _chosen(
     if split is None:
         split = "held-out" if any(piece.held_out for piece in slices) else "all"
         if split == "all":
-            notes.append("the split holds out no patient of this folder: the weights may have been trained on them")
+            notes.append(
+                "the split holds out no patient of this folder: the weights may have been trained on these patients"
+            )
     slices = [piece for piece in slices if split in ("all", piece.part)]
     if not slices:
         raise DataError(f"{root}: no patient belongs to part {split}")
@@ -199,7 +201,7 @@ def _reconstructions(
     methods: Mapping[str, Method],
     kinds: Mapping[str, str],
 ) -> Iterator[Example]:
-    """Every slice with what the methods make of it, of equal shape in batches."""
+    """Every slice with the images that the methods give, in batches of one shape."""
     shape: Callable[[int], tuple[int, ...]] = lambda i: pieces[i].images[target].shape  # noqa: E731
     for _, group in groupby(range(len(pieces)), key=shape):
         numbers = list(group)

@@ -15,15 +15,15 @@ GRAPHS = 8
 
 
 class Folded(nn.Module):
-    """An affine `function` of (b, h, w, inputs) as one convolution, with kernels of its own along the borders.
+    """An affine `function` of (b, h, w, inputs) as one convolution, with separate kernels along the borders.
 
-    `function` is any chain of convolutions that sees `taps` pixels to a side and moves on by `stride`. It is shift
-    invariant but for its first and last row and column, where the zero padding between its layers differs from padding
-    its input. An affine map is its derivative, so the kernels are read off that, on the smallest image that has an inner
-    pixel and both borders.
+    `function` is any chain of convolutions with a field of view of `taps` x `taps` pixels and a total stride of `stride`.
+    It is shift invariant except in its first and last row and column, where the zero padding between its layers differs
+    from padding its input. The kernels of an affine map are its derivatives. They are computed on the smallest image that
+    has an inner pixel and both borders.
     """
 
-    @torch.inference_mode(mode=False)  # in which there are no derivatives, and their absence is not noticed
+    @torch.inference_mode(mode=False)  # inference mode would give no derivatives, without an error
     def __init__(self, function: nn.Module, inputs: int, taps: int, stride: int) -> None:
         super().__init__()
         self.taps, self.stride = taps, stride
@@ -63,12 +63,12 @@ class Folded(nn.Module):
 
 
 _PLACE = (slice(0, 1), slice(None), slice(-1, None))
-"""Of an output's first, inner and last row or column. The inner ones are written first, over all of it."""
+"""The first, inner and last rows or columns of an output. The inner kernel is written first, everywhere."""
 
 
 class FastLinear(nn.Linear):
-    """A linear layer. In float32 on a CPU it asks oneDNN; `F.linear` asks MKL, which on AMD's processors was measured at
-    less than half the speed."""
+    """A linear layer. In float32 on a CPU it uses oneDNN. `F.linear` uses MKL, which took more than twice as long on AMD
+    processors."""
 
     def forward(self, x: Tensor) -> Tensor:
         if by_onednn(x):
@@ -78,8 +78,8 @@ class FastLinear(nn.Linear):
 
 
 class Replayed(nn.Module):
-    """A network on a GPU, the loop over T in it, as one CUDA graph for each shape of its inputs: one launch a call
-    where several hundred small kernels would wait for theirs."""
+    """A network on a GPU as one CUDA graph per shape of its inputs. A call is then one launch instead of several hundred
+    launches of small kernels."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Replayed(nn.Module):
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(2):  # libraries choose their algorithms and make their plans outside the capture
+            for _ in range(2):  # libraries choose their algorithms before the capture
                 self.network(*held)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
@@ -115,15 +115,17 @@ class Replayed(nn.Module):
 
 
 def by_onednn(x: Tensor) -> bool:
-    """Whether oneDNN is asked directly, as torch.compile does."""
+    """Whether to call oneDNN directly, as torch.compile does."""
     return x.device.type == "cpu" and x.dtype is torch.float32 and _ONEDNN
 
 
 def fixed_linear(weight: Tensor, bias: Tensor) -> FastLinear:
+    """A linear layer of these weights (outputs, inputs), without gradients."""
     layer = FastLinear(weight.shape[1], weight.shape[0], device="meta")
     layer.weight, layer.bias = fixed(weight), fixed(bias)
     return layer
 
 
 def fixed(x: Tensor) -> nn.Parameter:
+    """A parameter without gradients."""
     return nn.Parameter(x.detach().contiguous(), requires_grad=False)

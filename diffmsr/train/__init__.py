@@ -1,7 +1,7 @@
 """Training in two stages. Progress is one integer, the slices seen; sampling, seeds and resuming all derive from it.
 
-`config` is what a run is to be, `sampling` what it sees, `loop` what it does, `checkpoint` what it keeps, `progress` what
-it tells, `export` what becomes of it; `team` is for runs of several processes.
+`config` describes a run, `sampling` draws what it sees, `loop` trains, `validation` measures on the way, `checkpoint`
+keeps its state, `progress` reports, `export` writes the weights; `distributed` lets several processes share each step.
 """
 
 from diffmsr.train.checkpoint import CHECKPOINT, Run, resume, save, start

@@ -1,4 +1,4 @@
-"""`diffmsr train`, for launchers that start a module: `torchrun -m diffmsr.train`, `accelerate launch -m diffmsr.train`."""
+"""`diffmsr train` for launchers that start a module: `torchrun -m diffmsr.train`, `accelerate launch -m diffmsr.train`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What changes while training, and the file that keeps it: whole or not at all, and never a pickle."""
+"""The state of a run, and the file that keeps it. The file is written whole or not at all, and is never a pickle."""
 
 import copy
 import json
@@ -21,7 +21,7 @@ CHECKPOINT = "checkpoint.safetensors"
 
 @dataclass
 class Run:
-    """Everything that changes while training, and so everything a checkpoint holds."""
+    """Everything that changes during training. A checkpoint holds all of it."""
 
     model: Model
     average: Model
@@ -63,8 +63,8 @@ def _optimizer(model: Model) -> torch.optim.Adam:
 
 
 def save(run: Run, folder: Path) -> None:
-    """Replace the checkpoint, once the new one is on the disk. Raises TrainingError, and leaves the last one, when it
-    cannot be written."""
+    """Replace the checkpoint once the new one is on the disk. When it cannot be written, the last one stays and
+    TrainingError is raised."""
     tensors = {f"model.{name}": value for name, value in run.model.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in run.average.state_dict().items()}
     names = [name for name, parameter in run.model.named_parameters() if parameter.requires_grad]
@@ -84,21 +84,23 @@ def save(run: Run, folder: Path) -> None:
         part.replace(path)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
-        kept = "the one before it stays" if path.exists() else "there is none yet"
+        kept = "the previous one stays" if path.exists() else "there is no previous one"
         raise TrainingError(f"cannot write checkpoint {path}: {_line(error)}; {kept}") from None
 
 
 def resume(config: Config, folder: Path) -> Run:
-    """The run a checkpoint was taken of. Raises TrainingError when it is damaged or of another network."""
+    """The run as its checkpoint in `folder` left it. Raises TrainingError when that is damaged or of another network."""
     path = folder / CHECKPOINT
     run = start(config)
     try:
         tensors, progress = _read(path)
         if differing := _differing(json.loads(progress["network"]), run.model):
-            raise ValueError(f"it is one of {differing}; give this run a folder of its own")
+            raise ValueError(f"it was written with {differing}; give this run another folder")
         run.slices, run.minutes = int(progress["slices"]), float(progress["minutes"])
         if progress["stage"] == "2" and config.stage_at(run.slices)[0] == 1:
-            raise ValueError(f"it is in stage two after {run.slices} slices, where this configuration is in stage one")
+            raise ValueError(
+                f"after {run.slices} slices it is in stage two, but this configuration is in stage one then"
+            )
         if progress["stage"] == "2" and run.stage == 1:
             enter_stage_two(run, config)
         run.model.load_state_dict(_under("model.", tensors))
@@ -119,7 +121,7 @@ def resume(config: Config, folder: Path) -> Run:
 
 
 def _differing(of_checkpoint: Mapping[str, object], model: Model) -> str:
-    """In what the network of a checkpoint is another one."""
+    """The fields in which the network of a checkpoint differs from the model, with their values; empty when none does."""
     here = json.loads(json.dumps(asdict(model.config)))
     if of_checkpoint["name"] != here["name"]:
         return f"preset {of_checkpoint['name']}"
@@ -129,7 +131,7 @@ def _differing(of_checkpoint: Mapping[str, object], model: Model) -> str:
 
 
 def slices_of(folder: Path) -> int:
-    """How far the run in a folder is; 0 without a checkpoint. Raises TrainingError when it is damaged."""
+    """How many slices the run in a folder has seen; 0 without a checkpoint. Raises TrainingError when it is damaged."""
     path = folder / CHECKPOINT
     if not path.exists():
         return 0
@@ -141,9 +143,10 @@ def slices_of(folder: Path) -> int:
 
 
 def take_weights(run: Run, folder: Path) -> str:
-    """Put into a new run what fits, by name and shape, of another run's checkpoint or of exported weights.
+    """Copy into a new run every tensor of another run's checkpoint, or of exported weights, that fits by name and shape.
 
-    Returns a line that says what did not. Raises TrainingError when the folder holds neither, or nothing fits.
+    Returns a line that names the tensors which did not fit. Raises TrainingError when the folder holds neither file, or
+    nothing fits.
     """
     path = next((folder / name for name in (CHECKPOINT, WEIGHTS_FILE) if (folder / name).exists()), None)
     if path is None:
@@ -158,12 +161,12 @@ def take_weights(run: Run, folder: Path) -> str:
     total = len(run.model.state_dict())
     if len(left) == total:
         raise TrainingError(f"init: nothing in {path} fits preset {run.model.config.name}")
-    fresh = f"; these start afresh: {', '.join(left)}" if left else ""
+    fresh = f"; not in it, and newly initialised: {', '.join(left)}" if left else ""
     return f"{total - len(left)} of {total} tensors from {path}{fresh}"
 
 
 def _copy_matching(source: Mapping[str, Tensor], model: Model) -> list[str]:
-    """Names of the model's tensors that the source does not have in that shape."""
+    """Copy what fits, and return the names of the model's tensors that the source does not have in their shape."""
     left = []
     for name, tensor in model.state_dict().items():
         if name in source and source[name].shape == tensor.shape:

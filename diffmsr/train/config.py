@@ -1,4 +1,4 @@
-"""What a training run is to be."""
+"""The configuration of a training run."""
 
 import math
 import tomllib
@@ -28,14 +28,15 @@ STRICT = ConfigDict(extra="forbid")
 
 
 class TrainingError(ValueError):
-    """A training configuration or a checkpoint is wrong, or training cannot go on."""
+    """A training configuration or a checkpoint is wrong, or training cannot continue."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Stage:
-    """One of the two stages: how long, on what, how fast."""
+    """One of the two training stages."""
 
     slices: NonNegativeInt
+    """Length of the stage, in training slices."""
     learning_rate: PositiveFloat = 2e-4
     patch: PositiveInt = 128
     """Side of a training patch in high-resolution pixels."""
@@ -45,51 +46,51 @@ class Stage:
 
 @dataclass(frozen=True, config=STRICT)
 class Config:
-    """A training run, read from TOML; `config/train.toml` has every key."""
+    """A training run, read from TOML. `config/train.toml` explains every key."""
 
     data: Mapping[str, str]
-    """Folder of each data set, by reader."""
+    """Folder of each data set, by its name."""
     share: Mapping[str, NonNegativeFloat]
-    """How often a sample comes from each of them."""
+    """Relative frequency with which a sample comes from each of them."""
     stage_one: Stage
     stage_two: Stage | None = None
-    """Left out, training ends after stage one; so it must be for a network without prior."""
+    """Without it, training ends after stage one. A network that trains in one stage must not have it."""
     split: Mapping[str, Path] = Field(default_factory=dict)
-    """Split file of each data set that is not to have its own split; see `diffmsr/data/split.py`."""
+    """Split file for each data set whose own split should not be used; see `diffmsr/data/split.py`."""
     input_kind: Literal["magnitude", "complex"] = "magnitude"
-    """What the network is given of the target: magnitudes, as DICOM has them, or complex images, as k-space gives."""
+    """What the network gets as target: magnitudes, as in DICOM, or complex images, as k-space gives them."""
     augmentation: Augmentation = Field(default_factory=Augmentation)
     preset: str = "small"
     network: Mapping[str, Any] = Field(default_factory=dict)
-    """Fields of the preset to change, such as steps = 8. Such a network can be trained and measured, not exported."""
+    """Fields of the preset to change, such as steps = 8. A changed network can be trained and measured, not exported."""
     init: Path | None = None
-    """Folder of weights, or of another run, to start from; what does not fit by name and shape starts afresh."""
+    """Folder of weights, or of another run, to start from. Tensors that do not fit by name and shape are initialised."""
     seed: Annotated[int, Field(ge=0, lt=2**22)] = 0
-    """Bounded so that the seeds of the noise, which `draw_noise` makes of it, fit into 63 bits."""
+    """Bounded so that the seeds of the noise, which derive from it, fit into 63 bits."""
     joint: bool = True
-    """Whether stage two trains the PLWformer with the diffusion, by all losses; else the diffusion alone, by L_diff."""
+    """Whether stage two trains the whole network by all losses (equation 10), or the diffusion alone by L_diff."""
     dc_weight: NonNegativeFloat = DC_WEIGHT
     """lambda_2 of equation 5."""
     schedule: Literal["cosine", "paper"] = "cosine"
-    """How each stage's learning rate falls: to a fiftieth as a cosine, or halved at 50, 80, 90 and 95 % of the stage
+    """How each stage's learning rate falls: as a cosine to a fiftieth, or by half at 50, 80, 90 and 95 % of the stage
     (section 4.2: at 250, 400, 450 and 475 of 500 thousand steps)."""
     warmup: NonNegativeInt = 4000
-    """Slices over which each stage's learning rate rises first."""
+    """Slices over which each stage's learning rate rises at first."""
     accumulate: PositiveInt = 1
-    """Batches a step: their gradients are averaged before the weights move."""
+    """Batches per step. Their gradients are averaged before the weights change."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay of the averaged weights, a step; shorter at the beginning of a stage."""
+    """Decay per step of the averaged weights; smaller at the beginning of a stage."""
     clip: PositiveFloat = 1.0
     """Largest norm of a gradient."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of the network; transforms and losses are always float32."""
+    """Of the network's arithmetic. Transforms and losses are always float32."""
     compile: bool = False
-    """torch.compile of the PLWformer: minutes at the start, faster steps after; needs a C++ compiler."""
+    """Use torch.compile: the start takes minutes, later steps are faster. It needs a C++ compiler."""
     device: str = "cpu"
     workers: PositiveInt = 1
-    """Threads that draw samples, in each process; one draws some 500 slices a second."""
+    """Threads that draw samples, in each process. One draws about 500 slices per second."""
     tensorboard: bool = False
-    """Write the log for TensorBoard too, into the run's folder `tensorboard`."""
+    """Write the log for TensorBoard too, into the folder `tensorboard` of the run."""
     log_every: PositiveInt = 2000
     validate_every: PositiveInt = 20000
     checkpoint_minutes: NonNegativeFloat = 3.0
@@ -120,7 +121,7 @@ class Config:
         return Objective(dc_weight=self.dc_weight, joint=self.joint)
 
     def stage_at(self, slices: int) -> tuple[int, Stage, int]:
-        """Number and settings of the stage that a run is in after so many slices, and how many of them it has done."""
+        """Number and settings of the stage that a run is in after so many slices, and how many of them are of this stage."""
         if self.stage_two is None or slices < self.stage_one.slices:
             return 1, self.stage_one, slices
         return 2, self.stage_two, slices - self.stage_one.slices
@@ -145,17 +146,17 @@ def check(config: Config) -> None:
     if not config.data or set(config.data) - set(DATASETS) or set(config.share) != set(config.data):
         raise TrainingError(f"data and share must name the same data sets, of {', '.join(DATASETS)}")
     if not any(config.share.values()):
-        raise TrainingError("share must leave at least one data set to train on")
+        raise TrainingError("share: at least one data set needs a share above 0")
     if not config.stage_one.slices and config.init is None:
-        raise TrainingError("stage_one.slices = 0: without stage one, init must name weights that have been through it")
+        raise TrainingError("stage_one.slices = 0: without stage one, init must name weights that have completed it")
     try:
         device = torch.device(config.device)
     except RuntimeError as error:
         raise TrainingError(f"device = {config.device!r}: {str(error).splitlines()[0]}") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(f"device = {config.device!r}: there is no CUDA here; cpu always works")
+        raise TrainingError(f"device = {config.device!r}: CUDA is not available here; use cpu")
     if set(config.split) - set(config.data):
-        raise TrainingError("split names a data set that data does not")
+        raise TrainingError("split names a data set that data does not name")
     architecture = config.architecture
     if config.stage_two and architecture.stages == 1:
         raise TrainingError(f"preset {config.preset} as configured trains in one stage: leave stage_two out")
@@ -169,7 +170,7 @@ def check(config: Config) -> None:
 
 
 def learning_rate(config: Config, slices: int) -> float:
-    """Rises over the warm-up and falls by the schedule, in each stage anew."""
+    """The learning rate after so many slices. In each stage it rises over the warm-up and falls by the schedule."""
     _, stage, done = config.stage_at(slices)
     share = min(1.0, done / max(1, stage.slices))
     if config.schedule == "paper":
@@ -180,7 +181,7 @@ def learning_rate(config: Config, slices: int) -> float:
 
 
 def first_line(error: ValidationError) -> str:
-    """What a validation found first, in one line."""
+    """The first error of a validation, in one line."""
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ")
     return f"{'.'.join(map(str, first['loc']))}: {message}" if first["loc"] else message

@@ -1,7 +1,7 @@
-"""Several processes that share each step: every one draws its own batches, gradients and losses are averaged.
+"""Several processes that share each step: each draws its own batches, and gradients and losses are averaged.
 
-Any launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT can start them, such as torchrun and accelerate.
-On a CPU, two processes of one thread are twice as fast as one of two.
+Any launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT can start them, such as torchrun and accelerate. On a
+CPU, two processes with one thread each are twice as fast as one process with two.
 """
 
 import os
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def join(device: str) -> tuple[int, int]:
-    """This process's rank and how many there are; (0, 1) unless a launcher started them."""
+    """This process's rank and the number of processes; (0, 1) unless a launcher started them."""
     if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         if torch.device(device).type == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -24,7 +24,7 @@ def join(device: str) -> tuple[int, int]:
 
 
 def average(tensors: Iterable[Tensor]) -> None:
-    """Replace each tensor by its mean over the processes, all in one message."""
+    """Replace each tensor by its mean over the processes, with one message for all."""
     if not dist.is_initialized():
         return
     tensors = list(tensors)
@@ -36,7 +36,7 @@ def average(tensors: Iterable[Tensor]) -> None:
 
 
 def any_of(flag: bool, device: str) -> bool:
-    """Whether the flag is set in any process; clocks differ, and one that goes on alone would wait for ever."""
+    """Whether the flag is set in any process. Their clocks differ, and a process that went on alone would wait for ever."""
     if not dist.is_initialized():
         return flag
     agreed = torch.tensor(int(flag), device=device)

@@ -1,4 +1,4 @@
-"""What becomes of a run: weights with a manifest."""
+"""A run becomes weights with a manifest."""
 
 import hashlib
 import json
@@ -18,8 +18,8 @@ from diffmsr.train.progress import LOG
 
 
 def read_run(path: Path) -> tuple[Run, Config]:
-    """A run as it stands, and what it was to be: from its folder or its checkpoint, on the CPU. The configuration is
-    the one last written to the log beside the checkpoint. Raises TrainingError, in one line."""
+    """A run on the CPU, and its configuration, from its folder or its checkpoint. The configuration is the last one in the
+    log beside the checkpoint. Raises TrainingError, in one line."""
     folder = path if path.is_dir() else path.parent
     log = folder / LOG
     if not (folder / CHECKPOINT).exists():
@@ -28,7 +28,7 @@ def read_run(path: Path) -> tuple[Run, Config]:
         records = [json.loads(line) for line in log.read_text().splitlines() if '"config"' in line]
         config = TypeAdapter(Config).validate_python(records[-1]["config"])
     except OSError as error:
-        raise TrainingError(f"cannot read {log}, which says what the run is: {error.strerror}") from None
+        raise TrainingError(f"cannot read {log}, which holds the configuration of the run: {error.strerror}") from None
     except ValidationError as error:
         raise TrainingError(f"{log}: {first_line(error)}") from None
     except (ValueError, LookupError, TypeError):
@@ -40,13 +40,13 @@ def read_run(path: Path) -> tuple[Run, Config]:
 def export_weights(run: Run, config: Config, folder: Path, dtype: torch.dtype = torch.float32) -> Manifest:
     """Write the averaged weights as `model.safetensors` with a manifest, ready for `SuperResolver.load`.
 
-    In float16 the file is half as large; it is computed with in float32 all the same. The manifest's metrics stay
-    empty: they are what `diffmsr evaluate` measures afterwards. Raises TrainingError for a network that is no preset,
-    whose name would not say how to build it, before stage two, without which there is no prior at inference, and for
-    weights that are not finite in this type.
+    In float16 the file is half as large; inference computes in float32 all the same. The manifest's metrics stay empty:
+    `diffmsr evaluate` measures them afterwards. Raises TrainingError for a network with changed fields, because a
+    manifest names a preset and nothing more; for a run that has not reached its last stage; and for weights that are not
+    finite in this type.
     """
     if config.network:
-        raise TrainingError("only a preset as it stands can be exported, not one with fields changed under `network`")
+        raise TrainingError("only an unchanged preset can be exported, not one with fields changed under `network`")
     if run.stage < run.model.config.stages:
         raise TrainingError(
             f"after {run.slices} slices stage two has not begun, and this network cannot run without it"
@@ -69,7 +69,7 @@ def export_weights(run: Run, config: Config, folder: Path, dtype: torch.dtype = 
 
 
 def manifest_of(run: Run, config: Config, pairs: Iterable[TrainedPair], sha256: str = "") -> Manifest:
-    """What the weights of a run are; without a hash they are in no file."""
+    """The manifest of a run's weights. The hash is empty for weights that are in no file."""
     return Manifest(
         name=f"diffmsr-{config.preset}",
         version=f"{run.slices}",
@@ -88,7 +88,7 @@ def manifest_of(run: Run, config: Config, pairs: Iterable[TrainedPair], sha256: 
 
 
 def _origin(config: Config) -> dict[str, str]:
-    """Whose slices and minutes come before these."""
+    """The weights that the run started from."""
     return {"started_from": config.init.name} if config.init else {}
 
 

@@ -1,4 +1,4 @@
-"""The training loop: what a model's `loss` gives is minimised, step by step."""
+"""The training loop minimises a model's `loss`, step by step."""
 
 import signal
 import threading
@@ -22,9 +22,10 @@ from diffmsr.train.validation import validate
 
 
 def train(config: Config, folder: Path, minutes: float | None = None) -> Run:
-    """Train until the configured length, or for so many minutes; continues where a checkpoint in `folder` stands.
+    """Train for the configured number of slices, or for so many minutes. Continues from a checkpoint in `folder`.
 
-    SIGINT and SIGTERM end it as the minutes do: after the step, with a checkpoint. Raises TrainingError and DataError.
+    SIGINT and SIGTERM end training as the minutes do: after the current step, with a checkpoint. Raises TrainingError and
+    DataError.
     """
     check(config)
     rank, processes = distributed.join(config.device)
@@ -54,7 +55,7 @@ def _begin(config: Config, folder: Path, follower: Follower) -> Run:
     run = start(config)
     if config.init:
         taken = take_weights(run, config.init)
-        if run.stage == 2:  # the teacher and the average are made of the weights that have just come
+        if run.stage == 2:  # the teacher and the average come from the weights that were just taken
             enter_stage_two(run, config)
         follower.record(slices=0, init=taken)
         follower.say(taken)
@@ -63,7 +64,7 @@ def _begin(config: Config, folder: Path, follower: Follower) -> Run:
 
 @contextmanager
 def _stop_asked() -> Iterator[threading.Event]:
-    """Set by the first SIGINT or SIGTERM; a second one does what it always does."""
+    """An event that the first SIGINT or SIGTERM sets. A second signal does what it always does."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked  # only the main thread may handle signals
@@ -121,7 +122,7 @@ def _go_on(
 
 
 def step(run: Run, config: Config, batches: Sequence[Batch]) -> dict[str, Tensor]:
-    """One optimisation step over this process's batches; their mean losses, and advances the run.
+    """Take one optimisation step over this process's batches, advance the run, and return the mean losses.
 
     Raises TrainingError, before any weight moves, when a loss or a gradient is not finite.
     """
@@ -145,8 +146,8 @@ def step(run: Run, config: Config, batches: Sequence[Batch]) -> dict[str, Tensor
         finite = all(bool(image.isfinite().all()) for batch in batches for image in batch.images)
         what = "the loss" if finite else "the data"
         raise TrainingError(
-            f"{what} of slices {run.slices} to {after - 1} of the run is not finite; the step was refused and the last "
-            f"checkpoint stays"
+            f"{what} of slices {run.slices} to {after - 1} of the run is not finite; the step was not taken, and the last "
+            f"checkpoint stays as it is"
         )
     run.optimizer.step()
     run.slices = after

@@ -1,4 +1,4 @@
-"""How a run is followed: a bar on the terminal, a log of JSON lines, TensorBoard."""
+"""Reports on a run: a bar on the terminal, a log of JSON lines, TensorBoard."""
 
 import json
 import sys
@@ -23,25 +23,25 @@ class _Speed(ProgressColumn):
 
 
 class Follower:
-    """Tells of a run. Only the first process of several has one that says anything."""
+    """Reports on a run. Of several processes only the first one's reports anything."""
 
     def __init__(self, log: Any, board: Any, bar: Progress, total: int) -> None:
         self._log, self._board, self._bar = log, board, bar
         self._task = bar.add_task("", total=total)
 
     def record(self, **values: Any) -> None:
-        """A line of the log; numbers go to TensorBoard too, at the record's `slices`."""
+        """Write a line of the log. Numbers go to TensorBoard too, at the record's `slices`."""
         self._log.write(json.dumps(values, default=str) + "\n")
         if self._board is not None:
             for name, value in _scalars(values):
                 self._board.add_scalar(name, value, values["slices"])
 
     def advanced(self, slices: int, stage: int) -> None:
-        """How far the run is."""
+        """Show how many slices the run has seen."""
         self._bar.update(self._task, completed=slices, description=f"stage {stage}")
 
     def say(self, line: str) -> None:
-        """A line for who sits at the terminal."""
+        """Print a line on the terminal."""
         self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

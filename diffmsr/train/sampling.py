@@ -1,4 +1,4 @@
-"""What a run sees, as a function of its seed and of the slices seen so far."""
+"""The samples of a run, as a function of its seed and of the slices seen so far."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,21 +32,21 @@ def draw_batch(config: Config, pools: Pools, seen: int, stage: Stage) -> Batch:
 
 
 def positions(config: Config, seen: int, stage: Stage, rank: int, processes: int) -> list[int]:
-    """After how many slices each batch begins that this process contributes to the step after `seen` slices.
+    """Where this process's batches of the next step begin, when the run has seen so many slices.
 
-    A step takes a run of slices that only its size decides, so that n processes, or n times the accumulation, are one
-    process with n times the batch.
+    Only the size of a step decides which slices it takes. So n processes, or n times the accumulation, equal one process
+    with n times the batch.
     """
     return [seen + (i * processes + rank) * stage.batch for i in range(config.accumulate)]
 
 
 def steps(config: Config, pools: Pools, seen: int, rank: int, processes: int) -> Iterator[list[Batch]]:
-    """This process's batches of each step, on its device, from `seen` slices to the run's end; drawn ahead in threads."""
+    """This process's batches of each step, on its device, from `seen` slices to the end of the run. Threads draw ahead."""
 
     def draw(at: Sequence[int], stage: Stage) -> list[Batch]:
         return [draw_batch(config, pools, position, stage) for position in at]
 
-    # Sent to the device here: which GPU is a process's own, its threads do not know.
+    # Sent to the device here: a thread does not know which GPU is its process's own.
     def send(drawn: Future[list[Batch]]) -> list[Batch]:
         return [batch.each(lambda image: image.to(config.device, non_blocking=True)) for batch in drawn.result()]
 

@@ -1,7 +1,7 @@
 """The blocks of DiffMSR. Feature maps are (b, h, w, c) everywhere.
 
-With the channel last, linear layers and layer norms need no copies, and a convolution sees the same memory as a
-channels-last (b, c, h, w): on a CPU this and bfloat16 halve the time of a training step.
+With channels last, linear layers and layer norms need no copies, and a convolution sees the same memory as a
+channels-last (b, c, h, w). On a CPU, this and bfloat16 halve the time of a training step.
 """
 
 import copy
@@ -14,9 +14,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 OWN_SHARE = 0.75
-"""How much of its attention cross-attention starts with at its own place. Target and reference are registered; attention
-that starts out even hands on no more than the window's mean of the reference, and was measured to look no further after
-21,000 training slices."""
+"""Share of its attention that a query of cross-attention gives to its own place at the start of training. Target and
+reference are registered. Attention that starts evenly passes on the window's mean of the reference only, and was found to
+do the same after 21,000 training slices."""
 
 LEAK = 0.1
 """Negative slope of every leaky ReLU."""
@@ -63,8 +63,8 @@ class LayerNorm(nn.Module):
 class Modulation(nn.Module):
     """L(Z) * N(F) + L(Z), equation 2: the prior scales and shifts every channel of a normalised feature map.
 
-    The gain is counted from 1, which the linear layer's bias could express too; so the prior starts as a perturbation.
-    Without a prior (latent 0, z None) it is the layer norm alone.
+    The gain is 1 plus the linear layer's output, so that the prior starts as a perturbation; the layer's bias could
+    express the 1 too. Without a prior (latent 0, z None) it is the layer norm alone.
     """
 
     def __init__(self, latent: int, channels: int) -> None:
@@ -88,9 +88,9 @@ class WindowAttention(nn.Module):
     """Attention of each query with the keys and values of its own spatial window, equation 3.
 
     Keys and values are projected to c / k^2 channels, then k x k neighbours are stacked back into channels: windows
-    are k times smaller to a side at full channel width. With `source` the query's own map it is PL-MSA; with k = 1 and
-    the reference as `source` it is the cross-attention of CATL. Shifted windows lie half a window further along both
-    axes; those that would lie across the image's edge attend within each of their parts.
+    have sides k times smaller, at full channel width. It is PL-MSA when `source` is the query's own map, and the
+    cross-attention of CATL when `source` is the reference and k = 1. Shifted windows lie half a window further along both
+    axes. One that crosses the edge of the image attends within each of its parts.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class WindowAttention(nn.Module):
         key = rearrange(key, "w t (n d) -> w n d t", n=n)
         value = rearrange(value, "w t (n d) -> w n t d", n=n)
         attention = (q * q.shape[-1] ** -0.5) @ key
-        attention = attention + self.bias().to(attention.dtype)  # else bfloat16 goes on as float32, and slowly
+        attention = attention + self.bias().to(attention.dtype)  # otherwise bfloat16 becomes float32, which is slow
         if apart is not None:
             attention = attention.masked_fill(apart.repeat(len(x), 1, 1, 1), -torch.inf)
         mixed = attention.softmax(dim=-1) @ value
@@ -131,7 +131,7 @@ class WindowAttention(nn.Module):
         return out
 
     def _apart(self, height: int, width: int, device: torch.device) -> Tensor:
-        """Which queries and cells of each window (windows, 1, L^2, (L/k)^2) are not neighbours in the image."""
+        """The pairs of query and cell, per window (windows, 1, L^2, (L/k)^2), that are not neighbours in the image."""
         L, k = self.window, self.k
         beyond = [torch.arange(size, device=device) >= size - self.shift for size in (height, width)]
         region = 2 * beyond[0][:, None] + 1 * beyond[1]
@@ -141,9 +141,10 @@ class WindowAttention(nn.Module):
 
 
 class RelativePositionBias(nn.Module):
-    """B of equation 3, aligned: a query shares the offset of the k x k cell it lies in. (heads, L^2, (L/k)^2).
+    """B of equation 3, aligned: the queries of a k x k cell share its offset. (heads, L^2, (L/k)^2).
 
-    At first the offset zero has `own_share` of the attention, where nothing else decides; 0 leaves it even.
+    At the start of training, offset zero gets `own_share` of the attention, as far as the bias decides; with 0 attention
+    is even.
     """
 
     index: Tensor
@@ -166,7 +167,7 @@ class RelativePositionBias(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Gated feed-forward network, equation 4: 1 x 1 and 3 x 3 depthwise convolution, one half gates the other."""
+    """Gated feed-forward network, equation 4: 1 x 1 and 3 x 3 depthwise convolution, then one half gates the other."""
 
     def __init__(self, channels: int, expansion: float) -> None:
         super().__init__()
@@ -182,7 +183,7 @@ class FeedForward(nn.Module):
 
 
 class PLWformerBlock(nn.Module):
-    """A PLWformer block: PL-MSA, then PG-FFN, each on a map modulated by the prior z (b, latent), if there is one."""
+    """PL-MSA, then PG-FFN, each on a map that the prior z (b, latent) modulates, if there is one."""
 
     def __init__(
         self, channels: int, heads: int, window: int, k: int, latent: int, expansion: float, shifted: bool = False
@@ -201,7 +202,7 @@ class PLWformerBlock(nn.Module):
 
 
 class CATLBlock(nn.Module):
-    """A CATL block: queries from the target, keys and values from the reference; feed-forward without prior."""
+    """Cross-attention with queries from the target, and keys and values from the reference; feed-forward without prior."""
 
     def __init__(self, channels: int, heads: int, window: int, k: int, expansion: float) -> None:
         super().__init__()
@@ -217,7 +218,7 @@ class CATLBlock(nn.Module):
 
 
 class Extractor(nn.Module):
-    """Compress an image (b, h, w, inputs) to a latent (b, latent): the prior extraction PE, the condition extraction CE."""
+    """Compresses an image (b, h, w, inputs) to a latent (b, latent): prior extraction PE and condition extraction CE."""
 
     def __init__(self, inputs: int, width: int, blocks: int, latent: int) -> None:
         super().__init__()

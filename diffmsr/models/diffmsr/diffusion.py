@@ -1,4 +1,4 @@
-"""The latent diffusion that stands in for the prior when there is no high-resolution image to extract it from."""
+"""The latent diffusion, which gives the prior when there is no high-resolution image to extract it from."""
 
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ from diffmsr.models.diffmsr.config import DiffMSRConfig
 
 
 class Denoiser(nn.Module):
-    """(Z_t, condition, t) to an estimate of Z_0: linear layers on their concatenation."""
+    """(Z_t, condition, t) to an estimate of Z_0, by linear layers on their concatenation (equation 9, but for its noise)."""
 
     def __init__(self, latent: int, condition: int, layers: int, steps: int) -> None:
         super().__init__()
@@ -28,10 +28,10 @@ class Denoiser(nn.Module):
 
 
 class LatentDiffusion(nn.Module):
-    """T steps from noise to the prior, conditioned on the low-resolution target by CE (unless the preset leaves CE out).
+    """T steps from noise to the prior. CE conditions them on the low-resolution target, unless `condition` is off.
 
-    The network predicts Z_0 rather than the noise, and no noise is added on the way back: with T = 4 the chain is
-    trained end to end, through all its steps.
+    The network predicts Z_0 rather than the noise, and the reverse steps add no noise. With T = 4 the chain is trained end
+    to end, through all its steps.
     """
 
     alpha: Tensor
@@ -56,11 +56,11 @@ class LatentDiffusion(nn.Module):
         """The prior (b, latent), from the low-resolution target (b, h, w, 2) and Z_T (b, latent)."""
         condition = self.condition(low) if self.conditioned else low.new_empty(len(low), 0)
         for t in range(self.steps, 1, -1):
-            z = self._mean(z, self.denoiser(z, condition, t), t)
+            z = self.reverse_mean(z, self.denoiser(z, condition, t), t)
         prior: Tensor = self.denoiser(z, condition, 1)
         return prior
 
-    def _mean(self, z_t: Tensor, z_0: Tensor, t: int) -> Tensor:
+    def reverse_mean(self, z_t: Tensor, z_0: Tensor, t: int) -> Tensor:
         """Mean of q(Z_{t-1} | Z_t, Z_0), equations 7 and 8 with the noise expressed by Z_0."""
         alpha, bar, bar_before = self.alpha[t - 1], self.alpha_bar[t - 1], self.alpha_bar[t - 2]
         return (bar_before.sqrt() * (1 - alpha) * z_0 + alpha.sqrt() * (1 - bar_before) * z_t) / (1 - bar)

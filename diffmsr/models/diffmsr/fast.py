@@ -1,8 +1,8 @@
-"""The network as inference runs it: the same function as `DiffMSR`, in fewer and faster operations.
+"""The network that inference runs: the same function as `DiffMSR`, in fewer and faster operations.
 
-What is exact by algebra is folded: the tail and the reference embedding have no non-linearity and become one
-convolution each, the linear layers of all modulations become one product a slice, position biases become constants.
-The rest is a choice of kernels. Equal to the plain network within 1e-5 of the image's maximum in float32.
+Some of it folds exactly, by algebra. The tail and the reference embedding have no non-linearity and become one
+convolution each; the linear layers of all modulations become one product per slice; position biases become constants. The
+rest is a choice of kernels. In float32 the images equal those of the plain network within 1e-5 of their maximum.
 """
 
 import copy
@@ -28,7 +28,7 @@ LANES = 16
 
 
 def fast_network(model: "DiffMSR", dtype: torch.dtype = torch.float32) -> nn.Module:
-    """The fast network on the model's device; on a GPU it is replayed as a CUDA graph."""
+    """The fast network, on the model's device. On a GPU it is replayed as a CUDA graph."""
     network = FastDiffMSR(model, dtype)
     return Replayed(network) if next(model.parameters()).is_cuda else network
 
@@ -37,7 +37,7 @@ class FastDiffMSR(nn.Module):
     """`DiffMSR` without PE, for inference: the same arguments, the same image.
 
     With dtype bfloat16, layer norms, softmax and means still accumulate in float32, and the Fourier transforms, the
-    diffusion's chain and the skip path stay float32 altogether.
+    diffusion's chain and the skip path are float32 throughout.
     """
 
     @torch.inference_mode(mode=False)
@@ -76,7 +76,7 @@ class FastDiffMSR(nn.Module):
     def forward(self, low: Tensor, reference: Tensor, z_T: Tensor) -> Tensor:
         """As `DiffMSR.forward`."""
         if low.device.type == "cpu":
-            # A slice at a time, what is worked on stays in the caches: four at once take 1.4 times as long.
+            # The data of one slice fits the caches. Four slices at once take 1.4 times as long.
             slices = [slice(i, i + 1) for i in range(len(low))]
             return torch.cat([self._together(low[i], reference[i], z_T[i]) for i in slices])
         return self._together(low, reference, z_T)
@@ -106,7 +106,7 @@ class AllModulations(nn.Module):
 
 
 class FastModulation(Modulation):
-    """`Modulation`, with its gain and shift looked up in what `AllModulations` gives."""
+    """`Modulation`, which takes its gain and shift from what `AllModulations` gives."""
 
     def __init__(self, plain: Modulation, place: int) -> None:
         nn.Module.__init__(self)
@@ -118,13 +118,13 @@ class FastModulation(Modulation):
             return normed
         gain, shift = modulations[:, self.place].unbind(1)
         gain = gain * self.norm.weight
-        if len(x) == 1:  # the layer norm's own weight and bias, in its one pass
+        if len(x) == 1:  # as weight and bias of the layer norm itself, in one pass
             return F.layer_norm(x, x.shape[-1:], gain[0], shift[0])
         return torch.addcmul(shift[:, None, None], F.layer_norm(x, x.shape[-1:]), gain[:, None, None])
 
 
 class FastPLWformerBlock(PLWformerBlock):
-    """`PLWformerBlock`, adding in place; its modulations are at `place` and the next one."""
+    """`PLWformerBlock` with additions in place. Its modulations are number `place` and the next one."""
 
     def __init__(self, plain: nn.Module, place: int) -> None:
         nn.Module.__init__(self)
@@ -141,7 +141,7 @@ class FastPLWformerBlock(PLWformerBlock):
 
 
 class FastAttention(WindowAttention):
-    """`WindowAttention` by the fused kernel, with the position bias looked up once and for all."""
+    """`WindowAttention` by the fused kernel, with the position bias looked up once."""
 
     cached_bias: Tensor
 
@@ -172,15 +172,15 @@ class FastAttention(WindowAttention):
 
 
 class FastFeedForward(FeedForward):
-    """`FeedForward` with gate and value computed apart, so that neither is a view with gaps, whose gelu is slow; their
-    channels are filled up with zeros to whole registers. The gelu of zero is zero."""
+    """`FeedForward` that computes gate and value apart: as views of one result both would have gaps, and the gelu of such a
+    view is slow. Zeros fill their channels up to whole registers. The gelu of zero is zero."""
 
     def __init__(self, plain: FeedForward) -> None:
         nn.Module.__init__(self)
         missing = -plain.outward.in_features % LANES
 
         def halves(x: Tensor) -> list[Tensor]:
-            """What belongs to gate and value of (2 * hidden, ...), each with zeros after it."""
+            """The gate's part and the value's part of (2 * hidden, ...), each followed by zeros."""
             return [F.pad(half, [0, 0] * (x.ndim - 1) + [0, missing]) for half in x.detach().chunk(2)]
 
         halved = zip(*map(halves, plain.inward.parameters()), strict=True)
@@ -200,7 +200,7 @@ class FastFeedForward(FeedForward):
         return out
 
     def _gated_by_onednn(self, gate: Tensor, value: Tensor) -> Tensor:
-        """The same, with gelu and product done on what the convolutions have in registers, before it goes to memory."""
+        """The same, with gelu and product applied while the convolutions' results are in registers."""
         same: list[list[int]] = [[1, 1]] * 3  # padding, stride, dilation
         first, second = self.gate_depthwise, self.value_depthwise
         gate, value = (rearrange(part, "b h w c -> b c h w") for part in (gate, value))

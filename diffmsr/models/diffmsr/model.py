@@ -1,4 +1,4 @@
-"""DiffMSR: one network, whose prior comes from the encoder (stage one) or the diffusion (stage two and inference)."""
+"""DiffMSR: one network whose prior comes from the encoder (stage one) or the diffusion (stage two and inference)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -55,12 +55,12 @@ class DiffMSR(Model):
         self._compiled: Callable[..., Tensor] | None = None
 
     def prior_of(self, high: Tensor, low: Tensor) -> Tensor:
-        """Z, equation 1: from the high-resolution target itself. Training only."""
+        """Z (b, latent), equation 1: from the high-resolution target (b, 2, s h, s w) and the low-resolution one. Training only."""
         prior: Tensor = self.encoder(torch.cat([self._folded(high), _channels_last(low)], dim=-1))
         return prior
 
     def predicted_prior(self, low: Tensor, z_T: Tensor) -> Tensor:
-        """Z-hat: from noise (b, latent) and the low-resolution target, equation 9."""
+        """Z-hat (b, latent), equation 9: from noise Z_T (b, latent) and the low-resolution target (b, 2, h, w)."""
         prior: Tensor = self.diffusion(_channels_last(low), z_T)
         return prior
 
@@ -90,7 +90,7 @@ class DiffMSR(Model):
         return image
 
     def _from_reference(self, x: Tensor, reference: Tensor) -> Tensor:
-        """CATL: what the reference adds to the target's features (b, h, w, c)."""
+        """CATL: the reference's contribution to the target's features (b, h, w, c)."""
         guide = self.embed_reference(_channels_last(reference))
         for block in self.cross:
             x = block(x, guide)
@@ -155,7 +155,7 @@ class DiffMSR(Model):
         return {"contiguous": contiguous(self)}
 
     def _folded(self, high: Tensor) -> Tensor:
-        """(b, c, s h, s w) at low resolution without loss: (b, h, w, c s s)."""
+        """An image (b, c, s h, s w) at low resolution without loss: (b, h, w, c s s)."""
         s = self.config.scale
         return rearrange(high, "b c (h p) (w q) -> b h w (c p q)", p=s, q=s)
 

@@ -68,7 +68,7 @@ def test_variants_are_trained_once_and_measured_against_the_full_one(ablation: A
 def test_a_folder_of_another_budget_is_refused(ablation: Ablation, tmp_path: Path) -> None:
     ablate(ablation, tmp_path / "ablation", "command", only=["w/o prior"])
     longer = replace(ablation, train={**ablation.train, "warmup": 2})
-    with pytest.raises(TrainingError, match=r"w/o prior: .* was trained with other warmup"):
+    with pytest.raises(TrainingError, match=r"w/o prior: .* was trained with other values of warmup"):
         ablate(longer, tmp_path / "ablation", "command", only=["w/o prior"])
 
 
@@ -101,9 +101,9 @@ def test_wrong_files_are_refused_in_one_line(mini: object, tmp_path: Path) -> No
             good.replace("reference = false", "referenze = false"),
             "variant 'w/o reference': network: preset small has no",
         ),
-        (good.replace('name = "w/o CE"', 'name = "w/o DC"'), "two variants have one name"),
+        (good.replace('name = "w/o CE"', 'name = "w/o DC"'), "two variants have the same name"),
         (good.replace("dc_weight = 0.0", "dc_weight = -1.0", 1), "variant 'w/o DC': dc_weight"),
-        (good.replace('full = "full"', 'full = "fool"'), "is no variant"),
+        (good.replace('full = "full"', 'full = "fool"'), "is not one of the variants"),
     ):
         path.write_text(text)
         result = CliRunner().invoke(app, ["ablate", str(path), "--output", str(tmp_path / "out")])

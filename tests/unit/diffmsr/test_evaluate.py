@@ -210,7 +210,7 @@ def test_a_subject_zero_filled_by_the_scanner_is_not_quoted(lgg: Path) -> None:
     manifest = [line for line in (lgg / "manifest.csv").read_text().splitlines() if not line.startswith("a")]
     (lgg / "manifest.csv").write_text("\n".join(manifest))
     figures = measured(lgg, Recorder())
-    assert figures["n_slices"] == 2 and "every patient was zero-filled by the scanner" in figures["notes"][0]
+    assert figures["n_slices"] == 2 and "the scanner zero-filled the images of every patient" in figures["notes"][0]
 
 
 def test_images_too_small_for_the_network_are_one_line(lgg: Path) -> None:

@@ -66,7 +66,7 @@ def of_another_preset(run: Path) -> None:
     [
         (cut, "is not a checkpoint of preset mini"),
         (pickled, "is not a checkpoint of preset mini"),
-        (of_another_preset, "it is one of preset mini; give this run a folder of its own"),
+        (of_another_preset, "it was written with preset mini; give this run another folder"),
         (lambda run: (run / CHECKPOINT).unlink(), f"holds no {CHECKPOINT}"),
         (lambda run: (run / LOG).unlink(), "No such file"),
         (lambda run: (run / LOG).write_text("{}\n"), "holds no configuration"),
@@ -74,7 +74,7 @@ def of_another_preset(run: Path) -> None:
     ],
     ids=["cut", "pickle", "preset", "no checkpoint", "no log", "no configuration", "half a configuration"],
 )
-def test_what_is_no_run_is_refused_in_one_line(run: Path, tmp_path: Path, spoil: object, says: str) -> None:
+def test_a_damaged_run_is_refused_in_one_line(run: Path, tmp_path: Path, spoil: object, says: str) -> None:
     assert callable(spoil)
     spoil(run)
     code, told = export(run, "--output", tmp_path / "weights")

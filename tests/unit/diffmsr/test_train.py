@@ -80,7 +80,7 @@ def test_resuming_equals_not_stopping(
             assert torch.equal(a, b), name
 
 
-TEAM = """
+DISTRIBUTED = """
 preset = "tiny"
 network = {{ channels = 16, blocks = [1], latent = 16, extractor_width = 8, extractor_blocks = 1, tail_width = 4 }}
 data = {{ lgg = "{data}" }}
@@ -104,11 +104,18 @@ batch = {batch}
 
 def test_two_processes_that_accumulate_are_one_with_a_larger_batch(noise_lgg: Path, tmp_path: Path) -> None:
     """Through the module that launchers start, in both stages. But for rounding: Adam makes it grow step by step."""
-    for name, batch, accumulate in (("alone", 4, 1), ("team", 1, 2)):
-        text = TEAM.format(data=noise_lgg, batch=batch, accumulate=accumulate)
+    for name, batch, accumulate in (("alone", 4, 1), ("distributed", 1, 2)):
+        text = DISTRIBUTED.format(data=noise_lgg, batch=batch, accumulate=accumulate)
         (tmp_path / f"{name}.toml").write_text(text)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, "-m", "diffmsr.train", str(tmp_path / "team.toml"), "--output", str(tmp_path / "team")]
+    command = [
+        *launch,
+        "-m",
+        "diffmsr.train",
+        str(tmp_path / "distributed.toml"),
+        "--output",
+        str(tmp_path / "distributed"),
+    ]
     started = subprocess.Popen([sys.executable, *command], env={**os.environ, "OMP_NUM_THREADS": "1"})
     config = read_config(tmp_path / "alone.toml")
     alone = train(config, tmp_path / "alone")
@@ -118,12 +125,12 @@ def test_two_processes_that_accumulate_are_one_with_a_larger_batch(noise_lgg: Pa
         records = map(json.loads, (tmp_path / name / LOG).read_text().splitlines())
         return [{key: r[key] for key in ("img", "dc", "diff") if key in r} for r in records if "stage" in r]
 
-    for i, (ours, theirs) in enumerate(zip(losses("alone"), losses("team"), strict=True)):
+    for i, (ours, theirs) in enumerate(zip(losses("alone"), losses("distributed"), strict=True)):
         assert ours == pytest.approx(theirs, rel=1e-4 if i else 1e-6)
-    team = resume(config, tmp_path / "team")
+    together = resume(config, tmp_path / "distributed")
     before = _flat(start(config))
-    assert team.slices == 24
-    assert float((_flat(team) - _flat(alone)).norm()) < 0.2 * float((_flat(alone) - before).norm())
+    assert together.slices == 24
+    assert float((_flat(together) - _flat(alone)).norm()) < 0.2 * float((_flat(alone) - before).norm())
 
 
 def _flat(run: Run) -> torch.Tensor:
@@ -212,7 +219,7 @@ while True:
 
 def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint(noise_lgg: Path, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
-    path.write_text(TEAM.format(data=noise_lgg, batch=1, accumulate=1))
+    path.write_text(DISTRIBUTED.format(data=noise_lgg, batch=1, accumulate=1))
     arguments = [sys.executable, "-c", SAVE_FOREVER, str(path), str(tmp_path)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"saved\n"
@@ -230,7 +237,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(config: Config,
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
     try:
-        with pytest.raises(TrainingError, match=r"cannot write checkpoint .*; the one before it stays") as caught:
+        with pytest.raises(TrainingError, match=r"cannot write checkpoint .*; the previous one stays") as caught:
             save(run, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -246,7 +253,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_move(config: Config,
         run.model.cross_out.bias[0] = torch.nan  # type: ignore[union-attr]
     save(run, tmp_path)
     kept = (tmp_path / CHECKPOINT).read_bytes()
-    with pytest.raises(TrainingError, match="the loss of slices 6 to 7 of the run is not finite; the step was refused"):
+    with pytest.raises(
+        TrainingError, match="the loss of slices 6 to 7 of the run is not finite; the step was not taken"
+    ):
         train(config, tmp_path)
     assert (tmp_path / CHECKPOINT).read_bytes() == kept
 
@@ -277,7 +286,7 @@ def test_a_run_starts_from_other_weights_where_they_fit(
     began = train(other, tmp_path / "other", minutes=0)
     assert torch.equal(began.model.tail[-1].weight, whole.average.tail[-1].weight)  # type: ignore[union-attr]
     said = capsys.readouterr().err
-    assert "these start afresh: diffusion.denoiser.layers.0.weight" in said
+    assert "not in it, and newly initialised: diffusion.denoiser.layers.0.weight" in said
 
     (tmp_path / "weights" / "model.safetensors").write_bytes(b"\x80\x04 a pickle")
     for folder, says in ((tmp_path / "weights", "is not a safetensors file"), (tmp_path, "holds neither")):
@@ -380,7 +389,7 @@ learning_rate = 1e-3
         ("nonsense", "Expected '='"),
         (GOOD.replace("[stage_two]", "[stage_too]"), "stage_too"),
         (GOOD.replace("data", "unknown_key = 1\ndata", 1), "unknown_key"),
-        (GOOD.replace("data", 'device = "cuda"\ndata', 1), "there is no CUDA here"),
+        (GOOD.replace("data", 'device = "cuda"\ndata', 1), "CUDA is not available here"),
         (GOOD.replace("data", 'device = "abacus"\ndata', 1), "device = 'abacus'"),
         (GOOD.replace("slices = 8", "patch = 66\nslices = 8", 1), "patch = 66 must divide by 4"),
         (GOOD.replace("lgg = 1.0", "lgg = 0.0"), "at least one data set"),
@@ -423,7 +432,7 @@ def test_the_configuration_that_comes_along_has_every_key_at_its_default() -> No
 
 def test_command_line_says_what_is_wrong_in_one_line(noise_lgg: Path, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
-    path.write_text(TEAM.format(data=noise_lgg, batch=1, accumulate=1))
+    path.write_text(DISTRIBUTED.format(data=noise_lgg, batch=1, accumulate=1))
     (tmp_path / CHECKPOINT).write_bytes(b"half a checkpoint")
     result = CliRunner().invoke(app, ["train", str(path), "--output", str(tmp_path)])
     assert result.exit_code == 1 and "is not a checkpoint" in result.stderr and result.stderr.count("\n") == 1

@@ -95,7 +95,7 @@ def test_open_ms_bad_data_gives_one_line(open_ms: Path, tmp_path: Path) -> None:
 def test_lgg_missing_columns_and_nothing(lgg: Path) -> None:
     manifest = (lgg / "manifest.csv").read_text()
     (lgg / "manifest.csv").write_text(manifest.replace("subject", "patient"))
-    with pytest.raises(DataError, match=r"manifest\.csv, line 2: no subject"):
+    with pytest.raises(DataError, match=r"manifest\.csv, line 2: missing subject"):
         read_slices("lgg", lgg)
     (lgg / "manifest.csv").write_text(manifest.splitlines()[0] + "\n")
     with pytest.raises(DataError, match="holds no slice"):
@@ -208,7 +208,7 @@ def test_fastmri_bad_data_gives_one_line(complex_pair: dict[str, np.ndarray], tm
     with pytest.raises(DataError, match=r"a_PD\.h5: the only contrast of its subject"):
         read_slices("fastmri", tmp_path)
     write("a_PD-FS.h5", image=complex_pair["PD-FS"][:, :32])
-    with pytest.raises(DataError, match="a pair must be of one shape"):
+    with pytest.raises(DataError, match="the contrasts of a subject must have one shape"):
         read_slices("fastmri", tmp_path)
     write("a_PD-FS.h5", picture=complex_pair["PD"])
     with pytest.raises(DataError, match="holds neither `kspace` nor `image`"):

@@ -46,7 +46,7 @@ def test_a_patient_on_both_sides_is_an_error(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["[held-out", 'held-out = ["a"]', "[held-out]\npatients = []", "[held-out]\nsites = 3"]
 )
-def test_what_is_no_split_gives_one_line(text: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_split_gives_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "split.toml").write_text(text)
     with pytest.raises(DataError, match="not a split file") as caught:
         read_split(tmp_path / "split.toml")
