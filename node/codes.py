@@ -215,12 +215,25 @@ RESULT_CODES = {
     ),
 }
 
+STORED_CODES = {
+    "E_STORED_DAMAGED": Code(
+        "What the archive kept no longer matches its digest, so it is not used.",
+        "Check the disk. Results and derived series are made again by themselves. Send a damaged instance again; the "
+        "jobs that failed for it then continue.",
+    ),
+    "E_STORED_MISSING": Code(
+        "What the archive kept is missing.",
+        "As for E_STORED_DAMAGED. If much is missing, check that [storage] archive is the right folder or bucket.",
+    ),
+}
+
 GROUPS = {
     "Of a study": STUDY_CODES,
     "Of a series": SERIES_CODES,
     "Of a target with a reference": PAIR_CODES,
     "Of pixels": PIXEL_CODES,
     "Of a result": RESULT_CODES,
+    "Of what is stored": STORED_CODES,
 }
 
 CODES: dict[str, Code] = {name: code for group in GROUPS.values() for name, code in group.items()}

@@ -2,7 +2,6 @@
 `exit_code` is what the command line answers with. Messages never carry patient data: UIDs, paths and numbers only."""
 
 import inspect
-from pathlib import Path
 from typing import ClassVar
 
 
@@ -45,11 +44,35 @@ class StorageFullError(StorageError):
     """The archive's disk is full (below the configured reserve)."""
 
 
+class LostError(NodeError):
+    """What the archive kept is lost."""
+
+    code: ClassVar[str]
+
+
+class DamagedError(LostError):
+    """What the archive kept has changed since: it does not match its digest."""
+
+    code = "E_STORED_DAMAGED"
+
+    def __init__(self, location: str) -> None:
+        super().__init__(f"{self.code}: {location} does not match its digest, so it is not used")
+
+
+class MissingError(LostError):
+    """What the archive kept is not there any more."""
+
+    code = "E_STORED_MISSING"
+
+    def __init__(self, location: str) -> None:
+        super().__init__(f"{self.code}: {location} is missing")
+
+
 class DamagedFileError(NodeError):
     """A file is not DICOM, or damaged."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
+    def __init__(self, location: object, reason: str) -> None:
+        super().__init__(f"{location}: {reason}")
         self.reason = reason
 
 

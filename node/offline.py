@@ -11,8 +11,8 @@ from pydicom import Dataset
 from node.archive.local import write_durably
 from node.config.settings import Settings
 from node.derived.derive import Sources, derive
-from node.dicom.read import read_header
-from node.errors import DamagedFileError, NodeError, NotFoundError, RefusedError, StorageError
+from node.dicom.read import InstanceFile, Readable
+from node.errors import DamagedFileError, LostError, NodeError, NotFoundError, RefusedError, StorageError
 from node.infer.engine import Engine
 from node.infer.run import run
 from node.match.assess import assess_study
@@ -27,10 +27,10 @@ class Folder:
 
     headers: dict[str, list[Dataset]]
     """Data sets without pixels, by study instance UID."""
-    paths: dict[str, Path]
+    instances: dict[str, Readable]
     """By SOP instance UID."""
-    skipped: list[tuple[Path, str]]
-    """Files that are not DICOM, or cannot be used, and why."""
+    skipped: list[tuple[Readable, str]]
+    """What is not DICOM, or cannot be used, and why."""
 
 
 class Processed(BaseModel):
@@ -60,37 +60,36 @@ def read_folder(folder: Path) -> Folder:
     DICOM file in it."""
     if not folder.is_dir():
         raise NotFoundError(f"{folder} is not a folder")
-    found = read_files(sorted(p for p in folder.rglob("*") if p.is_file()))
-    if not found.paths:
+    found = read_all(InstanceFile(path) for path in sorted(folder.rglob("*")) if path.is_file())
+    if not found.instances:
         raise NotFoundError(f"no DICOM file below {folder} ({len(found.skipped)} other files)")
     return found
 
 
-def read_files(files: Iterable[Path]) -> Folder:
-    """The headers of these files; those that are not DICOM, or damaged, or repeat an instance, are skipped with a word
-    why."""
+def read_all(readables: Iterable[Readable]) -> Folder:
+    """The headers of these; those that are not DICOM, or damaged, or repeat an instance, are skipped with a word why."""
     headers: dict[str, list[Dataset]] = {}
-    paths: dict[str, Path] = {}
-    skipped: list[tuple[Path, str]] = []
-    for path in files:
+    instances: dict[str, Readable] = {}
+    skipped: list[tuple[Readable, str]] = []
+    for readable in readables:
         try:
-            header = read_header(path)
+            header = readable.read_header()
             study_uid, sop_uid = str(header.StudyInstanceUID), str(header.SOPInstanceUID)
         except DamagedFileError as error:
-            skipped.append((path, error.reason))
+            skipped.append((readable, error.reason))
             continue
-        except StorageError as error:
-            skipped.append((path, str(error)))
+        except (StorageError, LostError) as error:
+            skipped.append((readable, str(error)))
             continue
         except Exception:  # pydicom converts a value when it is asked for, and raises nearly anything on a damaged one
-            skipped.append((path, "DICOM, but without a study and SOP instance UID that can be read"))
+            skipped.append((readable, "DICOM, but without a study and SOP instance UID that can be read"))
             continue
-        if sop_uid in paths:
-            skipped.append((path, f"has the SOP instance UID of {paths[sop_uid]}"))
+        if sop_uid in instances:
+            skipped.append((readable, f"has the SOP instance UID of {instances[sop_uid]}"))
             continue
-        paths[sop_uid] = path
+        instances[sop_uid] = readable
         headers.setdefault(study_uid, []).append(header)
-    return Folder(headers, paths, skipped)
+    return Folder(headers, instances, skipped)
 
 
 def explain_folder(folder: Folder, settings: Settings) -> list[StudyVerdict]:
@@ -135,7 +134,11 @@ def _process_pair(
     progress: Callable[[str, int, int], None],
 ) -> Processed:
     result = run(
-        request, folder.paths, engine, lambda done, total: progress(request.target.series_uid, done, total)
+        request,
+        folder.instances,
+        engine,
+        settings.match.stack.max_matrix,
+        lambda done, total: progress(request.target.series_uid, done, total),
     )  # fmt: skip
     doubts = None if result.quality is None else result.quality.doubts
     headers = folder.headers[request.study_uid]

@@ -17,7 +17,7 @@ from node.config.settings import Settings
 from node.deliver.worker import make_deliver_handler
 from node.derived.worker import make_derive_handler
 from node.housekeeping.schedule import schedule
-from node.identity import worker_name, workers_of
+from node.identity import node_id, worker_name, workers_of
 from node.infer.supervisor import Supervisor, devices
 from node.locks import only_one
 from node.match.worker import make_match_handler
@@ -29,6 +29,7 @@ from node.roles import Role
 from node.tracker import queue
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
+from node.tracker.indexing import remove_labels
 from node.tracker.queue import Destinations
 from node.tracker.states import Kind
 from node.tracker.worker import Handler, run_worker
@@ -57,10 +58,12 @@ class Service:
             signal.signal(number, lambda *_: self.stop())
         checks.require(checks.ask(self._settings))
         with only_one(self._settings.node.data_dir, self._roles):
-            archive = Archive(self._settings.node.data_dir, self._settings.storage.reserve_gb)
-            tracker = Tracker(Database(self._settings.node.url))
+            archive = Archive.of(self._settings)
+            tracker = Tracker(Database(self._settings.node.url), node=node_id(self._settings.node.data_dir))
             try:
                 tracker.database.upgrade()
+                if not self._settings.node.index_patient:
+                    remove_labels(tracker)
                 self._recover(tracker, archive)
                 self._start(tracker, archive)
                 sdnotify.SystemdNotifier().notify("READY=1")
@@ -120,6 +123,7 @@ class Service:
         settings = self._settings
         match = make_match_handler(
             tracker,
+            archive,
             settings.completion,
             settings.match,
             model_facts(settings),
@@ -130,14 +134,14 @@ class Service:
         self._thread(tracker, Kind.MATCH, Role.MATCH, match)
 
     def _start_housekeep(self, tracker: Tracker, archive: Archive) -> None:
-        scheduler = schedule(tracker, archive)
+        scheduler = schedule(tracker, archive, self._settings.node.index_patient)
         scheduler.start()
         self._stops.append(scheduler.shutdown)
 
     def _start_receive(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings
-        store = Store(archive, tracker, settings.completion.series_quiet_s)
-        commitments = Commitments(tracker, settings.sources, settings.scp.ae_title)
+        store = Store(archive, tracker, settings.completion.series_quiet_s, settings.node.index_patient)
+        commitments = Commitments(tracker, archive, settings.sources, settings.scp.ae_title)
         answering = [d.ae_title for d in settings.destinations if d.commitment]
         if settings.fetch:
             answering.append(settings.fetch.ae_title)

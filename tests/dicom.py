@@ -9,6 +9,10 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from node.config.match import StackLimits
+from node.dicom.read import InstanceFile
+from node.infer.volume import Volume, read_volume
+
 T1 = {
     "RepetitionTime": "500",
     "EchoTime": "10",
@@ -171,6 +175,16 @@ def _groups(image: Dataset, macros: dict[str, dict[str, str]]) -> Dataset:
         if item:
             setattr(groups, macro, [item])
     return groups
+
+
+def in_files(paths: Sequence[Path]) -> list[InstanceFile]:
+    """Files, each as an instance to be read."""
+    return [InstanceFile(path) for path in paths]
+
+
+def volume_of(paths: Sequence[Path], frames: Sequence[int] | None = None) -> Volume:
+    """The stack in these files, read with the default limits."""
+    return read_volume(in_files(paths), frames, StackLimits().max_matrix)
 
 
 def write(instances: Sequence[Dataset], folder: Path) -> list[Path]:

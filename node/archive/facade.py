@@ -1,143 +1,242 @@
-"""Durable files: the instances received, the super-resolved volumes, the derived instances."""
+"""The one way to everything durable that is not a row: instances as received, results, what is derived from them.
+
+What is read for use is compared with its digest first. What changed on the disk raises DamagedError, and what is gone
+MissingError; neither is ever retried, and nothing is made of it.
+"""
 
 import json
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
-from zipfile import BadZipFile
+from typing import Any, BinaryIO, Protocol
 
-import numpy as np
+from pydicom import Dataset
 
-from node.archive.local import _writing
-from node.dicom.uid import is_uid
-from node.errors import ConfigError, StorageError, StorageFullError
-from node.result import Quality, Registration, Result
+from node.archive.codec import decode_quality, decode_result, encode_result
+from node.archive.digest import Digest, sha256
+from node.archive.layout import (
+    FOLDERS,
+    DerivedName,
+    derived_key,
+    derived_prefix,
+    index_key,
+    instance_key,
+    page_key,
+    parse,
+    result_key,
+)
+from node.archive.local import LocalFolder
+from node.archive.objects import Bucket
+from node.config.settings import Settings
+from node.dicom.read import read_part10
+from node.errors import DamagedError, LostError
+from node.result import Quality, Result
+
+
+class Backend(Protocol):
+    """Where the bytes are. Every put is whole or not at all, and durable when it returns."""
+
+    def location(self, key: str) -> str: ...
+    def create(self, key: str, content: bytes) -> bool: ...
+    def replace(self, key: str, content: bytes) -> None: ...
+    def read(self, key: str) -> bytes: ...
+    def open(self, key: str) -> BinaryIO: ...
+    def exists(self, key: str) -> bool: ...
+    def keys(self, prefix: str) -> Iterable[str]: ...
+    def delete(self, prefix: str) -> None: ...
+    def check_space(self) -> None: ...
+    def discard_incoming(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class StoredInstance:
+    """An instance in the archive, to be read like a file. Each reading compares it with its digest."""
+
+    key: str
+    digest: Digest
+    backend: Backend = field(repr=False, compare=False)
+
+    def content(self) -> bytes:
+        """The Part 10 file. DamagedError, MissingError, StorageError."""
+        content = self.backend.read(self.key)
+        if not self.digest.holds(content):
+            raise DamagedError(self.backend.location(self.key))
+        return content
+
+    def read_header(self) -> Dataset:
+        """The data set without its pixels. Also raises DamagedFileError, when it was kept as something unreadable."""
+        return read_part10(BytesIO(self.content()), self, stop_before_pixels=True)
+
+    def read_instance(self) -> Dataset:
+        """The data set. Raises as `read_header`."""
+        return read_part10(BytesIO(self.content()), self, stop_before_pixels=False)
+
+    def is_intact(self) -> bool:
+        """Whether it is there, and what was kept. StorageError when that cannot be found out now."""
+        try:
+            self.content()
+        except LostError:
+            return False
+        return True
+
+    def __str__(self) -> str:
+        return self.backend.location(self.key)
+
+
+@dataclass(frozen=True)
+class DerivedInstance:
+    """What was made of a result, and where it is kept."""
+
+    sop_uid: str
+    key: str
+    sha256: str | None
+    """Of the whole file; None where a version without digests made it."""
 
 
 class Archive:
-    """The folder `data_dir`: instances/STUDY/SERIES/SOP.dcm, results/KEY.npz, derived/KEY/NUMBER-SOP.dcm
-    and derived/KEY/report.html."""
+    """Instances, results and derived instances, by key (`layout.py`)."""
 
-    def __init__(self, data_dir: Path, reserve_gb: float = 0.0) -> None:
-        self.root = data_dir
-        self._reserve_bytes = int(reserve_gb * 1e9)
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    @classmethod
+    def in_folder(cls, folder: Path, reserve_gb: float = 0.0, home: Path | None = None) -> "Archive":
+        """The archive in a folder; `home` is the node's own folder, where several nodes share this one."""
+        return cls(LocalFolder(folder, FOLDERS, reserve_gb, home))
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Archive":
+        """The archive that the configuration names: a folder, or a bucket. ConfigError when it cannot be used."""
+        place = settings.storage.archive
+        if place is not None and "://" in place:
+            return cls(Bucket(place, settings.storage.endpoint_url))
+        data_dir = settings.node.data_dir
+        return cls.in_folder(Path(place or data_dir), settings.storage.reserve_gb, home=data_dir)
+
+    # ------------------------------------------------------------------ instances as received
+
+    def put_instance(self, study_uid: str, series_uid: str, sop_uid: str, content: bytes, digest: Digest) -> str:
+        """Keep a received Part 10 file; returns its key. What another row may name is never overwritten: when other
+        content has the usual key, this one gets a key of its own. Raises StorageFullError before anything is written
+        when the disk is below its reserve, StorageError on any other failure."""
+        usual = instance_key(study_uid, series_uid, sop_uid)
+        own = instance_key(study_uid, series_uid, sop_uid, digest.sha256)
+        for key in (usual, own):
+            if self._backend.create(key, content) or self.instance(key, digest).is_intact():
+                return key
+        self._backend.replace(own, content)  # it names this content, and holds it damaged
+        return own
+
+    def instance(self, key: str, digest: Digest) -> StoredInstance:
+        """What `put_instance` kept under the key."""
+        return StoredInstance(key, digest, self._backend)
+
+    # ------------------------------------------------------------------ results
+
+    def put_result(self, name: str, result: Result) -> None:
+        """Keep a super-resolved volume. The first one kept under a name stays, as long as it is intact."""
+        content = encode_result(result)
+        if self._backend.create(result_key(name), content):
+            return
         try:
-            for folder in ("instances", "results", "derived", "incoming"):
-                (data_dir / folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"[node] data_dir: cannot make {error.filename}: {error.strerror}") from None
+            self.open_result(name)
+        except LostError:
+            self._backend.replace(result_key(name), content)
 
-    def put_instance(self, study_uid: str, series_uid: str, sop_uid: str, content: bytes) -> Path:
-        """Keep a received Part 10 file; returns its path. Raises StorageFullError before anything is written when the
-        disk is below its reserve, StorageError on any other failure. Putting the same UID again replaces the file
-        atomically: the tracker decides beforehand whether it may."""
-        for uid in (study_uid, series_uid, sop_uid):
-            if not is_uid(uid):
-                raise StorageError("not a valid UID, so not usable as a file name")
-        return self._put(self.root / "instances" / study_uid / series_uid / f"{sop_uid}.dcm", content)
+    def open_result(self, name: str) -> Result:
+        """What `put_result` kept. DamagedError, MissingError, StorageError."""
+        content = self._backend.read(result_key(name))
+        try:
+            return decode_result(content)
+        except ValueError:
+            raise DamagedError(self._backend.location(result_key(name))) from None
 
-    def put_derived(self, key: str, instances: Iterable[tuple[str, bytes]], page: str) -> dict[str, Path]:
-        """Keep what was made of the result `key`: (SOP instance UID, Part 10 file) in the order to be sent, and the
-        report's page. The files sort by name as they are to be sent, and count only when the last of them is there."""
-        folder = self.derived_folder(key)
-        self._put(self.report_page(key), page.encode())
-        paths = {uid: self._put(folder / f"{n:05d}-{uid}.dcm", content) for n, (uid, content) in enumerate(instances)}
-        self._put(folder / "index.json", json.dumps({uid: path.name for uid, path in paths.items()}).encode())
-        return paths
+    def quality(self, name: str) -> Quality | None:
+        """What was measured of a result, without reading its pixels; None when nothing was, or the result is lost."""
+        try:
+            with self._backend.open(result_key(name)) as stream:
+                return decode_quality(stream)
+        except (LostError, ValueError):
+            return None
 
-    def derived(self, key: str) -> dict[str, Path] | None:
+    def has_result(self, name: str) -> bool:
+        return self._backend.exists(result_key(name))
+
+    # ------------------------------------------------------------------ what is made of a result
+
+    def put_derived(self, name: str, instances: Iterable[tuple[str, bytes]], page: str) -> list[DerivedInstance]:
+        """Keep what was made of the result `name`: (SOP instance UID, Part 10 file) in the order to be sent, and the
+        report's page. It counts only when all of it is there."""
+        self._backend.replace(page_key(name), page.encode())
+        made = []
+        for number, (sop_uid, content) in enumerate(instances):
+            instance = DerivedInstance(sop_uid, derived_key(name, number, sop_uid), sha256(content))
+            kept = self.derived_instance(instance.key, instance.sha256)
+            if not self._backend.create(instance.key, content) and not kept.is_intact():
+                self._backend.replace(instance.key, content)
+            made.append(instance)
+        self._backend.replace(index_key(name), _index(made))
+        return made
+
+    def derived(self, name: str) -> list[DerivedInstance] | None:
         """What `put_derived` kept, in the order to be sent; None when it was not made yet, or not to the end."""
-        folder = self.derived_folder(key)
-        try:
-            index: dict[str, str] = json.loads((folder / "index.json").read_bytes())
-        except FileNotFoundError:
+        if not self._backend.exists(index_key(name)):
             return None
-        except (OSError, ValueError) as error:
-            raise StorageError(f"the index of {folder} cannot be read: {error}") from None
-        return {uid: folder / name for uid, name in index.items()}
-
-    def derived_folder(self, key: str) -> Path:
-        return self.root / "derived" / key
-
-    def report_page(self, key: str) -> Path:
-        """Where the report on the result `key` lies, as HTML, when it was made."""
-        return self.derived_folder(key) / "report.html"
-
-    def put_result(self, key: str, result: Result) -> Path:
-        """Keep a super-resolved volume under `key`; returns its path."""
-        facts = {k: v for k, v in asdict(result).items() if k not in ("pixels", "positions")}
-        with self._writing(self._result_path(key)) as file:
-            np.savez(file, pixels=result.pixels, positions=result.positions, facts=np.array(json.dumps(facts)))
-        return self._result_path(key)
-
-    def open_result(self, key: str) -> Result:
-        """Read back what `put_result` kept; StorageError when it is missing or damaged."""
+        content = self._backend.read(index_key(name))
         try:
-            with np.load(self._result_path(key), allow_pickle=False) as file:
-                facts = json.loads(str(file["facts"]))
-                row, column = facts.pop("orientation")
-                spacing = facts.pop("spacing")
-                quality = facts.pop("quality")
-                return Result(
-                    pixels=file["pixels"],
-                    positions=file["positions"],
-                    orientation=(tuple(row), tuple(column)),
-                    spacing=(spacing[0], spacing[1]),
-                    quality=None if quality is None else _quality(quality),
-                    **facts,
-                )
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-            raise StorageError(f"the result {key} cannot be read: {error}") from None
+            return _indexed(json.loads(content), derived_prefix(name))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise DamagedError(self._backend.location(index_key(name))) from None
 
-    def quality(self, key: str) -> Quality | None:
-        """What was measured of a kept result, without reading its pixels; None when nothing was, or it is gone."""
-        try:
-            with np.load(self._result_path(key), allow_pickle=False) as file:
-                quality = json.loads(str(file["facts"]))["quality"]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-            return None
-        return None if quality is None else _quality(quality)
+    def derived_instance(self, key: str, sha256: str | None) -> StoredInstance:
+        """A derived instance, to be read."""
+        return StoredInstance(key, Digest(sha256), self._backend)
 
-    def has_result(self, key: str) -> bool:
-        return self._result_path(key).is_file()
+    def page(self, name: str) -> bytes:
+        """The report on the result `name`, as HTML. MissingError when it was not made yet."""
+        return self._backend.read(page_key(name))
+
+    def has_page(self, name: str) -> bool:
+        return self._backend.exists(page_key(name))
+
+    def page_location(self, name: str) -> str:
+        """Where a person finds that page."""
+        return self._backend.location(page_key(name))
+
+    # ------------------------------------------------------------------ care
+
+    def location(self, key: str) -> str:
+        """Where a person finds what is kept under the key: a path, or an address. Only for display."""
+        return self._backend.location(key)
+
+    def delete(self, prefix: str) -> None:
+        """Remove a key, or every key that begins with a prefix that ends with a slash. Nothing there is no error."""
+        self._backend.delete(prefix)
 
     def discard_incoming(self) -> int:
-        """Remove temporary files a crash left behind; none of them was ever acknowledged. Returns how many."""
-        left = list((self.root / "incoming").iterdir())
-        for file in left:
-            file.unlink(missing_ok=True)
-        return len(left)
+        """Remove temporary files that a crash of this node left behind; none of them was ever acknowledged. Returns how
+        many. What other nodes are writing stays."""
+        return self._backend.discard_incoming()
 
     def check_space(self) -> None:
         """Raise StorageFullError when the disk has less than the reserve left."""
-        free = shutil.disk_usage(self.root).free
-        if free < self._reserve_bytes:
-            raise StorageFullError(
-                f"{free / 1e9:.1f} GB left under {self.root}, below [storage] reserve_gb = {self._reserve_bytes / 1e9:g}; "
-                "free some space, or lower the reserve"
-            )
-
-    def _result_path(self, key: str) -> Path:
-        return self.root / "results" / f"{key}.npz"
-
-    def _put(self, path: Path, content: bytes) -> Path:
-        with self._writing(path) as file:
-            file.write(content)
-        return path
-
-    @contextmanager
-    def _writing(self, path: Path) -> Iterator[IO[bytes]]:
-        self.check_space()
-        with _writing(path, self.root / "incoming") as file:
-            yield file
+        self._backend.check_space()
 
 
-def _quality(facts: dict[str, Any]) -> Quality:
-    registration = facts.pop("registration")
-    if registration is not None:
-        along_row, along_column = registration.pop("shift_mm")
-        registration = Registration(shift_mm=(along_row, along_column), **registration)
-    return Quality(registration=registration, **facts)
+def _index(made: list[DerivedInstance]) -> bytes:
+    rows = [{"sop_uid": m.sop_uid, "name": m.key.rsplit("/", 1)[1], "sha256": m.sha256} for m in made]
+    return json.dumps({"instances": rows, "sha256": sha256(json.dumps(rows).encode())}, indent=1).encode()
+
+
+def _indexed(index: dict[str, Any], prefix: str) -> list[DerivedInstance]:
+    if "instances" in index:
+        if sha256(json.dumps(index["instances"]).encode()) != index["sha256"]:
+            raise ValueError("its digest differs")
+        return [DerivedInstance(r["sop_uid"], f"{prefix}{r['name']}", r["sha256"]) for r in index["instances"]]
+    made = [DerivedInstance(uid, f"{prefix}{name}", None) for uid, name in index.items()]
+    for instance in made:  # an index of a version without digests: SOP instance UID to file name
+        name = parse(instance.key)
+        if not isinstance(name, DerivedName) or name.sop_uid != instance.sop_uid:
+            raise ValueError("not an index")
+    return made

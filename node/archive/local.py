@@ -1,42 +1,231 @@
-"""Durable files on a local disk. A file is there whole or not at all."""
+"""Durable files in a folder, which several hosts may share. A file is there whole or not at all."""
 
 import errno
+import fcntl
 import os
+import shutil
 import tempfile
+import threading
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
-from node.errors import StorageError, StorageFullError
+from node.errors import ConfigError, MissingError, StorageError, StorageFullError
+from node.identity import node_id
+
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What a file system without hard links answers."""
+
+
+class LocalFolder:
+    """Things kept by key, as files below `root`.
+
+    A file is first written in `root/incoming/NODE/PROCESS`. NODE is the identity of this node, which is kept in `home`.
+    PROCESS is a folder that a living process holds locked, so a start can tell which half-written files nobody will
+    finish, and never touches those of another host or process.
+    """
+
+    def __init__(self, root: Path, folders: tuple[str, ...], reserve_gb: float = 0.0, home: Path | None = None) -> None:
+        self.root = root
+        self._home = home or root
+        self._reserve_bytes = int(reserve_gb * 1e9)
+        self._landmark = root / folders[0]
+        self._guard = threading.Lock()
+        self._scratch: Path | None = None
+        self._held: IO[bytes] | None = None
+        self._durable: set[Path] = set()
+        try:
+            for folder in (*folders, "incoming"):
+                (root / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"the archive: cannot make {error.filename}: {error.strerror}") from None
+
+    def location(self, key: str) -> str:
+        """Where a person finds what is kept under the key."""
+        return str(self.root / key)
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Keep something new. False when there is something under the key already, which stays as it is."""
+        return not (self.root / key).exists() and self._write(key, content, replace=False)
+
+    def replace(self, key: str, content: bytes) -> None:
+        """Keep something, instead of what is there."""
+        self._write(key, content, replace=True)
+
+    def read(self, key: str) -> bytes:
+        """What is kept under the key. MissingError when there is nothing, StorageError when it cannot be read."""
+        with self.open(key) as stream:
+            try:
+                return stream.read()
+            except OSError as error:
+                raise StorageError(f"cannot read {self.location(key)}: {error.strerror}") from None
+
+    def open(self, key: str) -> BinaryIO:
+        """The same as a stream, to read a part of it."""
+        try:
+            return (self.root / key).open("rb")
+        except FileNotFoundError:
+            if self._landmark.is_dir():
+                raise MissingError(self.location(key)) from None
+            raise StorageError(f"the archive {self.root} is not there; is its file system mounted?") from None
+        except OSError as error:
+            raise StorageError(f"cannot read {self.location(key)}: {error.strerror}") from None
+
+    def exists(self, key: str) -> bool:
+        return (self.root / key).is_file()
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Every key that begins with the prefix, which ends with a slash."""
+        for path in sorted((self.root / prefix).rglob("*")):
+            if path.is_file():
+                yield path.relative_to(self.root).as_posix()
+
+    def delete(self, prefix: str) -> None:
+        """Remove a key, or every key that begins with a prefix that ends with a slash. Nothing there is no error."""
+        path = self.root / prefix
+        try:
+            if prefix.endswith("/"):
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError(f"cannot remove {path}: {error.strerror}") from None
+
+    def check_space(self) -> None:
+        """Raise StorageFullError when the disk has less than the reserve left."""
+        free = shutil.disk_usage(self.root).free
+        if free < self._reserve_bytes:
+            raise StorageFullError(
+                f"{free / 1e9:.1f} GB left under {self.root}, below [storage] reserve_gb = {self._reserve_bytes / 1e9:g}; "
+                "free some space, or lower the reserve"
+            )
+
+    def discard_incoming(self) -> int:
+        """Remove what dead processes of this node left half-written. Returns how many files."""
+        incoming = self.root / "incoming"
+        try:
+            removed = 0
+            for folder in _folders(incoming / node_id(self._home)):
+                if folder != self._scratch and (lock := _lock(folder)) is not None:
+                    with lock:
+                        removed += sum(path.suffix != ".lock" for path in folder.iterdir())
+                        shutil.rmtree(folder)
+            for path in incoming.glob(".part-*"):  # of a version before this one, which had one folder for all
+                path.unlink(missing_ok=True)
+                removed += 1
+            return removed
+        except OSError as error:
+            raise StorageError(f"cannot clean up {incoming}: {error.strerror}") from None
+
+    def _write(self, key: str, content: bytes, *, replace: bool) -> bool:
+        self.check_space()
+        path = self.root / key
+        try:
+            self._make_durable(path.parent)
+            return _write(path, content, self._incoming(), replace=replace)
+        except OSError as error:
+            raise _as_storage_error(error, path) from None
+
+    def _make_durable(self, folder: Path) -> None:
+        """Make a folder that survives a loss of power. Another thread or host may have made it a moment ago without
+        having come so far, so the first use by this process counts."""
+        if folder in self._durable and folder.is_dir():
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        for parent in folder.parents:
+            _fsync_folder(parent)
+            if parent == self.root:
+                break
+        if len(self._durable) > 10_000:
+            self._durable.clear()
+        self._durable.add(folder)
+
+    def _incoming(self) -> Path:
+        """The folder for half-written files of this process."""
+        with self._guard:
+            while self._scratch is None or not self._scratch.is_dir():
+                scratch = self.root / "incoming" / node_id(self._home) / uuid.uuid4().hex
+                scratch.mkdir(parents=True)
+                self._held = _lock(scratch)
+                if self._held is not None:  # else another process has just cleaned up, and took it for abandoned
+                    self._scratch = scratch
+            return self._scratch
 
 
 def write_durably(path: Path, content: bytes) -> None:
     """Write a whole file or none, folders included, so that it survives a loss of power. Raises StorageError."""
-    with _writing(path, path.parent) as file:
-        file.write(content)
-
-
-@contextmanager
-def _writing(path: Path, scratch: Path) -> Iterator[IO[bytes]]:
-    """A temporary file in `scratch` (on the same disk) that becomes `path` when the block ends well."""
-    temporary: Path | None = None
     try:
         new_folders = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, content, path.parent, replace=True)
+        for folder in new_folders:
+            _fsync_folder(folder.parent)
+    except OSError as error:
+        raise _as_storage_error(error, path) from None
+
+
+def _write(path: Path, content: bytes, scratch: Path, *, replace: bool) -> bool:
+    """Write a temporary file in `scratch`, on the same file system, and give it its name. False when it was not to
+    replace what has that name."""
+    temporary: Path | None = None
+    try:
         with tempfile.NamedTemporaryFile(dir=scratch, prefix=".part-", delete=False) as file:
             temporary = Path(file.name)
-            yield file
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-        for folder in [path.parent, *(f.parent for f in new_folders)]:
-            _fsync_folder(folder)
-    except OSError as error:
+        if replace:
+            temporary.replace(path)
+        elif not _give_new_name(temporary, path):
+            return False
+        _fsync_folder(path.parent)
+        return True
+    finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        kind = StorageFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
-        raise kind(f"cannot write {path}: {error.strerror}") from None
+
+
+def _give_new_name(temporary: Path, path: Path) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if path.exists():
+            return False
+        temporary.replace(path)
+    return True
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return [path for path in parent.iterdir() if path.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+def _lock(folder: Path) -> IO[bytes] | None:
+    """The lock of a process's folder, held until it is closed; None when a living process holds it, or it is gone."""
+    try:
+        file = (folder / "process.lock").open("ab")
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def _as_storage_error(error: OSError, path: Path) -> StorageError:
+    kind = StorageFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
+    return kind(f"cannot write {path}: {error.strerror}")
 
 
 def _fsync_folder(folder: Path) -> None:

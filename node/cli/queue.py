@@ -64,20 +64,20 @@ def queue_report(
     from node.derived.worker import gather_sources
 
     settings = load_settings(find_config(config))
-    database, archive = open_tracker(settings), Archive(settings.node.data_dir, settings.storage.reserve_gb)
+    database, archive = open_tracker(settings), Archive.of(settings)
     key, request = views.result_of(database, job)
     if not archive.has_result(key):
         raise NotFoundError(f"job {job} has no result yet, so nothing to report; see: diffmsr-node queue show {job}")
-    page = archive.report_page(key)
     if html is not None:
-        if page.exists():
-            content = page.read_bytes()
+        if archive.has_page(key):
+            content = archive.page(key)
         else:
-            content = derive(archive.open_result(key), gather_sources(database, request), settings).page.encode()
+            sources = gather_sources(Tracker(database), archive, request)
+            content = derive(archive.open_result(key), sources, settings).page.encode()
         write_durably(html.absolute(), content)
-    elif not page.exists():
+    elif not archive.has_page(key):
         raise NotFoundError(f"the report of job {job} is not written yet; write one now with: --html FILE")
-    out.print(escape(str(html or page)), highlight=False)
+    out.print(escape(str(html or archive.page_location(key))), highlight=False)
 
 
 @queue_app.command("retry")

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -33,9 +32,9 @@ def terminal_width() -> int | None:
     return out.width if out.is_terminal else None
 
 
-def print_skipped(skipped: Sequence[tuple[Path, str]]) -> None:
-    for path, why in skipped[:20]:
-        err.print(f"[yellow]skipped[/] {escape(str(path))}: {escape(why)}")
+def print_skipped(skipped: Sequence[tuple[object, str]]) -> None:
+    for where, why in skipped[:20]:
+        err.print(f"[yellow]skipped[/] {escape(str(where))}: {escape(why)}")
     if len(skipped) > 20:
         err.print(f"[yellow]skipped[/] {len(skipped) - 20} more files")
 

@@ -32,7 +32,7 @@ def process(
     with progress_bar(as_json) as progress:
         processed = list(process_folder(found, output, settings, progress))
     if as_json:
-        skipped = [{"path": str(path), "why": why} for path, why in found.skipped]
+        skipped = [{"path": str(where), "why": why} for where, why in found.skipped]
         print_json({"schema": views.SCHEMA, "results": [item.to_json() for item in processed], "skipped": skipped})
     else:
         for item in processed:
@@ -69,7 +69,7 @@ def explain(
         print_skipped(found.skipped)
     else:
         settings = load_settings(find_config(config))
-        history = views.study_history(open_tracker(settings), Archive(settings.node.data_dir), study)
+        history = views.study_history(open_tracker(settings), Archive.of(settings), study)
         if as_json:
             _print_studies([history.verdict.to_json() | {"jobs": [job.to_json() for job in history.jobs]}])
             return
@@ -115,7 +115,7 @@ def replay(
         if against is not None:
             replays = list(replay_folder(read_folder(folder), against, settings, place, progress))
         else:
-            archive = Archive(settings.node.data_dir)
+            archive = Archive.of(settings)
             replays = [replay_study(open_tracker(settings), archive, study, settings, place, progress)]
     if as_json:
         _print_studies([each.to_json() for each in replays])

@@ -104,7 +104,8 @@ def _anchor_paths(table: dict[str, Any], folder: Path) -> None:
         elif (
             isinstance(value, str)
             and value
-            and key in {"data_dir", "path", "database_url_file", "cert_file", "key_file", "ca_file"}
+            and key in {"data_dir", "archive", "path", "database_url_file", "cert_file", "key_file", "ca_file"}
+            and "://" not in value
         ):
             table[key] = str(folder / Path(value).expanduser())
 

@@ -18,6 +18,7 @@ class NodeSettings(Section):
     data_dir: Path = Path("/var/lib/diffmsr-node")
     database_url: str | None = None
     database_url_file: Path | None = None
+    index_patient: bool = True
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @property
@@ -164,7 +165,18 @@ class OutputSettings(Section):
 
 
 class StorageSettings(Section):
+    archive: str | None = None
+    """A folder, or s3://BUCKET/PREFIX; None is [node] data_dir."""
+    endpoint_url: str | None = None
     reserve_gb: Annotated[float, Field(ge=0)] = 2.0
+
+    @model_validator(mode="after")
+    def _a_known_kind_of_place(self) -> Self:
+        if self.archive is not None and "://" in self.archive and not self.archive.startswith("s3://"):
+            raise ValueError("archive is a folder, or s3://BUCKET or s3://BUCKET/PREFIX")
+        if self.endpoint_url is not None and "@" in self.endpoint_url:
+            raise ValueError("endpoint_url must not hold credentials; give them in the environment or in a file")
+        return self
 
 
 class Settings(BaseSettings):

@@ -2,11 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-import pydicom
 from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
 from pynetdicom import evt
 
 from node.dimse.associations import Peer, associate
@@ -22,23 +19,9 @@ from node.dimse.commitment_messages import (
 )
 from node.dimse.query import find
 from node.dimse.status import N_ACTION, words
-from node.errors import StorageError
 
 SAME_ASSOCIATION_S = 5.0
 """How long the association stays open for a report on it. A destination that takes longer opens one to us."""
-
-
-def headers(paths: Sequence[Path]) -> list[Dataset]:
-    """What identifies the instances; StorageError when a file cannot be read."""
-    try:
-        return [
-            pydicom.dcmread(
-                path, specific_tags=["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"]
-            )
-            for path in paths
-        ]
-    except (OSError, InvalidDicomError) as error:
-        raise StorageError(f"cannot read a derived instance to have it committed: {error}") from None
 
 
 def ask(

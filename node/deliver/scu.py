@@ -3,20 +3,17 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import pydicom
-from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import time
 
 from node.config.settings import DestinationSettings
+from node.dicom.read import Readable
 from node.dicom.transfer_syntax import recode
 from node.dimse.associations import Peer, associate
 from node.dimse.status import C_ECHO, C_STORE, Verdict, meaning, words
-from node.errors import StorageError
 
 ECHO_CONTEXTS = [(str(Verification), str(ImplicitVRLittleEndian))]
 
@@ -28,7 +25,7 @@ _BREAKS = 3
 class Sent:
     """What the peer answered for one instance. `status` is None where it was never asked."""
 
-    path: Path
+    instance: Readable
     sop_class_uid: str
     sop_uid: str
     status: int | None
@@ -50,22 +47,22 @@ def echo(destination: DestinationSettings, ae_title: str) -> None:
         raise peer.error(answer, "check the peer's log")
 
 
-def send(paths: Sequence[Path], destination: DestinationSettings, ae_title: str) -> Iterator[Sent]:
+def send(instances: Sequence[Readable], destination: DestinationSettings, ae_title: str) -> Iterator[Sent]:
     """C-STORE instances (PS3.4 B), yielding what became of each as soon as it is known. What is kept compressed goes out
     as it is to a peer that takes it so, else uncompressed.
 
     When an association breaks, what is unanswered goes out on a new one, the instance it broke at last, so that one
     poisonous instance cannot hold up the others. An instance may thus be sent twice; the peer knows it by its UID.
-    Raises PeerError when no association can be had, or too many break without an answer; StorageError when a file
-    cannot be read.
+    Raises PeerError when no association can be had, or too many break without an answer; and what reading an instance
+    raises. All are read before the first is sent, so that nothing leaves when one of them is lost.
     """
     peer = Peer.destination(destination, ae_title)
-    waiting = deque(_header(path) for path in paths)
+    waiting = deque((instance, instance.read_header()) for instance in instances)
     breaks = 0
     while waiting:
-        with associate(peer, storage_contexts(waiting)) as association:
+        with associate(peer, storage_contexts(header for _, header in waiting)) as association:
             while waiting and association.is_established:
-                sent = _store(association, waiting[0])
+                sent = _store(association, *waiting[0])
                 if sent is None:
                     break
                 waiting.popleft()
@@ -79,36 +76,30 @@ def send(paths: Sequence[Path], destination: DestinationSettings, ae_title: str)
                 raise peer.error(what, "check the peer's log, and [[destinations]] timeout_s")
 
 
-def storage_contexts(instances: Iterable[Dataset]) -> list[tuple[str, str]]:
-    """What is proposed to send them: as they are kept, and both uncompressed ways, each a context of its own."""
+def storage_contexts(headers: Iterable[Dataset]) -> list[tuple[str, str]]:
+    """What is proposed to send instances with these headers: as they are kept, and both uncompressed ways, each a context
+    of its own."""
     contexts = dict.fromkeys(
-        (str(instance.SOPClassUID), str(syntax))
-        for instance in instances
-        for syntax in (instance.file_meta.TransferSyntaxUID, ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+        (str(header.SOPClassUID), str(syntax))
+        for header in headers
+        for syntax in (header.file_meta.TransferSyntaxUID, ExplicitVRLittleEndian, ImplicitVRLittleEndian)
     )
     return list(contexts)
 
 
-def _header(path: Path) -> Dataset:
-    try:
-        return pydicom.dcmread(path, specific_tags=["SOPClassUID", "SOPInstanceUID"])
-    except (OSError, InvalidDicomError) as error:
-        raise StorageError(f"cannot read {path} to send it: {error}") from None
-
-
-def _store(association: Association, header: Dataset) -> Sent | None:
+def _store(association: Association, instance: Readable, header: Dataset) -> Sent | None:
     """Send one instance; None when the association broke before the answer."""
-    named = Path(header.filename), str(header.SOPClassUID), str(header.SOPInstanceUID)
+    named = instance, str(header.SOPClassUID), str(header.SOPInstanceUID)
     kept = header.file_meta.TransferSyntaxUID
     taken = [c.transfer_syntax[0] for c in association.accepted_contexts if c.abstract_syntax == header.SOPClassUID]
     if not taken:
         return Sent(*named, None, f"the peer takes no {header.SOPClassUID.name}", Verdict.REFUSED)
+    data_set = instance.read_instance()
     try:
-        if kept in taken or not kept.is_compressed:
-            answer = association.send_c_store(named[0])
-        else:
+        if kept not in taken and kept.is_compressed:
             # pynetdicom makes it implicit where that is all the peer takes.
-            answer = association.send_c_store(recode(pydicom.dcmread(named[0]), ExplicitVRLittleEndian))
+            data_set = recode(data_set, ExplicitVRLittleEndian)
+        answer = association.send_c_store(data_set)
     except ValueError:
         return Sent(*named, None, f"the peer takes no {header.SOPClassUID.name} in {kept.name}", Verdict.REFUSED)
     except RuntimeError:  # ended between two instances

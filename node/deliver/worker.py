@@ -1,8 +1,5 @@
 """The deliver stage: send a destination the derived instances of a result that it has not accepted yet."""
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import structlog
 from pydicom import Dataset
 from pydicom.uid import (
@@ -18,7 +15,7 @@ from node.deliver import commitment_scu
 from node.deliver.scu import Sent, send
 from node.dimse.associations import Peer
 from node.dimse.status import Verdict
-from node.errors import PeerError
+from node.errors import LostError, MissingError, PeerError
 from node.payloads import DeliverRequest
 from node.tracker import commitments, deliveries, steps
 from node.tracker.handle import Tracker
@@ -44,38 +41,32 @@ def make_deliver_handler(tracker: Tracker, archive: Archive, settings: Settings)
         claim = lease.claim
         asked = DeliverRequest.model_validate(claim.payload)
         destination = settings.destination(asked.destination)
-        files = archive.derived(asked.result)
-        lost = "what was derived is missing" if files is None else _lost(files)
-        if lost is not None:
-            return Missing(lost, steps.derive_job(asked.result, asked.request))
-        assert files is not None
-        deliveries.enter(tracker, claim, files)
         delay_s = backoff_s(claim.attempts, destination.initial_delay_s, destination.max_delay_s)
         try:
+            derived = archive.derived(asked.result)
+            if derived is None:
+                raise MissingError(f"what was derived from {asked.result}")
+            deliveries.enter(tracker, claim, derived)
             if claim.was is State.COMMITTING and commitments.answered(tracker, claim):
                 return _reported(deliveries.entered(tracker, claim), destination.name, delay_s)
             return (
-                _send(tracker, lease, destination, settings.scp.ae_title, delay_s)
-                or _commit(tracker, claim, destination, settings.scp.ae_title, delay_s)
+                _send(tracker, archive, lease, destination, settings.scp.ae_title, delay_s)
+                or _commit(tracker, archive, claim, destination, settings.scp.ae_title, delay_s)
             )  # fmt: skip
         except PeerError as error:
             return Retry(str(error), delay_s)
+        except LostError as error:
+            return Missing(str(error), steps.derive_job(asked.result, asked.request))
 
     return deliver
 
 
-def _lost(files: Mapping[str, Path]) -> str | None:
-    """What is missing of the derived files, in words; None when all are there."""
-    missing = [path for path in files.values() if not path.is_file()]
-    return f"derived instance {missing[0]} is missing, {len(missing)} in all" if missing else None
-
-
 def _send(
-    tracker: Tracker, lease: Lease, destination: DestinationSettings, ae_title: str, delay_s: float
+    tracker: Tracker, archive: Archive, lease: Lease, destination: DestinationSettings, ae_title: str, delay_s: float
 ) -> Outcome | None:
     """Send what was not accepted yet; None when every instance is."""
     rows = deliveries.entered(tracker, lease.claim)
-    waiting = [Path(row.path) for row in rows if not row.accepted]
+    waiting = [archive.derived_instance(row.key, row.sha256) for row in rows if not row.accepted]
     refused: list[Sent] = []
     for done, sent in enumerate(send(waiting, destination, ae_title), start=len(rows) - len(waiting) + 1):
         if sent.status is None and sent.sop_class_uid in DOCUMENTS:
@@ -97,7 +88,9 @@ def _send(
     return Retry(error, delay_s)
 
 
-def _commit(tracker: Tracker, claim: Claim, destination: DestinationSettings, ae_title: str, delay_s: float) -> Outcome:
+def _commit(
+    tracker: Tracker, archive: Archive, claim: Claim, destination: DestinationSettings, ae_title: str, delay_s: float
+) -> Outcome:
     """Have every accepted instance committed, where that is asked for. Done only then."""
     rows = deliveries.entered(tracker, claim)
     accepted = f"{destination.name} has accepted all {len(rows)} instances"
@@ -106,16 +99,16 @@ def _commit(tracker: Tracker, claim: Claim, destination: DestinationSettings, ae
     if all(row.committed for row in rows):  # a report came while the job was held, or waited to ask again
         return _reported(rows, destination.name, delay_s)
     peer = Peer.destination(destination, ae_title)
-    instances = commitment_scu.headers([Path(row.path) for row in rows if not row.committed])
+    headers = [archive.derived_instance(row.key, row.sha256).read_header() for row in rows if not row.committed]
     if claim.was is State.COMMITTING and destination.commitment_fallback == "find":
-        return _found(tracker, claim, peer, instances, delay_s, "it did not report on their storage commitment in time")
+        return _found(tracker, claim, peer, headers, delay_s, "it did not report on their storage commitment in time")
     transaction_uid = str(generate_uid(prefix=None))
     commitments.opened(tracker, claim, transaction_uid)
     try:
         commitment_scu.ask(
             peer,
             transaction_uid,
-            instances,
+            headers,
             record=lambda report: commitments.reported(
                 tracker, report.transaction_uid, report.committed_uids, report.failed_uids
             ),
@@ -123,11 +116,11 @@ def _commit(tracker: Tracker, claim: Claim, destination: DestinationSettings, ae
         )
     except PeerError as error:
         if destination.commitment_fallback == "find":
-            return _found(tracker, claim, peer, instances, delay_s, str(error))
+            return _found(tracker, claim, peer, headers, delay_s, str(error))
         raise
     if commitments.answered(tracker, claim):
         return _reported(deliveries.entered(tracker, claim), destination.name, delay_s)
-    why = f"{accepted}, and was asked to commit {len(instances)} of them"
+    why = f"{accepted}, and was asked to commit {len(headers)} of them"
     return Committing(why, transaction_uid, destination.commitment_timeout_s)
 
 

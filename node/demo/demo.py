@@ -30,6 +30,7 @@ from node.config.settings import DestinationSettings
 from node.deliver.scu import send
 from node.demo.figures import SAMPLE, compare_with_truth
 from node.demo.peers import PACS, free_port, running_pacs, wait_for_echo
+from node.dicom.read import InstanceFile
 from node.errors import NodeError, PeerError
 from node.tracker import views
 from node.tracker.database import Database
@@ -119,7 +120,7 @@ def _send_study(node: Node, bars: Progress) -> None:
     for series in ("T1", "T2"):
         paths = sorted((SAMPLE / series).glob("*.dcm"))
         task = bars.add_task(f"scanner sends {series}", total=len(paths))
-        for sent in send(paths, peer, "SCANNER"):
+        for sent in send([InstanceFile(path) for path in paths], peer, "SCANNER"):
             if not sent.accepted:
                 raise PeerError(f"the node did not accept {sent.sop_uid}: {sent.status}")
             bars.advance(task)
@@ -167,7 +168,7 @@ def _report(node: Node) -> bytes:
     """The report on the result, as HTML."""
     delivery = next(job for job in views.jobs(node.database) if job.kind is Kind.DELIVER)
     key, _ = views.result_of(node.database, delivery.id)
-    return Archive(node.data_dir).report_page(key).read_bytes()
+    return Archive.in_folder(node.data_dir).page(key)
 
 
 def _keep(derived: list[Dataset], folder: Path) -> None:

@@ -1,17 +1,13 @@
 """The derive stage: encode a result as DICOM instances and a page, once for all destinations."""
 
-from pathlib import Path
-
 import structlog
 
-from node.archive.facade import Archive
+from node.archive.facade import Archive, DerivedInstance
 from node.config.settings import Settings
 from node.derived.derive import Sources, derive
-from node.dicom.read import read_header
-from node.errors import StorageError
+from node.errors import LostError
 from node.payloads import DeriveRequest, PairRequest
-from node.tracker import steps, views
-from node.tracker.database import Database
+from node.tracker import instances, steps, views
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Done, Missing, Outcome
 from node.tracker.worker import Handler, Lease
@@ -32,9 +28,9 @@ def make_derive_handler(tracker: Tracker, archive: Archive, settings: Settings) 
         if kept is None:
             try:
                 result = archive.open_result(asked.result)
-            except StorageError as error:
+            except LostError as error:
                 return Missing(str(error), steps.infer_job(asked.result, asked.request, settings.model.max_attempts))
-            derived = derive(result, gather_sources(tracker.database, asked.request), settings)
+            derived = derive(result, gather_sources(tracker, archive, asked.request), settings)
             for correction in derived.corrections:
                 log.warning("derived.source_corrected", study=asked.request.study_uid, reason=correction)
             lease.check()
@@ -58,19 +54,24 @@ def make_derive_handler(tracker: Tracker, archive: Archive, settings: Settings) 
     return derive_result
 
 
-def _kept(archive: Archive, name: str) -> dict[str, Path] | None:
+def _kept(archive: Archive, name: str) -> list[DerivedInstance] | None:
     """What an earlier attempt derived; None when there is nothing, or a part of it is lost and all has to be made again."""
-    kept = archive.derived(name)
-    return kept if kept is not None and all(path.is_file() for path in kept.values()) else None
+    try:
+        kept = archive.derived(name)
+    except LostError as error:
+        log.warning("derived.index_damaged", result=name, reason=str(error))
+        return None
+    intact = kept is not None and all(archive.derived_instance(d.key, d.sha256).is_intact() for d in kept)
+    return kept if intact else None
 
 
-def gather_sources(database: Database, request: PairRequest) -> Sources:
+def gather_sources(tracker: Tracker, archive: Archive, request: PairRequest) -> Sources:
     """What is kept of the study of a pair: the headers of its instances and one of each series, and all its requests."""
-    paths = views.instance_paths(database, request.study_uid)
+    received = instances.of_study(tracker, archive, request.study_uid)
     of_pair = dict.fromkeys((*request.target.sop_uids, *request.reference.sop_uids))
     return Sources(
         request=request,
-        requests=views.requests(database, request.study_uid),
-        headers=[read_header(Path(paths[sop_uid])) for sop_uid in of_pair],
-        series=[read_header(Path(path)) for path in views.one_instance_a_series(database, request.study_uid)],
+        requests=views.requests(tracker.database, request.study_uid),
+        headers=[received[sop_uid].read_header() for sop_uid in of_pair],
+        series=list(instances.one_header_of_each_series(tracker, archive, request.study_uid).values()),
     )

@@ -80,6 +80,11 @@ class Attributes:
         number = self.number(*keywords)
         return None if number is None else int(number)
 
+    def count(self, keyword: str) -> int | None:
+        """A number of things: a positive integer that a column of the tracker can hold."""
+        number = self.integer(keyword)
+        return number if number is not None and 0 < number < 2**31 else None
+
     def vector(self, keyword: str, length: int) -> tuple[float, ...] | None:
         """An attribute of exactly `length` numbers, else None."""
         numbers = self.numbers(keyword)

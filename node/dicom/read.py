@@ -1,8 +1,9 @@
 """Reading Part 10 files (PS3.10) that may be damaged or hostile."""
 
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
@@ -18,27 +19,53 @@ _SMALL_ENOUGH = 32 << 20
 """A deflated data set may grow to so many times its size, or to so many bytes."""
 
 
-def read_header(path: Path) -> Dataset:
-    """The data set of a file without its pixels. Raises as `read_instance`."""
-    return _read(path, stop_before_pixels=True)
+class Readable(Protocol):
+    """An instance that can be read: a file, or what the archive keeps. As text it says where it is."""
+
+    def read_header(self) -> Dataset:
+        """The data set without its pixels."""
+
+    def read_instance(self) -> Dataset:
+        """The data set."""
 
 
-def read_instance(path: Path) -> Dataset:
-    """The data set of a Part 10 file. Raises StorageError when the file is gone or cannot be read, DamagedFileError when
-    it is no DICOM file or a damaged one."""
-    return _read(path, stop_before_pixels=False)
+@dataclass(frozen=True)
+class InstanceFile:
+    """An instance in a file of its own."""
+
+    path: Path
+
+    def read_header(self) -> Dataset:
+        """The data set of the file without its pixels. Raises as `read_instance`."""
+        return self._read(stop_before_pixels=True)
+
+    def read_instance(self) -> Dataset:
+        """The data set of the file. Raises StorageError when the file is gone or cannot be read, DamagedFileError when it
+        is not DICOM, or damaged."""
+        return self._read(stop_before_pixels=False)
+
+    def _read(self, *, stop_before_pixels: bool) -> Dataset:
+        try:
+            with self.path.open("rb") as file:
+                return read_part10(file, self, stop_before_pixels=stop_before_pixels)
+        except OSError as error:
+            raise StorageError(f"cannot read {self.path}: {error.strerror}") from None
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
-def _read(path: Path, *, stop_before_pixels: bool) -> Dataset:
+def read_part10(file: BinaryIO, name: object, *, stop_before_pixels: bool) -> Dataset:
+    """The data set of an open Part 10 file, which is called `name` in the text of an error. Raises DamagedFileError when it
+    is not DICOM, or damaged; OSError when the file cannot be read."""
     try:
-        with path.open("rb") as file:
-            return parse(file, stop_before_pixels=stop_before_pixels)
+        return parse(file, stop_before_pixels=stop_before_pixels)
     except InvalidDicomError:
-        raise DamagedFileError(path, "not a DICOM file") from None
+        raise DamagedFileError(name, "not a DICOM file") from None
     except Exception as error:  # a damaged file can fail anywhere in the parser
         if isinstance(error, OSError) and error.errno is not None:  # without a number it is pydicom's, of an early end
-            raise StorageError(f"cannot read {path}: {error.strerror}") from None
-        raise DamagedFileError(path, f"damaged, it cannot be read ({type(error).__name__})") from None
+            raise
+        raise DamagedFileError(name, f"damaged, it cannot be read ({type(error).__name__})") from None
 
 
 def parse(file: BinaryIO, *, stop_before_pixels: bool) -> Dataset:
@@ -56,7 +83,7 @@ def parse(file: BinaryIO, *, stop_before_pixels: bool) -> Dataset:
 
 
 def has_pixels(header: Dataset) -> bool:
-    """Whether pixels follow a header that `read_header` gave; of others, and of deflated files, that is not known, and
+    """Whether pixels follow a header that was read without them; of others, and of deflated files, that is not known, and
     they count as having some."""
     return not getattr(header, "ends_before_pixels", False)
 

@@ -7,22 +7,27 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from node.archive.facade import Archive
 from node.errors import NodeError, StorageFullError
-from node.tracker import queue
+from node.tracker import indexing, purge, queue
 from node.tracker.handle import Tracker
 
 log = structlog.get_logger()
 
 RESCUE_EVERY_S = 5
 DISK_EVERY_S = 60
+LABELS_EVERY_S = 10
 
 
-def schedule(tracker: Tracker, archive: Archive) -> BackgroundScheduler:
+def schedule(tracker: Tracker, archive: Archive, index_patient: bool) -> BackgroundScheduler:
     """The clock, not yet started: its jobs live in memory and are the same at every start."""
     scheduler = BackgroundScheduler(
         timezone="UTC", job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
     )
     scheduler.add_job(_guarded(lambda: rescue(tracker)), "interval", seconds=RESCUE_EVERY_S, id="rescue")
     scheduler.add_job(_guarded(lambda: watch_disk(archive)), "interval", seconds=DISK_EVERY_S, id="disk")
+    scheduler.add_job(_guarded(lambda: purge.resume(tracker, archive)), "interval", seconds=DISK_EVERY_S, id="purge")
+    if index_patient:
+        labels = _guarded(lambda: indexing.add_labels(tracker, archive))
+        scheduler.add_job(labels, "interval", seconds=LABELS_EVERY_S, id="labels")
     return scheduler
 
 
@@ -41,7 +46,7 @@ def watch_disk(archive: Archive) -> None:
         log.error("disk.below_reserve", reason=str(error))
 
 
-def _guarded(task: Callable[[], None]) -> Callable[[], None]:
+def _guarded(task: Callable[[], object]) -> Callable[[], None]:
     def run() -> None:
         try:
             task()

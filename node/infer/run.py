@@ -1,9 +1,9 @@
-"""The infer stage as one function: a pair and its files in, a result out. It writes nothing, and every caller gets the same
+"""The infer stage as one function: a pair and its instances in, a result out. It writes nothing, and every caller gets the same
 pixels of the same pair."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
+from node.dicom.read import Readable
 from node.errors import NotFoundError
 from node.infer.engine import Engine
 from node.infer.volume import Volume, read_volume
@@ -12,20 +12,25 @@ from node.result import Result
 
 
 def run(
-    request: PairRequest, files: Mapping[str, Path], engine: Engine, progress: Callable[[int, int], None]
+    request: PairRequest,
+    instances: Mapping[str, Readable],
+    engine: Engine,
+    max_matrix: int,
+    progress: Callable[[int, int], None],
 ) -> Result:
     """Super-resolve the target of a pair, guided by its reference.
 
-    `files` has the file of each instance by its SOP instance UID. `progress` is called with (slices done, slices in all)
+    `instances` has each by its SOP instance UID, in a folder or in the archive. `max_matrix` is [match.stack] max_matrix,
+    beyond which rows or columns are a damaged header. `progress` is called with (slices done, slices in all)
     before the first batch and after each; what it raises ends the work. Raises RefusedError when the pixels cannot be
-    used or the two do not fit, NotFoundError when an instance is missing, and what reading a file raises.
+    used or the two do not fit, NotFoundError when an instance is missing, and what reading an instance raises.
     """
-    target, reference = (_volume(stack, files) for stack in (request.target, request.reference))
+    target, reference = (_volume(stack, instances, max_matrix) for stack in (request.target, request.reference))
     return engine.super_resolve(target, reference, request, progress)
 
 
-def _volume(stack: StackRequest, files: Mapping[str, Path]) -> Volume:
-    missing = [uid for uid in stack.sop_uids if uid not in files]
+def _volume(stack: StackRequest, instances: Mapping[str, Readable], max_matrix: int) -> Volume:
+    missing = [uid for uid in stack.sop_uids if uid not in instances]
     if missing:
         raise NotFoundError(f"instance {missing[0]} of series {stack.series_uid} is missing; {len(missing)} in all")
-    return read_volume([files[uid] for uid in stack.sop_uids], stack.frames)
+    return read_volume([instances[uid] for uid in stack.sop_uids], stack.frames, max_matrix)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,11 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGL
 
 from node.dicom.frames import frame_number, images_of
 from node.dicom.pixels import stored_frames
-from node.dicom.read import read_instance
+from node.dicom.read import Readable
 from node.dicom.uid import is_uid
 from node.errors import DamagedFileError, NodeError, RefusedError
 
 Vector = tuple[float, float, float]
-
-_LARGEST_MATRIX = 4096
-"""Rows or columns beyond this are a damaged header, not a magnetic resonance image; refused before memory is taken."""
 
 _LARGEST_VOLUME = 2**29
 """Pixels of a stack; 2 GiB as float32. A compressed file can claim far more than its own size."""
@@ -65,32 +61,34 @@ class Volume:
         return np.cross(*self.orientation)
 
 
-def read_volume(paths: Sequence[Path], frames: Sequence[int] | None = None) -> Volume:
+def read_volume(instances: Sequence[Readable], frames: Sequence[int] | None, max_matrix: int) -> Volume:
     """Read the slices of one stack, in any order, as a Volume sorted along the slice normal.
 
-    `paths` names the file of each slice, and `frames` its frame number from 1 when the files are Enhanced MR instances
-    (a file is then named once for each slice, and read once); without `frames`, every image of the files is a slice.
+    `instances` has that of each slice, and `frames` its frame number from 1 when they are Enhanced MR instances (one is
+    then named once for each slice, and read once); without `frames`, every image of the instances is a slice. Rows or
+    columns beyond `max_matrix` are a damaged header, and refused before memory is taken.
     Any transfer syntax an installed pydicom plugin decodes; modality rescale is applied, MONOCHROME1 inverted, pixel
     padding set to 0. Raises RefusedError with a code E_PIXELS_… when an image cannot be decoded or the images do not
-    belong together, StorageError when a file cannot be read.
+    belong together, DamagedError or MissingError when an instance is lost, StorageError when it cannot be read.
     """
-    if not paths:
+    if not instances:
         raise RefusedError("E_PIXELS_NONE", "the stack has no instances")
     try:
-        return _volume(paths, frames)
+        return _volume(instances, frames, max_matrix)
     except (NodeError, MemoryError):
         raise
     except Exception as error:  # pydicom converts on access, and a garbled element can raise nearly anything
         raise RefusedError(
-            "E_PIXELS_UNREADABLE", f"the series of {paths[0]} is damaged ({type(error).__name__}); have it sent again"
+            "E_PIXELS_UNREADABLE",
+            f"the series of {instances[0]} is damaged ({type(error).__name__}); have it sent again",
         ) from None
 
 
-def _volume(paths: Sequence[Path], frames: Sequence[int] | None) -> Volume:
-    wanted: dict[Path, list[int]] = {}
-    for path, frame in zip(paths, frames or [0] * len(paths), strict=True):
-        wanted.setdefault(path, []).append(frame)
-    slices = [s for path, numbers in wanted.items() for s in _slices(path, set(numbers) if frames else None)]
+def _volume(instances: Sequence[Readable], frames: Sequence[int] | None, max_matrix: int) -> Volume:
+    wanted: dict[Readable, list[int]] = {}
+    for instance, frame in zip(instances, frames or [0] * len(instances), strict=True):
+        wanted.setdefault(instance, []).append(frame)
+    slices = [s for instance, numbers in wanted.items() for s in _slices(instance, set(numbers) if frames else None)]
     _check_consistent(slices)
 
     first = slices[0]
@@ -100,7 +98,7 @@ def _volume(paths: Sequence[Path], frames: Sequence[int] | None) -> Volume:
     positions = np.array([s.position for s in slices], dtype=np.float64)
     numbers = tuple(number for s in slices if (number := frame_number(s.header)) is not None)
     return Volume(
-        pixels=_decode_stack(slices),
+        pixels=_decode_stack(slices, max_matrix),
         positions=positions,
         orientation=first.orientation,
         spacing=first.spacing,
@@ -128,9 +126,9 @@ class _Slice:
         return _name(self.header) + ("" if frame is None else f", frame {frame}")
 
 
-def _slices(path: Path, frames: set[int] | None) -> list[_Slice]:
-    """The images of a file that are wanted; None is all of them."""
-    instance = _read(path)
+def _slices(readable: Readable, frames: set[int] | None) -> list[_Slice]:
+    """The images of an instance that are wanted; None is all of them."""
+    instance = _read(readable)
     found = [h for h in images_of(instance) if frames is None or frame_number(h) in frames]
     if frames is not None and len(found) < len(frames):
         raise RefusedError(
@@ -139,9 +137,9 @@ def _slices(path: Path, frames: set[int] | None) -> list[_Slice]:
     return [_Slice(instance, header, *_geometry(header)) for header in found]
 
 
-def _read(path: Path) -> Dataset:
+def _read(readable: Readable) -> Dataset:
     try:
-        return read_instance(path)
+        return readable.read_instance()
     except DamagedFileError as error:
         raise RefusedError("E_PIXELS_UNREADABLE", str(error)) from None
 
@@ -195,9 +193,9 @@ def _check_apart(slices: Sequence[_Slice], depths: Sequence[float]) -> None:
             )
 
 
-def _decode_stack(slices: Sequence[_Slice]) -> NDArray[np.float32]:
+def _decode_stack(slices: Sequence[_Slice], max_matrix: int) -> NDArray[np.float32]:
     """(n, rows, columns) of rescaled values, in the order of the slices; every image is decoded once."""
-    rows, columns = _matrix(slices)
+    rows, columns = _matrix(slices, max_matrix)
     stack = np.empty((len(slices), rows, columns), dtype=np.float32)
     scales = [_philips_scale(s.header) for s in slices]
     by_instance: dict[int, list[int]] = {}
@@ -217,7 +215,7 @@ def _decode_stack(slices: Sequence[_Slice]) -> NDArray[np.float32]:
     return np.maximum(stack, 0, out=stack)
 
 
-def _matrix(slices: Sequence[_Slice]) -> tuple[int, int]:
+def _matrix(slices: Sequence[_Slice], max_matrix: int) -> tuple[int, int]:
     """(rows, columns), when the headers describe images that can be decoded."""
     for s in slices:
         header = s.header
@@ -231,7 +229,7 @@ def _matrix(slices: Sequence[_Slice]) -> tuple[int, int]:
         ):
             raise RefusedError("E_PIXELS_COLOUR", f"{s.name} is not a monochrome image")
     rows, columns = slices[0].header.get("Rows") or 0, slices[0].header.get("Columns") or 0
-    if not (1 < rows <= _LARGEST_MATRIX and 1 < columns <= _LARGEST_MATRIX):
+    if not (1 < rows <= max_matrix and 1 < columns <= max_matrix):
         raise RefusedError("E_PIXELS_SIZE", f"{slices[0].name} says it has {rows} x {columns} pixels")
     if len(slices) * rows * columns > _LARGEST_VOLUME:
         raise RefusedError("E_PIXELS_SIZE", f"{len(slices)} slices of {rows} x {columns} pixels are more than fit here")

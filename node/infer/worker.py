@@ -17,7 +17,7 @@ import structlog
 from node.archive.facade import Archive
 from node.config.loading import load_settings
 from node.config.settings import Settings
-from node.errors import NodeError, StorageError
+from node.errors import DamagedError, MissingError, NodeError
 from node.identity import worker_name
 from node.infer.engine import Engine
 from node.infer.run import run
@@ -26,7 +26,7 @@ from node.payloads import PairRequest
 from node.result import Result
 from node.roles import Role
 from node.telemetry.log import configure_logging
-from node.tracker import steps, views
+from node.tracker import instances, steps
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Done, Outcome
@@ -36,7 +36,7 @@ from node.tracker.worker import Handler, Lease, run_worker
 log = structlog.get_logger()
 
 
-def make_infer_handler(tracker: Tracker, archive: Archive, engine: Engine) -> Handler:
+def make_infer_handler(tracker: Tracker, archive: Archive, engine: Engine, max_matrix: int) -> Handler:
     """The infer stage as a function of a lease: a pair in, a result into the archive, one derive job."""
 
     def infer(lease: Lease) -> Outcome:
@@ -45,9 +45,8 @@ def make_infer_handler(tracker: Tracker, archive: Archive, engine: Engine) -> Ha
         started = time.monotonic()
         result = _kept(archive, claim.key)
         if result is None:
-            paths = views.instance_paths(tracker.database, request.study_uid)
-            files = {sop_uid: Path(path) for sop_uid, path in paths.items()}
-            result = run(request, files, engine, lease.progress)
+            received = instances.of_study(tracker, archive, request.study_uid)
+            result = run(request, received, engine, max_matrix, lease.progress)
             archive.put_result(claim.key, result)
         doubts = None if result.quality is None else result.quality.doubts
         slices = len(request.target.sop_uids)
@@ -65,11 +64,11 @@ def make_infer_handler(tracker: Tracker, archive: Archive, engine: Engine) -> Ha
 
 def _kept(archive: Archive, name: str) -> Result | None:
     """A result that an earlier attempt made; None when there is none, or it is damaged and has to be made again."""
-    if not archive.has_result(name):
-        return None
     try:
         return archive.open_result(name)
-    except StorageError as error:
+    except MissingError:
+        return None
+    except DamagedError as error:
         log.warning("infer.result_damaged", result=name, reason=str(error))
         return None
 
@@ -81,10 +80,11 @@ def work(settings: Settings, device: str) -> None:
     tracker.wakeups.listen(_announce)
     threading.Thread(target=_obey, args=(stop, tracker), daemon=True).start()
     engine = Engine.load(settings.model, settings.registration, settings.report, device)
-    archive = Archive(settings.node.data_dir, settings.storage.reserve_gb)
+    archive = Archive.of(settings)
     worker = worker_name(settings.node.data_dir, Role.INFER)
+    infer = make_infer_handler(tracker, archive, engine, settings.match.stack.max_matrix)
     log.info("infer.ready", model=engine.name, device=engine.device)
-    run_worker(tracker, Kind.INFER, worker, make_infer_handler(tracker, archive, engine), stop)
+    run_worker(tracker, Kind.INFER, worker, infer, stop)
 
 
 def _obey(stop: threading.Event, tracker: Tracker) -> None:

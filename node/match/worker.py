@@ -3,21 +3,20 @@
 import hashlib
 import json
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import structlog
 from pydicom import Dataset
-from pydicom.uid import MRImageStorage
 from sqlalchemy import select
 
+from node.archive.facade import Archive
 from node.config.match import MatchSettings
 from node.config.settings import CompletionSettings
-from node.dicom.read import read_header
-from node.errors import DamagedFileError
+from node.errors import DamagedFileError, LostError
 from node.match.assess import assess_study
 from node.match.roles import ModelFacts
 from node.payloads import PairRequest
+from node.tracker import instances
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Matched, NewJob, Outcome, Refused
 from node.tracker.queue import Claim
@@ -30,6 +29,7 @@ log = structlog.get_logger()
 
 def make_match_handler(
     tracker: Tracker,
+    archive: Archive,
     completion: CompletionSettings,
     rules: MatchSettings,
     model: ModelFacts,
@@ -45,11 +45,12 @@ def make_match_handler(
     def work(lease: Lease) -> Outcome:
         now = tracker.clock()
         study_uid = lease.claim.study_uid
-        quiet, arriving, paths, revisions, newest_at = _arrived(tracker, study_uid, now, completion.series_quiet_s)
+        quiet, arriving, received, revisions, newest_at = _arrived(tracker, study_uid, now, completion.series_quiet_s)
         look_again_at = min(arriving, default=None)
         if not quiet:
             return Matched("every series is still arriving", {}, (), receiving=True, look_again_at=look_again_at)
-        verdict = assess_study((_header(study_uid, uid, path) for uid in quiet for path in paths[uid]), rules, model)
+        headers = (_header(instance, archive) for series_uid in quiet for instance in received[series_uid])
+        verdict = assess_study(headers, rules, model)
         wanted = tuple(_infer_job(request, revisions, pixel_settings, infer_attempts) for request in verdict.requests)
         facts = verdict.to_json()
         if look_again_at is not None:
@@ -70,11 +71,11 @@ def make_match_handler(
 
 def _arrived(
     tracker: Tracker, study_uid: str, now: datetime, quiet_s: float
-) -> tuple[list[str], list[datetime], dict[str, list[Path]], dict[str, int], datetime]:
-    """One consistent look at a study: the complete series, when each other series may be complete, the files and the
+) -> tuple[list[str], list[datetime], dict[str, list[Instance]], dict[str, int], datetime]:
+    """One consistent look at a study: the complete series, when each other series may be complete, the instances and the
     number of instances of each series, and when the newest instance arrived."""
     quiet, arriving = [], []
-    paths: dict[str, list[Path]] = {}
+    received: dict[str, list[Instance]] = {}
     revisions: dict[str, int] = {}
     newest = []
     with tracker.read() as session:
@@ -86,21 +87,21 @@ def _arrived(
                 quiet.append(series.series_uid)
             else:
                 arriving.append(due)
-        for instance in session.scalars(select(Instance).where(Instance.study_uid == study_uid)):
-            paths.setdefault(instance.series_uid, []).append(Path(instance.path))
-    return sorted(quiet), arriving, paths, revisions, max(newest)
+        for instance in session.scalars(instances.current().where(Instance.study_uid == study_uid)):
+            received.setdefault(instance.series_uid, []).append(instance)
+    return sorted(quiet), arriving, received, revisions, max(newest)
 
 
-def _header(study_uid: str, series_uid: str, path: Path) -> Dataset:
-    """The header of a file. If the disk has damaged the file since it arrived, a header without a position, so that its
-    series counts as damaged and the study is judged nevertheless."""
+def _header(instance: Instance, archive: Archive) -> Dataset:
+    """The header of an instance. If the instance was deleted or damaged since it arrived, a header without a position: it
+    is a missing slice of its series, and the study is judged nevertheless."""
     try:
-        return read_header(path)
-    except DamagedFileError as error:
-        log.warning("match.damaged_file", study=study_uid, reason=str(error))
+        return instances.stored(instance, archive).read_header()
+    except (LostError, DamagedFileError) as error:
+        log.warning("match.instance_lost", study=instance.study_uid, reason=str(error))
         lost = Dataset()
-        lost.StudyInstanceUID, lost.SeriesInstanceUID, lost.SOPInstanceUID = study_uid, series_uid, path.stem
-        lost.SOPClassUID, lost.Modality = MRImageStorage, "MR"
+        lost.StudyInstanceUID, lost.SeriesInstanceUID = instance.study_uid, instance.series_uid
+        lost.SOPInstanceUID, lost.SOPClassUID, lost.Modality = instance.sop_uid, instance.sop_class_uid, "MR"
         return lost
 
 

@@ -3,11 +3,9 @@ association it asked on, or on one to the scanner. The report that is owed is a 
 
 As its SCU too, for a destination that opens an association to us to report what the deliver stage asked of it."""
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -16,6 +14,7 @@ from pynetdicom import build_role
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 
+from node.archive.facade import Archive
 from node.config.settings import SourceSettings
 from node.dimse.associations import Peer, associate, hand_back_stolen_answers
 from node.dimse.commitment_messages import (
@@ -30,14 +29,14 @@ from node.dimse.commitment_messages import (
     take_report,
 )
 from node.dimse.status import N_EVENT_REPORT, ActionStatus, EventStatus, FailureReason, words
-from node.errors import NodeError, PeerError
+from node.errors import DamagedError, MissingError, NodeError, PeerError
 from node.payloads import CommitmentRequest
-from node.tracker import arrivals, commitments, queue
+from node.tracker import commitments, queue
 from node.tracker.handle import Tracker
+from node.tracker.instances import anywhere, stored
 from node.tracker.outcomes import Done, Failed, NewJob, Outcome, Retry
 from node.tracker.queue import backoff_s
 from node.tracker.states import FINISHED, Kind
-from node.tracker.tables import Instance as StoredInstance
 from node.tracker.worker import Lease
 
 log = structlog.get_logger()
@@ -53,8 +52,9 @@ BUSY_S = 60
 class Commitments:
     """Storage commitment at our door. One object serves all associations."""
 
-    def __init__(self, tracker: Tracker, sources: Sequence[SourceSettings], ae_title: str) -> None:
+    def __init__(self, tracker: Tracker, archive: Archive, sources: Sequence[SourceSettings], ae_title: str) -> None:
         self._tracker = tracker
+        self._archive = archive
         self._sources = sources
         self._ae_title = ae_title
         self._asked_on: WeakValueDictionary[str, Association] = WeakValueDictionary()
@@ -99,8 +99,8 @@ class Commitments:
             instances=tuple((instance.sop_class_uid, instance.sop_uid) for instance in instances),
         )
         try:
-            known = arrivals.find_instance(self._tracker, instances[0].sop_uid)
-            study_uid = known.study_uid if known is not None else ""
+            known = anywhere(self._tracker, instances[0].sop_uid)
+            study_uid = known[0].study_uid if known else ""
             new = NewJob(Kind.COMMIT, key, study_uid, request.model_dump(mode="json"), ATTEMPTS)
             state = queue.ask(self._tracker, new, ae_title, GRACE_S)
         except NodeError as error:
@@ -154,26 +154,19 @@ class Commitments:
 
     def _failures(self, request: CommitmentRequest) -> Iterator[tuple[Instance, FailureReason]]:
         for sop_class_uid, sop_uid in request.instances:
-            stored = arrivals.find_instance(self._tracker, sop_uid)
             instance = Instance(sop_class_uid, sop_uid)
-            if stored is None:
-                yield instance, FailureReason.NO_SUCH_INSTANCE
-            elif stored.sop_class_uid != sop_class_uid:
-                yield instance, FailureReason.CLASS_INSTANCE_CONFLICT
-            else:
+            rows = anywhere(self._tracker, sop_uid)
+            of_class = [row for row in rows if row.sop_class_uid == sop_class_uid]
+            if not of_class:
+                yield instance, FailureReason.CLASS_INSTANCE_CONFLICT if rows else FailureReason.NO_SUCH_INSTANCE
+                continue
+            for row in of_class:  # of each study that has one
                 try:
-                    if not _intact(stored):
-                        yield instance, FailureReason.PROCESSING_FAILURE
-                except OSError:
+                    stored(row, self._archive).content()
+                except DamagedError:
+                    yield instance, FailureReason.PROCESSING_FAILURE
+                except MissingError:
                     yield instance, FailureReason.NO_SUCH_INSTANCE
-
-
-def _intact(stored: StoredInstance) -> bool:
-    """Whether the data set in the file is what was received. OSError when the file cannot be read."""
-    with Path(stored.path).open("rb") as file:
-        file.seek(128 + 4 + 8)  # preamble, DICM, tag and VR of the group length (PS3.10 section 7.1)
-        file.seek(int.from_bytes(file.read(4), "little"), 1)
-        return hashlib.file_digest(file, "sha256").hexdigest() == stored.sha256
 
 
 def _send(association: Association, verdict: Report) -> int | None:

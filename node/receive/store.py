@@ -1,10 +1,8 @@
 """What happens to one instance: understood, checked, made durable, recorded. No network here."""
 
-import hashlib
 import threading
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import structlog
@@ -14,15 +12,19 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
-from node.archive.facade import Archive
+from node.archive.digest import Digest, sha256
+from node.archive.facade import Archive, StoredInstance
+from node.dicom.attributes import Attributes, Header
 from node.dicom.pixels import stored_frames
-from node.dicom.read import parse, read_instance
+from node.dicom.read import parse
 from node.dicom.uid import is_uid
 from node.dimse.status import StoreStatus as Status
 from node.errors import NodeError, StorageFullError
 from node.telemetry.log import place_of
 from node.tracker import arrivals
+from node.tracker.audit import Action, audit
 from node.tracker.handle import Tracker
+from node.tracker.instances import stored
 
 log = structlog.get_logger()
 
@@ -45,77 +47,92 @@ class Sent:
 class Store:
     """Puts instances away. One object serves all associations."""
 
-    def __init__(self, archive: Archive, tracker: Tracker, series_quiet_s: float) -> None:
+    def __init__(self, archive: Archive, tracker: Tracker, series_quiet_s: float, index_patient: bool = True) -> None:
         self._archive = archive
         self._tracker = tracker
         self._quiet_s = series_quiet_s
+        self._index_patient = index_patient
         self._locks = [threading.Lock() for _ in range(64)]
 
     def put(self, sent: Sent) -> Status:
         """Keep one instance; the status is what the peer is told. SUCCESS only when it would survive a loss of power
         and be found again: the file is fsynced, and the row that names it committed."""
-        logger = log.bind(sop_instance=sent.sop_uid if is_uid(sent.sop_uid) else "?", source=sent.calling_ae_title)
         part10 = _part10(sent)
         try:
             header = parse(BytesIO(part10), stop_before_pixels=True)
             uids = [str(header.get(k, "")) for k in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")]
             sop_class_uid = str(header.get("SOPClassUID", ""))
-            expected = _positive(header.get("ImagesInAcquisition"))
         except Exception as error:  # pydicom raises nearly anything on a damaged data set
-            logger.warning("receive.refused", reason="data set cannot be read", error=type(error).__name__)
-            return Status.CANNOT_UNDERSTAND
+            return self._refuse(sent, Status.CANNOT_UNDERSTAND, "data set cannot be read", type(error).__name__)
         sop_uid, series_uid, study_uid = uids
         if not all(is_uid(value) for value in uids):
-            logger.warning("receive.refused", reason="SOP, series or study instance UID missing or malformed")
-            return Status.CANNOT_UNDERSTAND
+            reason = "SOP, series or study instance UID missing or malformed"
+            return self._refuse(sent, Status.CANNOT_UNDERSTAND, reason)
         if (sop_uid, sop_class_uid) != (sent.sop_uid, sent.sop_class_uid):
-            logger.warning("receive.refused", reason="UIDs of the data set differ from those of the C-STORE request")
-            return Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS
+            reason = "UIDs of the data set differ from those of the C-STORE request"
+            return self._refuse(sent, Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, reason)
         # Two associations may bring the same instance at the same moment; the second then finds the first.
         with self._locks[hash(sop_uid) % len(self._locks)]:
             try:
-                return self._keep(sent, part10, study_uid, series_uid, expected)
+                return self._keep(sent, part10, header, study_uid, series_uid)
             except StorageFullError as error:
-                logger.error("receive.disk_full", reason=str(error))
+                log.error("receive.disk_full", source=sent.calling_ae_title, reason=str(error))
                 return Status.OUT_OF_RESOURCES
             except NodeError as error:
-                logger.error("receive.failed", reason=str(error))
+                log.error("receive.failed", source=sent.calling_ae_title, reason=str(error))
                 return Status.OUT_OF_RESOURCES
             except Exception as error:  # a mistake of ours: the sender keeps its instance and may try again
-                logger.error("receive.crashed", error=type(error).__name__, where=place_of(error))
+                log.error(
+                    "receive.crashed", source=sent.calling_ae_title, error=type(error).__name__, where=place_of(error)
+                )
                 return Status.OUT_OF_RESOURCES
 
-    def _keep(self, sent: Sent, part10: bytes, study_uid: str, series_uid: str, expected: int | None) -> Status:
-        sha256 = hashlib.sha256(sent.data_set).hexdigest()
-        known = arrivals.find_instance(self._tracker, sent.sop_uid)
-        if known is not None:
-            if known.sha256 == sha256 or _same_content(Path(known.path), part10):
+    def _keep(self, sent: Sent, part10: bytes, header: Header, study_uid: str, series_uid: str) -> Status:
+        digest = Digest(sha256(sent.data_set), sent.transfer_syntax_uid)
+        known = arrivals.look_up(self._tracker, study_uid, sent.sop_uid)
+        lost = False
+        if known.instance is not None:
+            kept = stored(known.instance, self._archive)
+            lost = not kept.is_intact()
+            if not lost and (kept.digest.sha256 == digest.sha256 or _same_content(kept, part10)):
                 return Status.SUCCESS
-            log.error(
-                "receive.refused",
-                sop_instance=sent.sop_uid,
-                source=sent.calling_ae_title,
-                reason="this SOP instance UID was received before with other content; the first is kept",
-            )
-            return Status.DUPLICATE_SOP_INSTANCE
-        path = self._archive.put_instance(study_uid, series_uid, sent.sop_uid, part10)
-        arrivals.record(
-            self._tracker,
-            arrivals.Arrival(
-                sop_uid=sent.sop_uid,
-                series_uid=series_uid,
-                study_uid=study_uid,
-                sop_class_uid=sent.sop_class_uid,
-                transfer_syntax_uid=sent.transfer_syntax_uid,
-                path=str(path),
-                sha256=sha256,
-                size=len(part10),
-                source=sent.calling_ae_title,
-                expected=expected,
-            ),
-            self._quiet_s,
+            if not lost:
+                reason = "this SOP instance UID was received before with other content; the first is kept"
+                return self._refuse(sent, Status.DUPLICATE_SOP_INSTANCE, reason, study_uid=study_uid)
+        arrival = arrivals.Arrival(
+            sop_uid=sent.sop_uid,
+            series_uid=series_uid,
+            study_uid=study_uid,
+            sop_class_uid=sent.sop_class_uid,
+            transfer_syntax_uid=sent.transfer_syntax_uid,
+            key=self._archive.put_instance(study_uid, series_uid, sent.sop_uid, part10, digest),
+            sha256=digest.sha256 or "",
+            size=len(part10),
+            source=sent.calling_ae_title,
+            expected=Attributes(header).count("ImagesInAcquisition"),
+            header=header if self._index_patient else None,
+            purges=known.purges,
         )
+        if lost:
+            log.warning("receive.repaired", sop_instance=sent.sop_uid, study=study_uid, source=sent.calling_ae_title)
+            arrivals.repair(self._tracker, arrival, self._quiet_s)
+        elif not arrivals.record(self._tracker, arrival, self._quiet_s):
+            return self._keep(sent, part10, header, study_uid, series_uid)  # another host was first: compare with its
         return Status.SUCCESS
+
+    def _refuse(
+        self, sent: Sent, status: Status, reason: str, error: str | None = None, study_uid: str | None = None
+    ) -> Status:
+        """Say in the log and the audit trail that an instance was not taken; nothing of its content."""
+        sop_uid = sent.sop_uid if is_uid(sent.sop_uid) else "?"
+        facts = {"source": sent.calling_ae_title, "sop_instance": sop_uid} | ({"error": error} if error else {})
+        log.warning("receive.refused", reason=reason, **facts)
+        details = {"sop_instance": sop_uid, "status": f"0x{int(status):04X}", "reason": reason}
+        try:
+            audit(self._tracker, Action.REFUSED, sent.calling_ae_title, study_uid, details)
+        except NodeError as failure:
+            log.error("audit.failed", action=Action.REFUSED, reason=str(failure))
+        return status
 
 
 def _part10(sent: Sent) -> bytes:
@@ -134,11 +151,11 @@ def _part10(sent: Sent) -> bytes:
     return buffer.getvalue()
 
 
-def _same_content(path: Path, part10: bytes) -> bool:
-    """Whether two files hold the same instance in different transfer syntaxes: the same pixels and public attributes.
+def _same_content(kept: StoredInstance, part10: bytes) -> bool:
+    """Whether both hold the same instance in different transfer syntaxes: the same pixels and public attributes.
     (Private ones come back as unknown bytes from implicit VR.) Only asked when their bytes differ."""
     try:
-        ours, theirs = read_instance(path), parse(BytesIO(part10), stop_before_pixels=False)
+        ours, theirs = kept.read_instance(), parse(BytesIO(part10), stop_before_pixels=False)
         if _attributes(ours) != _attributes(theirs):
             return False
         frames = zip(stored_frames(ours), stored_frames(theirs), strict=True)
@@ -149,11 +166,3 @@ def _same_content(path: Path, part10: bytes) -> bool:
 
 def _attributes(data_set: Dataset) -> dict[str, str]:
     return {e.keyword: str(e.value) for e in data_set if not e.tag.is_private and e.keyword != "PixelData"}
-
-
-def _positive(value: object) -> int | None:
-    try:
-        number = int(str(value))
-    except ValueError:
-        return None
-    return number if 0 < number < 2**31 else None  # what an IS can say (PS3.5 section 6.2), and a column can hold

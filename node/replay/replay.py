@@ -13,10 +13,10 @@ from node.archive.facade import Archive
 from node.config.settings import Settings
 from node.derived.derive import Sources, derive
 from node.errors import NotFoundError
-from node.offline import Folder, Processed, explain_folder, process_folder, read_files
+from node.offline import Folder, Processed, explain_folder, process_folder, read_all
 from node.payloads import PairRequest
 from node.replay.compare import SeriesComparison, compare_instances, parsed
-from node.tracker import views
+from node.tracker import instances, views
 from node.tracker.database import Database
 from node.tracker.states import Kind, State
 from node.verdicts import Predicate, PredicateValue, StudyVerdict
@@ -82,7 +82,7 @@ def replay_study(
 ) -> Replay:
     """Match and process the study as received, with these settings, and compare. NotFoundError when the study is unknown
     or was not matched yet."""
-    sources = read_files(sorted(map(Path, views.instance_paths(database, study_uid).values())))
+    sources = read_all(instances.of_study(database, archive, study_uid).values())
     kept_verdict = views.verdict(database, study_uid)
     (verdict,) = explain_folder(sources, settings)
     made = views.requests(database, study_uid)
@@ -123,9 +123,9 @@ def _kept(
     archive: Archive, key: str, request: PairRequest, made: Sequence[PairRequest], sources: Folder, settings: Settings
 ) -> dict[str, bytes]:
     """The derived instances of a result, encoded now if only the volume was kept because it has no destination."""
-    paths = archive.derived(key)
-    if paths is not None:
-        return {uid: path.read_bytes() for uid, path in paths.items()}
+    derived = archive.derived(key)
+    if derived is not None:
+        return {made.sop_uid: archive.derived_instance(made.key, made.sha256).content() for made in derived}
     if not archive.has_result(key):
         return {}
     headers = sources.headers[request.study_uid]

@@ -7,14 +7,20 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from node.tracker import transitions
+from node.dicom.attributes import Header
+from node.errors import StorageError
+from node.tracker import instances, studies, transitions
+from node.tracker.audit import Action, audit
 from node.tracker.database import DatabaseError
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import NewJob
 from node.tracker.states import LEASED, Kind, State, allowed
-from node.tracker.tables import Instance, Job, Series
+from node.tracker.tables import Instance, Job, Series, Study
 
 MATCH_ATTEMPTS = 5
+
+_LOST = "E_STORED_"
+"""What the error begins with when a job failed because the archive had lost what it needs."""
 
 
 @dataclass(frozen=True)
@@ -26,24 +32,42 @@ class Arrival:
     study_uid: str
     sop_class_uid: str
     transfer_syntax_uid: str
-    path: str
+    key: str
     sha256: str
     size: int
     source: str
     expected: int | None = None
+    header: Header | None = None
+    """What its study and series are labelled by; None where [node] index_patient forbids labels."""
+    purges: int = 0
+    """How often the study had been purged before the file was kept, as `look_up` said."""
 
 
-def find_instance(tracker: Tracker, sop_uid: str) -> Instance | None:
-    """The stored instance of that SOP instance UID."""
+@dataclass(frozen=True)
+class Known:
+    """What there is already when an instance comes."""
+
+    instance: Instance | None
+    purges: int
+
+
+def look_up(tracker: Tracker, study_uid: str, sop_uid: str) -> Known:
+    """What there is of an instance, to be asked before its file is kept. StorageError while its study is being purged."""
     with tracker.read() as session:
-        return session.get(Instance, sop_uid)
+        study = session.get(Study, study_uid)
+        one = instances.current().where(Instance.study_uid == study_uid, Instance.sop_uid == sop_uid)
+        instance = session.scalars(one).one_or_none()
+    if study is not None and study.leftovers is not None:
+        raise StorageError(f"study {study_uid} is being purged; the sender may try again")
+    return Known(instance, 0 if study is None else study.purges)
 
 
 def record(tracker: Tracker, arrival: Arrival, quiet_s: float) -> bool:
     """Enter an instance whose file is durable, and open the match of its study (again). The match is due when the series
     has been quiet for `quiet_s` seconds, and at once when the scanner said how many instances there are and all are here.
 
-    Returns False when the instance was there already; nothing changes then.
+    Returns False when the instance was there already; nothing changes then. Raises StorageError, changing nothing, when
+    the study was purged since the file was kept, so that the file may be gone.
     """
     try:
         return _record(tracker, arrival, quiet_s)
@@ -57,22 +81,46 @@ def record(tracker: Tracker, arrival: Arrival, quiet_s: float) -> bool:
 def _record(tracker: Tracker, arrival: Arrival, quiet_s: float) -> bool:
     now = tracker.clock()
     with tracker.write() as session:
-        if session.get(Instance, arrival.sop_uid) is not None:
+        if session.get(Instance, (arrival.study_uid, arrival.sop_uid, 1)) is not None:
             return False
         session.add(Instance(
             sop_uid=arrival.sop_uid, series_uid=arrival.series_uid, study_uid=arrival.study_uid,
-            sop_class_uid=arrival.sop_class_uid, transfer_syntax_uid=arrival.transfer_syntax_uid, path=arrival.path,
+            sop_class_uid=arrival.sop_class_uid, transfer_syntax_uid=arrival.transfer_syntax_uid, key=arrival.key,
             sha256=arrival.sha256, size=arrival.size, source=arrival.source, received_at=now,
         ))  # fmt: skip
-        series = session.get(Series, arrival.series_uid, with_for_update=True)
+        series = session.get(Series, (arrival.study_uid, arrival.series_uid), with_for_update=True)
         if series is None:
             series = Series(series_uid=arrival.series_uid, study_uid=arrival.study_uid, instances=0)
             session.add(series)
+            which = {"series": arrival.series_uid, "sop_class": arrival.sop_class_uid}
+            audit(tracker, Action.STORED, arrival.source, arrival.study_uid, which, session)
         series.instances += 1
         series.expected = arrival.expected or series.expected
         series.last_received_at = now
         _reopen(session, now, arrival, now if series.complete else now + timedelta(seconds=quiet_s))
+        studies.received(session, now, arrival.study_uid, arrival.purges, series, arrival.size, arrival.header)
     return True
+
+
+def repair(tracker: Tracker, arrival: Arrival, quiet_s: float) -> None:
+    """Enter that an instance whose file was lost has come again: the match of its study is opened again, and the jobs
+    that failed for want of it are tried again."""
+    now = tracker.clock()
+    with tracker.write() as session:
+        row = session.get_one(Instance, (arrival.study_uid, arrival.sop_uid, 1), with_for_update=True)
+        row.key, row.sha256, row.size = arrival.key, arrival.sha256, arrival.size
+        row.transfer_syntax_uid = arrival.transfer_syntax_uid
+        _reopen(session, now, arrival, now + timedelta(seconds=quiet_s))
+        failed = select(Job).where(
+            Job.study_uid == arrival.study_uid, Job.state == State.FAILED, Job.error.startswith(_LOST)
+        )
+        for job in session.scalars(failed.with_for_update()).all():
+            job.attempts, job.error = 0, None
+            transitions.make_due(session, job, now)
+            transitions.move(session, now, job, State.READY, arrival.source, "what was lost has been sent again")
+        audit(
+            tracker, Action.REPAIRED, arrival.source, arrival.study_uid, {"sop_instance": arrival.sop_uid}, session
+        )  # fmt: skip
 
 
 def _reopen(session: Session, now: datetime, arrival: Arrival, due: datetime) -> None:

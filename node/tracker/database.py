@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from node.errors import ConfigError, NodeError
+from node.tracker import studies
 
 
 class DatabaseError(NodeError):
@@ -64,6 +65,9 @@ class Database:
             config = _alembic()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            with Session(connection) as session:
+                studies.state_unstated(session)
+                session.flush()
 
     def revision(self) -> tuple[str | None, str | None]:
         """(revision of this database, revision this version expects)."""

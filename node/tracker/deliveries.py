@@ -1,34 +1,39 @@
 """What every destination has said of every derived instance. Written as it is said, so that a retry sends the rest only."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Sequence
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from node.archive.facade import DerivedInstance
 from node.tracker.handle import Tracker
 from node.tracker.queue import Claim, leased
 from node.tracker.tables import Delivery, Job
 
 
-def enter(tracker: Tracker, claim: Claim, files: Mapping[str, Path]) -> None:
-    """List the instances of a delivery (SOP instance UID to file), none of them accepted yet. Once is enough, unless they
-    were made again with other identifiers since."""
+def enter(tracker: Tracker, claim: Claim, derived: Sequence[DerivedInstance]) -> None:
+    """List the instances of a delivery, none of them accepted yet. Once is enough, unless they were made again with other
+    identifiers since; what was made again with the same has its new digest."""
     now = tracker.clock()
     with tracker.write() as session:
         job = leased(session, claim)
-        known = set(session.scalars(select(Delivery.sop_uid).where(Delivery.job_id == claim.job_id)))
-        if known and known <= files.keys():
+        made = {instance.sop_uid: instance for instance in derived}
+        known = session.scalars(select(Delivery).where(Delivery.job_id == claim.job_id)).all()
+        if known and all(row.sop_uid in made for row in known):
+            for row in known:
+                row.key, row.sha256 = made[row.sop_uid].key, made[row.sop_uid].sha256
             return
         forget(session, job)
-        for sop_uid, path in files.items():
-            session.add(Delivery(job_id=claim.job_id, sop_uid=sop_uid, path=str(path), updated_at=now))
+        for instance in derived:
+            session.add(Delivery(
+                job_id=claim.job_id, sop_uid=instance.sop_uid, key=instance.key, sha256=instance.sha256, updated_at=now
+            ))  # fmt: skip
 
 
 def entered(tracker: Tracker, claim: Claim) -> list[Delivery]:
-    """The instances of a delivery, in the order of their UIDs; empty before they were listed."""
+    """The instances of a delivery, in the order to be sent; empty before they were listed."""
     with tracker.read() as session:
-        rows = select(Delivery).where(Delivery.job_id == claim.job_id).order_by(Delivery.path)
+        rows = select(Delivery).where(Delivery.job_id == claim.job_id).order_by(Delivery.key)
         return list(session.scalars(rows))
 
 

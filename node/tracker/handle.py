@@ -1,5 +1,6 @@
 """The tracker as its users hold it."""
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.orm import Session
 
 from node.tracker.database import Database
+from node.tracker.studies import restate_changed
 from node.tracker.transitions import woken_by
 from node.tracker.wakeups import Wakeups
 
@@ -28,6 +30,8 @@ class Tracker:
     clock: Callable[[], datetime] = _utc_now
     """The time, aware. Tests turn it by hand."""
     wakeups: Wakeups = field(default_factory=Wakeups)
+    node: str = field(default_factory=socket.gethostname)
+    """Which node this is, for the audit trail."""
 
     def read(self) -> AbstractContextManager[Session]:
         """A session that sees one consistent state and changes nothing."""
@@ -38,4 +42,5 @@ class Tracker:
         """A session committed at the end of the block. Then the workers of this process that have new work are woken."""
         with self.database.write() as session:
             yield session
+            restate_changed(session)
         self.wakeups.wake(*woken_by(session))

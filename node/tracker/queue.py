@@ -25,7 +25,10 @@ LOOK_AGAIN = timedelta(days=1)
 
 _MEMBERS = (
     select(func.coalesce(func.sum(Series.instances), 0))
-    .where(or_(Series.series_uid == Job.target_series_uid, Series.series_uid == Job.reference_series_uid))
+    .where(
+        Series.study_uid == Job.study_uid,
+        or_(Series.series_uid == Job.target_series_uid, Series.series_uid == Job.reference_series_uid),
+    )
     .correlate(Job)
     .scalar_subquery()
 )

@@ -62,18 +62,56 @@ class Base(DeclarativeBase):
     }
 
 
+class Study(Base):
+    """A study: what lists, search and retention ask for. It stays when the study is purged."""
+
+    __tablename__ = "study"
+
+    study_uid: Mapped[str] = mapped_column(UID, primary_key=True)
+    first_received_at: Mapped[datetime]
+    last_received_at: Mapped[datetime] = mapped_column(index=True)
+    state: Mapped[str] = mapped_column(String(32), index=True)
+    """In words, see `studies.py`."""
+    series: Mapped[int] = mapped_column(default=0)
+    instances: Mapped[int] = mapped_column(default=0)
+    size: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Bytes of the instances received."""
+    keep_until: Mapped[datetime | None]
+    """Not to be purged before; None: as the configuration says."""
+    purged_at: Mapped[datetime | None]
+    """When all of it but this row was removed; None again when it is sent again."""
+    purges: Mapped[int] = mapped_column(default=0)
+    """How often it was purged. An arrival that began before a purge and ends after it is turned away by this."""
+    leftovers: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    """What a purge still has to remove from the archive; None when no purge is under way."""
+    labelled: Mapped[bool] = mapped_column(default=False)
+    """Whether the columns below, and those of its series, were filled from a header. [node] index_patient forbids it."""
+    patient_name: Mapped[str | None] = mapped_column(Text)
+    patient_id: Mapped[str | None] = mapped_column(String(64), index=True)
+    accession_number: Mapped[str | None] = mapped_column(String(64), index=True)
+    study_date: Mapped[str | None] = mapped_column(String(8))
+    """YYYYMMDD, as DICOM has it."""
+    modality: Mapped[str | None] = mapped_column(String(64))
+    """Of every series received, separated by a backslash."""
+    description: Mapped[str | None] = mapped_column(Text)
+
+
 class Series(Base):
-    """A series as received so far."""
+    """A series as received so far. A PACS may copy one into another study and keep its UID: then it is two."""
 
     __tablename__ = "series"
 
-    series_uid: Mapped[str] = mapped_column(UID, primary_key=True)
-    study_uid: Mapped[str] = mapped_column(UID, index=True)
+    study_uid: Mapped[str] = mapped_column(UID, primary_key=True)
+    series_uid: Mapped[str] = mapped_column(UID, primary_key=True, index=True)
     instances: Mapped[int]
     """How many instances are stored."""
     expected: Mapped[int | None]
     """ImagesInAcquisition (0020,1002), when the scanner says it."""
     last_received_at: Mapped[datetime]
+    modality: Mapped[str | None] = mapped_column(String(16))
+    """This and the next two are empty where [node] index_patient forbids them."""
+    number: Mapped[int | None]
+    description: Mapped[str | None] = mapped_column(Text)
 
     @property
     def complete(self) -> bool:
@@ -83,16 +121,22 @@ class Series(Base):
 
 
 class Instance(Base):
-    """A SOP instance that was acknowledged, and where its file lies."""
+    """A SOP instance that was acknowledged. A study has one of each SOP instance UID, in its latest version."""
 
     __tablename__ = "instance"
+    __table_args__ = (Index("ix_instance_study_uid_series_uid", "study_uid", "series_uid"),)
 
-    sop_uid: Mapped[str] = mapped_column(UID, primary_key=True)
-    series_uid: Mapped[str] = mapped_column(UID, index=True)
-    study_uid: Mapped[str] = mapped_column(UID, index=True)
+    study_uid: Mapped[str] = mapped_column(UID, primary_key=True)
+    sop_uid: Mapped[str] = mapped_column(UID, primary_key=True, index=True)
+    version: Mapped[int] = mapped_column(primary_key=True, default=1)
+    """From 1; a corrected instance of the same UID is the next."""
+    replaced_at: Mapped[datetime | None]
+    """When a later version took its place; None: this is the one in use."""
+    series_uid: Mapped[str] = mapped_column(UID)
     sop_class_uid: Mapped[str] = mapped_column(UID)
     transfer_syntax_uid: Mapped[str] = mapped_column(UID)
-    path: Mapped[str] = mapped_column(Text)
+    key: Mapped[str] = mapped_column(Text)
+    """In the archive, see `node.archive.layout`."""
     sha256: Mapped[str] = mapped_column(String(64))
     """Of the data set as received, without preamble and file meta information."""
     size: Mapped[int]
@@ -148,7 +192,10 @@ class Delivery(Base):
 
     job_id: Mapped[int] = mapped_column(RowId, ForeignKey("job.id"), primary_key=True)
     sop_uid: Mapped[str] = mapped_column(UID, primary_key=True)
-    path: Mapped[str] = mapped_column(Text)
+    key: Mapped[str] = mapped_column(Text)
+    """Of the derived instance in the archive."""
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    """Of its file; None where a version without digests made it."""
     accepted: Mapped[bool] = mapped_column(default=False)
     status: Mapped[str | None] = mapped_column(Text)
     """The peer's last answer, in hex and words."""
@@ -181,3 +228,20 @@ class Event(Base):
     from_state: Mapped[State | None]
     to_state: Mapped[State]
     why: Mapped[str] = mapped_column(Text)
+
+
+class Audit(Base):
+    """What was done with whose data, and with the node: who, when, what. It needs no job, and outlives what it speaks of.
+    The database itself refuses to change or remove a row, see `audit.py`. Nothing in it identifies a patient."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    node: Mapped[str] = mapped_column(String(64))
+    """Which node wrote it."""
+    actor: Mapped[str] = mapped_column(String(128))
+    """An AE title, a user, a stage."""
+    action: Mapped[str] = mapped_column(String(32))
+    study_uid: Mapped[str | None] = mapped_column(UID, index=True)
+    details: Mapped[dict[str, Any]]

@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.errors import TransitionError
+from node.tracker import studies
 from node.tracker.outcomes import NewJob
 from node.tracker.states import CLAIMABLE, CLAIMED_AS, LEASED, Kind, State, allowed
 from node.tracker.tables import Event, Job
@@ -83,4 +84,5 @@ def _woken(session: Session) -> set[Kind]:
 
 
 def _log(session: Session, job: Job, now: datetime, actor: str, before: State | None, sentence: str) -> None:
+    studies.note_change(session, job)
     session.add(Event(job_id=job.id, at=now, actor=actor, from_state=before, to_state=job.state, why=sentence))

@@ -280,28 +280,11 @@ def totals(database: Database) -> Totals:
     return Totals(studies=studies, series=series, instances=instances, bytes=int(size))
 
 
-def instance_paths(database: Database, study_uid: str) -> dict[str, str]:
-    """SOP instance UID to file of a study's instances; NotFoundError when the study is unknown."""
-    with database.read() as session:
-        rows = session.execute(select(Instance.sop_uid, Instance.path).where(Instance.study_uid == study_uid))
-        paths = {row.sop_uid: row.path for row in rows}
-    if not paths:
-        raise NotFoundError(f"no instance of study {study_uid} was received")
-    return paths
-
-
 def requests(database: Database, study_uid: str) -> list[PairRequest]:
     """What was ever asked to be super-resolved of a study, oldest first."""
     query = select(Job.payload).where(Job.study_uid == study_uid, Job.kind == Kind.INFER).order_by(Job.id)
     with database.read() as session:
         return [PairRequest.model_validate(payload) for payload in session.scalars(query)]
-
-
-def one_instance_a_series(database: Database, study_uid: str) -> list[str]:
-    """The file of one instance of every series of a study."""
-    first = select(func.min(Instance.path)).where(Instance.study_uid == study_uid).group_by(Instance.series_uid)
-    with database.read() as session:
-        return list(session.scalars(first))
 
 
 def series_sizes(database: Database, study_uid: str) -> dict[str, int]:

@@ -17,8 +17,8 @@ from scipy.ndimage import binary_erosion, gaussian_filter
 from diffmsr import kspace
 from diffmsr.baselines import zero_filled
 from diffmsr.metrics import psnr
-from node.infer.volume import Volume, read_volume
-from tests.dicom import write
+from node.infer.volume import Volume
+from tests.dicom import volume_of, write
 
 from .conftest import run_node
 
@@ -124,7 +124,7 @@ def test_the_estimator_knows_a_tenth_of_a_pixel() -> None:
 def test_the_result_lies_on_the_truth_to_a_tenth_of_its_pixels(tmp_path: Path) -> None:
     t2 = turned([dcmread(p) for p in sorted((SAMPLE / "T2").glob("*.dcm"))])
     t1 = turned([dcmread(p) for p in sorted((SAMPLE / "T1").glob("*.dcm"))])
-    flat = read_volume(write(t1, tmp_path / "flat"))
+    flat = volume_of(write(t1, tmp_path / "flat"))
     write(t2, tmp_path / "study" / "t2")
     write(as_cubes(flat, t1[0]), tmp_path / "study" / "t1")
 

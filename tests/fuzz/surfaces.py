@@ -16,12 +16,11 @@ from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, EnhancedMRImageStorage, MRImageStorage
 
 from node.archive.facade import Archive
+from node.archive.layout import InstanceName, parse
 from node.config.match import MatchSettings
 from node.config.settings import SCPSettings, Settings
-from node.dicom.read import read_header
-from node.dicom.uid import is_uid
+from node.dicom.read import InstanceFile
 from node.errors import NodeError, NotFoundError, RefusedError
-from node.infer.volume import read_volume
 from node.match.assess import assess_study
 from node.match.explanation import lines
 from node.offline import process_folder, read_folder
@@ -33,6 +32,7 @@ from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.weights import model_facts
 from tests.conftest import free_port
+from tests.dicom import volume_of
 from tests.fuzz.corpus import SECRET, Instance, part10, stack
 from tests.fuzz.mutate import SYNTAXES, Damaged, written
 from tests.fuzz.peer import Peer
@@ -58,12 +58,12 @@ class Receive:
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self._folder = folder
-        self._archive = Archive(folder / "data")
+        self._archive = Archive.in_folder(folder / "data")
         self._database = Database(f"sqlite:///{folder / 'data' / 'tracker.sqlite3'}")
         self._database.upgrade()
         tracker = Tracker(self._database)
         store = Store(self._archive, tracker, series_quiet_s=3600)
-        commitments = Commitments(tracker, [], "DIFFMSR")
+        commitments = Commitments(tracker, self._archive, [], "DIFFMSR")
         # Short, since pynetdicom does not answer a request without a SOP instance UID; it ends as an idle association.
         settings = SCPSettings(host="127.0.0.1", port=free_port(), network_timeout_s=5)
         self._receiver = Receiver(settings, [], store, commitments)
@@ -111,19 +111,20 @@ class Receive:
 
     def _kept(self, sop_uid: str) -> None:
         """What was acknowledged can be read again, as far as matching needs it."""
-        (path,) = self._archive.root.glob(f"instances/*/*/{sop_uid}.dcm")
-        presentable(str(path))
-        read_header(path)
+        paths = list((self._folder / "data").glob(f"instances/*/*/{sop_uid}.dcm"))
+        assert paths, "it is kept"
+        for path in paths:  # in more than one study, when the damage is in its UID
+            presentable(str(path))
+            InstanceFile(path).read_header()
 
     def judge(self) -> None:
         """After all: the receiver lives, and the archive holds what was acknowledged, where it belongs."""
         with Peer(self._receiver.port, [("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.2.1")])._socket:
             pass
-        files = sorted(p for p in self._folder.rglob("*") if p.is_file() and "tracker.sqlite3" not in p.name)
-        instances = self._archive.root / "instances"
+        ours = ("tracker.sqlite3", "node-id", "process.lock")
+        files = sorted(p for p in self._folder.rglob("*") if p.is_file() and not p.name.startswith(ours))
         for path in files:
-            study, series, name = path.relative_to(instances).parts
-            assert is_uid(study) and is_uid(series) and is_uid(name.removesuffix(".dcm")), path
+            assert isinstance(parse(path.relative_to(self._folder / "data").as_posix()), InstanceName), path
         assert views.totals(self._database).instances == len(files) <= self.answers["SUCCESS"]
 
 
@@ -140,7 +141,7 @@ class Study:
         self._paths[0].parent.mkdir()
         for path, instance in zip(self._paths, self.instances, strict=True):
             path.write_bytes(part10(instance, instance.data_set()))
-        self._headers = {index: read_header(path) for index, path in enumerate(self._paths)}
+        self._headers = {index: InstanceFile(path).read_header() for index, path in enumerate(self._paths)}
 
     def _write(self, damaged: Sequence[tuple[int, Damaged]]) -> dict[int, bytes]:
         whole = {}
@@ -160,7 +161,7 @@ class Study:
             headers = [header for index, header in self._headers.items() if index not in whole]
             for index in whole:
                 try:
-                    headers.append(read_header(self._paths[index]))
+                    headers.append(InstanceFile(self._paths[index]).read_header())
                 except NodeError as error:
                     presentable(str(error))
             verdict = assess_study(headers, MatchSettings(), self._facts)
@@ -176,7 +177,7 @@ class Study:
         path = self._folder / "one.dcm"
         path.write_bytes(part10(damaged.instance, damaged.data_set))
         try:
-            volume = read_volume([path])
+            volume = volume_of([path])
         except NodeError as error:
             presentable(str(error))
             return error.code if isinstance(error, RefusedError) else type(error).__name__

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from node.config.match import MatchSettings
-from node.dicom.read import read_header
+from node.dicom.read import InstanceFile
 from node.errors import RefusedError
-from node.infer.volume import read_volume
 from node.match.assess import assess_study
+from tests.dicom import volume_of
 from tests.fuzz.corpus import SECRET, Element, part10, stack
 from tests.fuzz.mutate import with_element
 from tests.unit.node.match.builder import MODEL
@@ -45,16 +45,16 @@ def test_a_header_that_pydicom_stumbles_over_late(element: Element, tmp_path: Pa
     path = tmp_path / "damaged.dcm"
     path.write_bytes(part10(instance, instance.data_set()))
     with pytest.raises(RefusedError) as refused:
-        read_volume([path])
+        volume_of([path])
     assert refused.value.code == "E_PIXELS_UNREADABLE"
-    assess_study([read_header(path)], MatchSettings(), MODEL)
+    assess_study([InstanceFile(path).read_header()], MatchSettings(), MODEL)
 
 
 def test_a_transfer_syntax_that_is_a_sequence(tmp_path: Path) -> None:
     instance = with_element(stack()[0], Element(TRANSFER_SYNTAX_UID, b"SQ", b""))
     path = tmp_path / "damaged.dcm"
     path.write_bytes(part10(instance, instance.data_set()))
-    (verdict,) = assess_study([read_header(path)], MatchSettings(), MODEL).stacks
+    (verdict,) = assess_study([InstanceFile(path).read_header()], MatchSettings(), MODEL).stacks
     assert verdict.contrast == "T2"
 
 
@@ -64,7 +64,7 @@ def test_a_message_has_no_more_of_a_uid_than_a_uid(tmp_path: Path) -> None:
     instance = with_element(stack()[0], Element(SOP_INSTANCE_UID, b"UI", sop_uid.value, length=0x7FFF))
     path = tmp_path / "damaged.dcm"
     path.write_bytes(part10(instance, instance.data_set()))
-    assert SECRET in str(read_header(path).SOPInstanceUID)
+    assert SECRET in str(InstanceFile(path).read_header().SOPInstanceUID)
     with pytest.raises(RefusedError) as refused:
-        read_volume([path])
+        volume_of([path])
     assert SECRET not in str(refused.value)

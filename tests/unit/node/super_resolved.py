@@ -10,15 +10,14 @@ from node.archive.facade import Archive
 from node.config.settings import Settings
 from node.deliver.worker import make_deliver_handler
 from node.derived.worker import make_derive_handler
-from node.dicom.transfer_syntax import to_bytes
 from node.payloads import PairRequest, StackRequest
-from node.tracker import arrivals, queue, steps, views
-from node.tracker.arrivals import Arrival
+from node.tracker import queue, steps, views
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Done, Matched
 from node.tracker.states import Kind, State
 from node.tracker.worker import Handler, attempt
+from tests.unit.node.kept import keep
 
 RESULT = "infer:1"
 
@@ -31,16 +30,9 @@ class SuperResolved:
         self.database = Database(f"sqlite:///{folder / 'tracker.sqlite3'}")
         self.database.upgrade()
         self.tracker = Tracker(self.database, clock=lambda: self.now)
-        self.archive = Archive(folder / "data")
+        self.archive = Archive.in_folder(folder / "data")
         for ds in (*study.target, *study.reference):
-            names = str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), str(ds.SOPInstanceUID)
-            path = self.archive.put_instance(*names, to_bytes(ds))
-            syntax = str(ds.file_meta.TransferSyntaxUID)
-            arrivals.record(
-                self.tracker,
-                Arrival(names[2], names[1], names[0], str(ds.SOPClassUID), syntax, str(path), names[2], 1, "MR1"),
-                10,
-            )
+            keep(self.tracker, self.archive, ds)
         target, reference = (
             StackRequest(
                 series_uid=headers[0].SeriesInstanceUID, contrast=contrast,
@@ -67,6 +59,15 @@ class SuperResolved:
 
     def deliver(self, settings: Settings) -> State:
         return self._do(Kind.DELIVER, make_deliver_handler(self.tracker, self.archive, settings))
+
+    def derived(self) -> dict[str, bytes]:
+        """What was derived, by SOP instance UID, in the order to be sent."""
+        made = self.archive.derived(RESULT)
+        assert made is not None
+        return {m.sop_uid: self.archive.derived_instance(m.key, m.sha256).content() for m in made}
+
+    def derived_folder(self) -> Path:
+        return Path(self.archive.location(f"derived/{RESULT}"))
 
     def jobs(self, kind: Kind) -> list[tuple[State, str | None]]:
         """(state, what it says) of the jobs of a kind."""

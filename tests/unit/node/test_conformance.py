@@ -38,7 +38,8 @@ def port(tmp_path: Path) -> Iterator[int]:
     database.upgrade()
     tracker = Tracker(database)
     settings = SCPSettings(host="127.0.0.1", port=free_port())
-    receiver = Receiver(settings, [], Store(Archive(tmp_path), tracker, 10), Commitments(tracker, [], "DIFFMSR"))
+    archive = Archive.in_folder(tmp_path)
+    receiver = Receiver(settings, [], Store(archive, tracker, 10), Commitments(tracker, archive, [], "DIFFMSR"))
     receiver.start()
     yield receiver.port
     receiver.stop(1)

@@ -9,6 +9,7 @@ from node.config.settings import DestinationSettings
 from node.deliver.scu import send
 from node.demo import figures, peers
 from node.errors import NodeError
+from tests.dicom import in_files
 
 
 def test_without_orthanc_a_storage_scp_stands_in_for_the_pacs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,7 +18,7 @@ def test_without_orthanc_a_storage_scp_stands_in_for_the_pacs(tmp_path: Path, mo
     with peers.running_pacs(tmp_path / "pacs") as pacs:
         assert "Orthanc is not installed" in pacs.name
         peer = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=pacs.port)
-        assert all(sent.accepted for sent in send(paths, peer, "SCANNER"))
+        assert all(sent.accepted for sent in send(in_files(paths), peer, "SCANNER"))
         assert len(pacs.received()) == len(paths)
 
 

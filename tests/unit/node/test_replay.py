@@ -131,5 +131,5 @@ def test_without_anything_kept(sources: Path, tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'tracker.sqlite3'}")
     database.upgrade()
     with pytest.raises(NotFoundError, match=r"1\.2\.3"):
-        replay_study(database, Archive(tmp_path), "1.2.3", Settings(), tmp_path / "now", lambda *_: None)
+        replay_study(database, Archive.in_folder(tmp_path), "1.2.3", Settings(), tmp_path / "now", lambda *_: None)
     database.dispose()

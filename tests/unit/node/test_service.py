@@ -124,7 +124,7 @@ def test_a_destination_that_hangs_delays_no_other(tmp_path: Path) -> None:
 
         instances = mr_series(1)
         files = [(str(ds.SOPInstanceUID), to_bytes(ds)) for ds in instances]
-        Archive(settings.node.data_dir).put_derived("infer:1", files, "page")
+        Archive.of(settings).put_derived("infer:1", files, "page")
         stack = StackRequest(series_uid="1.2.1", contrast="T2", sop_uids=("1.2.1.1",))
         request = PairRequest(study_uid="1.2", target=stack, reference=stack)
         for name in ("HANGS", "REFUSES", "GONE"):

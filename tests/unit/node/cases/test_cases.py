@@ -63,7 +63,8 @@ def _codes(verdict: StudyVerdict) -> set[str]:
 
 
 def _read(stack: StackRequest, found: Folder) -> Volume:
-    return read_volume([found.paths[uid] for uid in stack.sop_uids], stack.frames)
+    instances = [found.instances[uid] for uid in stack.sop_uids]
+    return read_volume(instances, stack.frames, MatchSettings().stack.max_matrix)
 
 
 def _compare(pixels: NDArray[np.float32], expected: NDArray[np.float64], tolerance: float) -> None:

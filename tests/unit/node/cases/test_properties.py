@@ -14,9 +14,9 @@ from pydicom.valuerep import format_number_as_ds
 from scipy.spatial.transform import Rotation
 
 from node.config.match import MatchSettings
-from node.infer.volume import Volume, read_volume
+from node.infer.volume import Volume
 from node.match.assess import assess_study
-from tests.dicom import enhanced, study, write
+from tests.dicom import enhanced, study, volume_of, write
 from tests.unit.node.match.builder import MODEL
 
 TOLERANCE_MM = 1e-6  # a decimal string holds at least nine digits of a coordinate
@@ -79,8 +79,7 @@ def test_geometry_survives_matching_and_reading(
         headers = [dcmread(path, stop_before_pixels=True) for path in paths.values()]
         (order,) = assess_study(headers, MatchSettings(), MODEL).requests
         target, reference = (
-            read_volume([paths[uid] for uid in stack.sop_uids], stack.frames)
-            for stack in (order.target, order.reference)
+            volume_of([paths[uid] for uid in stack.sop_uids], stack.frames) for stack in (order.target, order.reference)
         )
     along_row, along_column, normal = truth["axes"].T
     n, rows, columns = target.pixels.shape
@@ -114,13 +113,13 @@ def test_rows_and_columns_swapped_are_the_same_image_in_space(
 ) -> None:
     t2, _, _ = made
     with tempfile.TemporaryDirectory() as folder:
-        plain = read_volume(write(t2, Path(folder) / "plain"))
+        plain = volume_of(write(t2, Path(folder) / "plain"))
         for image in t2:
             pixels = image.pixel_array.T
             image.PixelData, (image.Rows, image.Columns) = pixels.tobytes(), pixels.shape
             image.ImageOrientationPatient = [*image.ImageOrientationPatient[3:], *image.ImageOrientationPatient[:3]]
             image.PixelSpacing = image.PixelSpacing[::-1]
-        swapped = read_volume(write(t2, Path(folder) / "swapped"))
+        swapped = volume_of(write(t2, Path(folder) / "swapped"))
     n, rows, columns = plain.pixels.shape
     for k, r, c in ((0, 0, 0), (n - 1, 3, columns - 1), (0, rows - 1, 5)):
         # The normal points the other way, and the slices come in the other order.

@@ -114,7 +114,7 @@ class Delivery:
             commitment=True,
             **destination,
         )
-        archive = Archive(folder / "data")
+        archive = Archive.in_folder(folder / "data")
         self.work = make_deliver_handler(self.tracker, archive, Settings(destinations=[peer]))
         instances = mr_series(3)
         self.uids = [str(ds.SOPInstanceUID) for ds in instances]

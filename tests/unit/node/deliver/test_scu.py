@@ -24,6 +24,7 @@ from node.derived.encode import encode
 from node.dicom.transfer_syntax import TRANSFER_SYNTAXES, to_bytes
 from node.dimse.status import C_STORE, Verdict, words
 from node.errors import ConfigError, PeerError, StorageError
+from tests.dicom import in_files
 
 Start = Callable[..., tuple[DestinationSettings, Path]]
 Serve = Callable[..., DestinationSettings]
@@ -86,8 +87,8 @@ def serve() -> Iterator[Serve]:
 @pytest.mark.parametrize("options", [("+xe",), ("+xi",)], ids=["explicit", "implicit only"])
 def test_storescp_receives_what_was_made(storescp: Start, files: list[Path], options: tuple[str, ...]) -> None:
     destination, folder = storescp("-pdu", "16384", *options)
-    sent = list(send(files, destination, "DIFFMSR"))
-    assert [s.path for s in sent] == files
+    sent = list(send(in_files(files), destination, "DIFFMSR"))
+    assert [s.instance for s in sent] == in_files(files)
     assert {s.words for s in sent} == {"0x0000 (success)"}
     assert all(s.accepted for s in sent)
     received = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, folder.iterdir())}
@@ -110,7 +111,7 @@ def test_what_is_kept_compressed_goes_out_as_the_peer_takes_it(
 ) -> None:
     paths = encode_to(tmp_path, study, OutputSettings(transfer_syntax=name))
     destination, folder = storescp({"compressed": COMPRESSED[name], "explicit": "+xe", "implicit": "+xi"}[options])
-    assert {s.words for s in send(paths, destination, "DIFFMSR")} == {"0x0000 (success)"}
+    assert {s.words for s in send(in_files(paths), destination, "DIFFMSR")} == {"0x0000 (success)"}
     expected = {
         "compressed": TRANSFER_SYNTAXES[name], "explicit": ExplicitVRLittleEndian, "implicit": ImplicitVRLittleEndian
     }  # fmt: skip
@@ -138,13 +139,13 @@ def objects(study: Any, tmp_path: Path) -> list[Path]:
 
 def test_orthanc_returns_every_kind_of_object(orthanc: tuple[DestinationSettings, str], objects: list[Path]) -> None:
     destination, address = orthanc
-    assert {sent.words for sent in send(objects, destination, "DIFFMSR")} == {"0x0000 (success)"}
+    assert {sent.words for sent in send(in_files(objects), destination, "DIFFMSR")} == {"0x0000 (success)"}
     assert kept_by(address) == {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, objects)}
 
 
 def test_storescp_returns_every_kind_of_object(storescp: Start, objects: list[Path]) -> None:
     destination, folder = storescp()
-    assert {sent.words for sent in send(objects, destination, "DIFFMSR")} == {"0x0000 (success)"}
+    assert {sent.words for sent in send(in_files(objects), destination, "DIFFMSR")} == {"0x0000 (success)"}
     received = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, folder.iterdir())}
     assert received == {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, objects)}
 
@@ -155,7 +156,7 @@ def test_orthanc_keeps_the_compressed_pixels(
 ) -> None:
     destination, address = orthanc
     paths = encode_to(tmp_path, study, OutputSettings(transfer_syntax=name))
-    assert all(sent.accepted for sent in send(paths, destination, "DIFFMSR"))
+    assert all(sent.accepted for sent in send(in_files(paths), destination, "DIFFMSR"))
     stored = kept_by(address)
     assert stored == {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, paths)}
     assert {ds.file_meta.TransferSyntaxUID for ds in stored.values()} == {TRANSFER_SYNTAXES[name]}
@@ -164,7 +165,7 @@ def test_orthanc_keeps_the_compressed_pixels(
 def test_orthanc_keeps_pixels_and_attributes(orthanc: tuple[DestinationSettings, str], files: list[Path]) -> None:
     destination, address = orthanc
     echo(destination, "DIFFMSR")
-    assert all(sent.accepted for sent in send(files, destination, "DIFFMSR"))
+    assert all(sent.accepted for sent in send(in_files(files), destination, "DIFFMSR"))
     assert kept_by(address) == {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, files)}
 
 
@@ -183,7 +184,7 @@ def test_no_answer_is_lost_under_load(serve: Serve, files: list[Path]) -> None:
         received: list[str] = []
         destination = serve(lambda event: received.append(event.request.AffectedSOPInstanceUID) or 0)
         many = files * 20
-        sent = list(send(many, destination, "DIFFMSR"))
+        sent = list(send(in_files(many), destination, "DIFFMSR"))
     finally:
         stop.set()
     assert len(sent) == len(received) == len(many)
@@ -197,7 +198,10 @@ def test_echo_of_a_living_peer(storescp: Start) -> None:
 def test_closed_port_is_one_line_that_says_where_and_what_to_check(
     free_destination: DestinationSettings, files: list[Path]
 ) -> None:
-    for attempt in (lambda: echo(free_destination, "DIFFMSR"), lambda: list(send(files, free_destination, "DIFFMSR"))):
+    for attempt in (
+        lambda: echo(free_destination, "DIFFMSR"),
+        lambda: list(send(in_files(files), free_destination, "DIFFMSR")),
+    ):
         with pytest.raises(PeerError) as failed:
             attempt()
         message = str(failed.value)
@@ -209,7 +213,7 @@ def test_closed_port_is_one_line_that_says_where_and_what_to_check(
 def test_wrong_called_ae_title(serve: Serve, files: list[Path]) -> None:
     destination = serve(require_called=True).model_copy(update={"ae_title": "OTHER"})
     with pytest.raises(PeerError, match="rejected permanent: called ae title not recognised"):
-        list(send(files, destination, "DIFFMSR"))
+        list(send(in_files(files), destination, "DIFFMSR"))
 
 
 def test_a_port_that_is_not_dicom(files: list[Path]) -> None:
@@ -218,13 +222,13 @@ def test_a_port_that_is_not_dicom(files: list[Path]) -> None:
             name="pacs", ae_title="PACS", host="127.0.0.1", port=mute.getsockname()[1], timeout_s=0.5
         )
         with pytest.raises(PeerError, match=r"no answer to the association request within 0\.5 s"):
-            list(send(files, destination, "DIFFMSR"))
+            list(send(in_files(files), destination, "DIFFMSR"))
 
 
 def test_a_peer_that_takes_no_mr(serve: Serve, files: list[Path]) -> None:
     destination = serve(abstract_syntax="1.2.840.10008.5.1.4.1.1.7")
     with pytest.raises(PeerError, match="takes no MR Image Storage"):
-        list(send(files, destination, "DIFFMSR"))
+        list(send(in_files(files), destination, "DIFFMSR"))
 
 
 @pytest.mark.parametrize(
@@ -239,7 +243,7 @@ def test_a_peer_that_takes_no_mr(serve: Serve, files: list[Path]) -> None:
 def test_every_instance_gets_its_own_verdict(serve: Serve, files: list[Path], status: int, verdict: Verdict) -> None:
     bad = files[1].stem
     destination = serve(lambda event: status if event.request.AffectedSOPInstanceUID == bad else 0)
-    sent = list(send(files, destination, "DIFFMSR"))
+    sent = list(send(in_files(files), destination, "DIFFMSR"))
     assert [s.status for s in sent] == [0, status, 0]
     assert [s.verdict for s in sent] == [Verdict.ACCEPTED, verdict, Verdict.ACCEPTED]
     assert sent[1].words.startswith(f"0x{status:04X} (")
@@ -255,7 +259,7 @@ def test_a_poisonous_instance_does_not_hold_up_the_others(serve: Serve, files: l
 
     accepted = []
     with pytest.raises(PeerError, match="broke 3 times without an answer, 1 instances are not sent"):
-        for sent in send(files, serve(answer), "DIFFMSR"):
+        for sent in send(in_files(files), serve(answer), "DIFFMSR"):
             accepted.append(sent.sop_uid)
     assert set(accepted) == {path.stem for path in files[1:]}
 
@@ -269,9 +273,9 @@ def test_an_association_that_breaks_once_is_taken_up_again(serve: Serve, files: 
             event.assoc.abort()
         return 0
 
-    sent = list(send(files, serve(answer), "DIFFMSR"))
+    sent = list(send(in_files(files), serve(answer), "DIFFMSR"))
     assert all(s.accepted for s in sent)
-    assert {s.path for s in sent} == set(files)
+    assert {s.instance for s in sent} == set(in_files(files))
     assert len(seen) == 4
 
 
@@ -279,13 +283,13 @@ def test_a_peer_that_never_answers_is_given_up(serve: Serve, files: list[Path]) 
     over = threading.Event()
     destination = serve(lambda _: over.wait() and 0).model_copy(update={"timeout_s": 2})
     with pytest.raises(PeerError, match="broke 3 times"):
-        list(send(files, destination, "DIFFMSR"))
+        list(send(in_files(files), destination, "DIFFMSR"))
     over.set()
 
 
 def test_a_missing_file_is_the_archives_failure(free_destination: DestinationSettings, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"gone\.dcm"):
-        list(send([tmp_path / "gone.dcm"], free_destination, "DIFFMSR"))
+        list(send(in_files([tmp_path / "gone.dcm"]), free_destination, "DIFFMSR"))
 
 
 def test_statuses_are_said_in_words() -> None:
@@ -317,7 +321,7 @@ def test_tls_both_ways(
     serve: Serve, files: list[Path], certificates: TLSSettings, server_context: ssl.SSLContext
 ) -> None:
     destination = serve(context=server_context, tls=certificates)
-    assert all(sent.accepted for sent in send(files, destination, "DIFFMSR"))
+    assert all(sent.accepted for sent in send(in_files(files), destination, "DIFFMSR"))
 
 
 def test_tls_with_an_authority_we_do_not_trust(

@@ -13,7 +13,8 @@ from sqlalchemy import delete, update
 from node.config.settings import DestinationSettings, OutputSettings, Settings
 from node.tracker.states import Kind, State
 from node.tracker.tables import Event, Job
-from tests.unit.node.super_resolved import RESULT, SuperResolved
+from tests.unit.node.kept import spoil
+from tests.unit.node.super_resolved import SuperResolved
 
 
 @pytest.fixture
@@ -39,10 +40,7 @@ def test_images_then_mark_then_report_and_each_destination_the_same(node: SuperR
         assert node.deliver(settings) is State.DONE
         received.append({ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, folder.iterdir())})
     assert received[0] == received[1]
-    kept = node.archive.derived(RESULT)
-    assert kept is not None
-    assert list(kept) == [path.name[6:-4] for path in sorted(kept.values())], "in the order to be sent"
-    in_order = [received[0][uid] for uid in kept]
+    in_order = [received[0][uid] for uid in node.derived()]
     assert [ds.Modality for ds in in_order] == ["MR", "MR", "MR", "PR", "SR"]
     assert [ds.InstanceNumber for ds in in_order[:3]] == [1, 2, 3]
     assert [ds.SeriesNumber for ds in in_order[2:]] == [9005, 29005, 19005]
@@ -70,12 +68,15 @@ def test_a_pacs_that_stores_images_only_gets_the_images(node: SuperResolved) -> 
 
 
 @pytest.mark.parametrize("lost", ["index.json", "*.dcm"])
-def test_what_was_derived_and_is_lost_is_made_again(node: SuperResolved, storescp: Any, lost: str) -> None:
+@pytest.mark.parametrize("damage", [Path.unlink, spoil], ids=["missing", "damaged"])
+def test_what_was_derived_and_is_lost_is_made_again_before_anything_is_sent(
+    node: SuperResolved, storescp: Any, lost: str, damage: Any
+) -> None:
     destination, folder = storescp()
     settings = Settings(destinations=[destination])
     node.derive(settings)
-    for path in node.archive.derived_folder(RESULT).glob(lost):
-        path.unlink()
+    for path in node.derived_folder().glob(lost):
+        damage(path)
     assert node.deliver(settings) is State.RETRY_WAIT
     waiting = node.last(Kind.DELIVER)
     assert waiting.attempts == 0, "to wait is no attempt"
@@ -118,7 +119,7 @@ def older_version(node: SuperResolved, derived: bool = False) -> None:
         session.execute(delete(Event).where(Event.job_id == derive))
         session.execute(delete(Job).where(Job.id == derive))
     if not derived:
-        for path in node.archive.derived_folder(RESULT).iterdir():
+        for path in node.derived_folder().iterdir():
             path.unlink()
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from node.archive.layout import result_key
 from node.config.settings import DestinationSettings, OutputSettings, ReportSettings, Settings
 from node.result import Quality
 from node.tracker.states import Kind, State
+from tests.unit.node.kept import path_of, spoil
 from tests.unit.node.super_resolved import RESULT, SuperResolved
 
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", max_attempts=7)
@@ -23,15 +25,9 @@ def node(tmp_path: Path, study: Any) -> Iterator[SuperResolved]:
     made.database.dispose()
 
 
-def kept(node: SuperResolved) -> dict[str, bytes]:
-    files = node.archive.derived(RESULT)
-    assert files is not None
-    return {uid: path.read_bytes() for uid, path in files.items()}
-
-
 def test_one_delivery_per_destination_follows(node: SuperResolved) -> None:
     assert node.derive(Settings(destinations=[PACS, OTHER])) is State.DONE
-    assert len(kept(node)) == 4, "three images and their report"
+    assert len(node.derived()) == 4, "three images and their report"
     assert node.jobs(Kind.DELIVER) == [(State.READY, None)] * 2
     job = node.last(Kind.DELIVER)
     assert (job.payload["destination"], job.payload["result"]) == ("other", RESULT)
@@ -40,29 +36,29 @@ def test_one_delivery_per_destination_follows(node: SuperResolved) -> None:
 
 def test_everything_is_made_without_a_destination_too(node: SuperResolved) -> None:
     assert node.derive(Settings()) is State.DONE
-    assert len(kept(node)) == 4
-    assert "Super-resolution report" in node.archive.report_page(RESULT).read_text()
+    assert len(node.derived()) == 4
+    assert "Super-resolution report" in node.archive.page(RESULT).decode()
     assert node.jobs(Kind.DELIVER) == []
     assert "no [[destinations]] is configured" in node.last(Kind.DERIVE).events[-1].why
 
 
 def test_what_was_derived_stays_whatever_the_configuration_says_later(node: SuperResolved) -> None:
     node.derive()
-    before = kept(node)
+    before = node.derived()
     make_derived_again(node)
     other = Settings(output=OutputSettings(series_number_offset=100), report=ReportSettings(sop_class="none"))
     assert node.derive(other) is State.DONE
-    assert kept(node) == before
+    assert node.derived() == before
 
 
 def test_half_of_an_encoding_counts_for_nothing(node: SuperResolved) -> None:
     node.derive()
-    before = kept(node)
-    (node.archive.derived_folder(RESULT) / "index.json").unlink()  # a crash before it was written
-    (node.archive.derived_folder(RESULT) / f"00000-{next(iter(before))}.dcm").write_bytes(b"half")
+    before = node.derived()
+    (node.derived_folder() / "index.json").unlink()  # a crash before it was written
+    (node.derived_folder() / f"00000-{next(iter(before))}.dcm").write_bytes(b"half")
     make_derived_again(node)
     assert node.derive() is State.DONE
-    assert kept(node) == before
+    assert node.derived() == before
 
 
 @pytest.mark.parametrize("hold", [True, False])
@@ -76,9 +72,9 @@ def test_deliveries_of_a_result_that_is_not_usable_are_held_if_that_is_configure
     assert node.jobs(Kind.DELIVER) == [expected]
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"spoilt")], ids=["missing", "damaged"])
+@pytest.mark.parametrize("damage", [Path.unlink, spoil], ids=["missing", "damaged"])
 def test_a_lost_result_is_made_again_while_the_derive_job_waits(node: SuperResolved, damage: Any) -> None:
-    (path,) = (node.archive.root / "results").iterdir()
+    path = Path(node.archive.location(result_key(RESULT)))
     damage(path)
     assert node.derive() is State.RETRY_WAIT
     job = node.last(Kind.DERIVE)
@@ -88,13 +84,23 @@ def test_a_lost_result_is_made_again_while_the_derive_job_waits(node: SuperResol
     path.unlink(missing_ok=True)
     node.infer()
     assert node.derive() is State.DONE
-    assert len(kept(node)) == 4
+    assert len(node.derived()) == 4
 
 
 def test_a_header_that_is_missing_fails_the_job_in_words(node: SuperResolved) -> None:
     node.archive.put_result(RESULT, replace(node.study.result, source_uids=["1.2.3"] * 3))
     assert node.derive() is State.FAILED
     assert "1.2.3" in (node.jobs(Kind.DERIVE)[0][1] or "")
+
+
+@pytest.mark.parametrize("role", ["target", "reference"])
+def test_nothing_is_made_of_a_source_that_is_damaged(node: SuperResolved, role: str) -> None:
+    source = getattr(node.study, role)[1]
+    spoil(path_of(node.tracker, node.archive, source))
+    assert node.derive(Settings(destinations=[PACS])) is State.FAILED
+    assert node.jobs(Kind.DERIVE)[0][1].startswith("E_STORED_DAMAGED: ")
+    assert node.archive.derived(RESULT) is None
+    assert node.jobs(Kind.DELIVER) == []
 
 
 def make_derived_again(node: SuperResolved) -> None:

@@ -40,7 +40,7 @@ def test_a_job_whose_worker_died_is_freed_by_the_clock(
     queue.ask(tracker, NewJob(Kind.FETCH, "fetch:1", "1.2", {}, 3), "test")
     queue.claim(tracker, Kind.FETCH, "host/dead")
     tracker.clock.now += timedelta(seconds=61)  # type: ignore[attr-defined]
-    scheduler = housekeeping.schedule(tracker, Archive(tmp_path / "data"))
+    scheduler = housekeeping.schedule(tracker, Archive.in_folder(tmp_path / "data"), True)
     scheduler.start()
     try:
         until(lambda: views.jobs(tracker.database)[0].state == State.READY, "the job is freed")
@@ -52,8 +52,8 @@ def test_a_job_whose_worker_died_is_freed_by_the_clock(
 
 def test_a_low_disk_is_said(tmp_path: Path) -> None:
     with structlog.testing.capture_logs() as logs:
-        housekeeping.watch_disk(Archive(tmp_path))
-        housekeeping.watch_disk(Archive(tmp_path, reserve_gb=1e9))
+        housekeeping.watch_disk(Archive.in_folder(tmp_path))
+        housekeeping.watch_disk(Archive.in_folder(tmp_path, reserve_gb=1e9))
     assert [entry["event"] for entry in logs] == ["disk.below_reserve"]
     assert "reserve_gb" in logs[0]["reason"]
 

@@ -15,8 +15,9 @@ from node.archive.facade import Archive
 from node.config.settings import ModelSettings, RegistrationSettings, ReportSettings
 from node.errors import LeaseLostError, ModelError, RefusedError
 from node.infer.engine import Engine, read_model
-from node.infer.volume import Volume, read_volume
+from node.infer.volume import Volume
 from node.payloads import PairRequest, StackRequest
+from tests.dicom import volume_of
 
 SCALE = 4
 AXES = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
@@ -190,7 +191,7 @@ class Guide(Resolver):
 
 @pytest.mark.parametrize("mode", ["warn", "correct", "refuse"])
 def test_a_patient_who_moved_between_the_series(mode: str) -> None:
-    target, moved = (read_volume(sorted((SAMPLE / name).glob("*.dcm"))) for name in ("T2", "T1"))
+    target, moved = (volume_of(sorted((SAMPLE / name).glob("*.dcm"))) for name in ("T2", "T1"))
     shift = 2.0 * np.array(target.orientation[0])
     reference = replace(moved, positions=moved.positions + shift)
     order = order_of(target, reference)
@@ -230,7 +231,7 @@ def test_progress_may_end_the_work(target: Volume, reference: Volume) -> None:
 
 
 def test_a_result_survives_the_archive(target: Volume, reference: Volume, tmp_path: Any) -> None:
-    archive = Archive(tmp_path)
+    archive = Archive.in_folder(tmp_path)
     result = engine().super_resolve(target, reference, order_of(target, reference), silent)
     archive.put_result("key", result)
     found = archive.open_result("key")

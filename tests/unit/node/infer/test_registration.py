@@ -16,8 +16,9 @@ from node.config.settings import RegistrationSettings
 from node.errors import RefusedError
 from node.infer.registration import Found, Motion, follow, judge, register
 from node.infer.resample import resample_reference
-from node.infer.volume import Volume, read_volume
+from node.infer.volume import Volume
 from node.result import Registration
+from tests.dicom import volume_of
 
 SAMPLE = Path(__file__).parents[4] / "node" / "sample"
 SPACING = (1.3, 1.1)
@@ -122,7 +123,7 @@ def test_what_is_made_of_it(found: Found, settings: dict[str, Any], corrected: b
 @pytest.fixture(scope="module")
 def sample() -> tuple[Volume, Volume]:
     """The real T2 and T1 that the node ships."""
-    target, reference = (read_volume(sorted((SAMPLE / name).glob("*.dcm"))) for name in ("T2", "T1"))
+    target, reference = (volume_of(sorted((SAMPLE / name).glob("*.dcm"))) for name in ("T2", "T1"))
     return target, reference
 
 

@@ -24,9 +24,8 @@ from pydicom.uid import (
 )
 
 from node.errors import RefusedError, StorageError
-from node.infer.volume import read_volume
 from tests.conftest import require
-from tests.dicom import enhanced, mr_series
+from tests.dicom import enhanced, mr_series, volume_of
 from tests.dicom import write as write_files
 
 Write = Callable[..., list[Path]]
@@ -89,7 +88,7 @@ def write(tmp_path: Path) -> Write:
     ids=lambda s: s.name,
 )
 def test_every_syntax_gives_the_same_volume(write: Write, pixels: NDArray[np.uint16], syntax: str) -> None:
-    volume = read_volume(write(pixels, syntax=syntax))
+    volume = volume_of(write(pixels, syntax=syntax))
     assert volume.pixels.dtype == np.float32
     assert np.array_equal(volume.pixels, pixels)
     assert volume.spacing == (2.0, 1.5)
@@ -99,7 +98,7 @@ def test_every_syntax_gives_the_same_volume(write: Write, pixels: NDArray[np.uin
 
 def test_slices_are_sorted_along_the_normal_however_they_come(write: Write, pixels: NDArray[np.uint16]) -> None:
     paths = write(pixels)
-    volume = read_volume([paths[i] for i in (2, 0, 3, 1)])
+    volume = volume_of([paths[i] for i in (2, 0, 3, 1)])
     assert volume.sop_uids == ("1.2.3.1", "1.2.3.2", "1.2.3.3", "1.2.3.4")
     assert volume.positions[:, 2].tolist() == [0, 3, 6, 9]
     assert np.array_equal(volume.pixels, pixels)
@@ -109,7 +108,7 @@ def test_rescale_is_applied(write: Write, pixels: NDArray[np.uint16]) -> None:
     def rescale(ds: Dataset, i: int) -> None:
         ds.RescaleSlope, ds.RescaleIntercept = 0.5 * (i + 1), 10
 
-    volume = read_volume(write(pixels, rescale))
+    volume = volume_of(write(pixels, rescale))
     assert np.allclose(volume.pixels, pixels * (0.5 * np.arange(1, 5))[:, None, None] + 10)
 
 
@@ -119,7 +118,7 @@ def test_philips_scale_that_varies_makes_slices_comparable(write: Write, pixels:
         block = ds.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
         block.add_new(0x0E, "FL", 0.25 * (i + 1))
 
-    volume = read_volume(write(pixels, scale))
+    volume = volume_of(write(pixels, scale))
     assert np.allclose(volume.pixels, 2.0 * pixels / np.arange(1, 5)[:, None, None], rtol=1e-5)
 
 
@@ -127,7 +126,7 @@ def test_monochrome1_is_inverted_within_the_bits_stored(write: Write, pixels: ND
     def invert(ds: Dataset, _: int) -> None:
         ds.PhotometricInterpretation, ds.BitsStored, ds.HighBit = "MONOCHROME1", 12, 11
 
-    assert np.array_equal(read_volume(write(pixels, invert)).pixels, 4095 - pixels.astype(int))
+    assert np.array_equal(volume_of(write(pixels, invert)).pixels, 4095 - pixels.astype(int))
 
 
 def test_signed_pixels_are_fine_and_padding_is_air(write: Write, pixels: NDArray[np.uint16]) -> None:
@@ -137,7 +136,7 @@ def test_signed_pixels_are_fine_and_padding_is_air(write: Write, pixels: NDArray
     def pad(ds: Dataset, _: int) -> None:
         ds.add_new("PixelPaddingValue", "SS", -2000)
 
-    volume = read_volume(write(signed, pad))
+    volume = volume_of(write(signed, pad))
     assert np.array_equal(volume.pixels, np.maximum(signed, 0))
 
 
@@ -178,7 +177,7 @@ def test_what_cannot_be_read_is_refused_with_a_code(write: Write, pixels: NDArra
     code, change = REFUSALS[name]
     paths = write(pixels, change)
     with pytest.raises(RefusedError) as refused:
-        read_volume(paths)
+        volume_of(paths)
     assert refused.value.code == code
     assert "\n" not in str(refused.value)
 
@@ -186,7 +185,7 @@ def test_what_cannot_be_read_is_refused_with_a_code(write: Write, pixels: NDArra
 @pytest.mark.parametrize("series", ["GE_HDxt_deidentified_T1_sag", "GE_Signa_T1_MPRAGE"])
 def test_scanner_files_are_read_as_pydicom_reads_them(series: str, shared_data: Path) -> None:
     paths = sorted((shared_data / "vendor_dicom" / series).glob("*.dcm"))
-    volume = read_volume(paths)
+    volume = volume_of(paths)
     stored = {ds.SOPInstanceUID: ds.pixel_array for ds in map(pydicom.dcmread, paths)}
     assert np.array_equal(volume.pixels, np.stack([stored[uid] for uid in volume.sop_uids]))
     assert (np.diff(volume.positions @ volume.normal) > 0).all()
@@ -195,19 +194,19 @@ def test_scanner_files_are_read_as_pydicom_reads_them(series: str, shared_data: 
 def test_two_echoes_are_not_one_stack(shared_data: Path) -> None:
     paths = sorted((shared_data / "vendor_dicom" / "Siemens_Prisma_PD_T2_dualecho").glob("*.dcm"))
     with pytest.raises(RefusedError, match="in the same place"):
-        read_volume(paths)
+        volume_of(paths)
 
 
 def test_a_file_that_is_not_dicom_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.dcm"
     path.write_text("not an image")
     with pytest.raises(RefusedError, match="E_PIXELS_UNREADABLE"):
-        read_volume([path])
+        volume_of([path])
 
 
 def test_a_file_that_is_gone_is_the_archives_failure(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
-        read_volume([tmp_path / "gone.dcm"])
+        volume_of([tmp_path / "gone.dcm"])
 
 
 @pytest.mark.parametrize("cut", [140, 300, 700])
@@ -215,21 +214,21 @@ def test_a_file_cut_short_is_refused(write: Write, pixels: NDArray[np.uint16], c
     paths = write(pixels)
     paths[1].write_bytes(paths[1].read_bytes()[:cut])
     with pytest.raises(RefusedError, match="E_PIXELS_"):
-        read_volume(paths)
+        volume_of(paths)
 
 
 def test_a_syntax_that_needs_an_extra_says_which(tmp_path: Path) -> None:
     (source,) = write_files(mr_series(1), tmp_path)
     subprocess.run([require("dcmcjpeg"), "+e1", source, source], check=True)
     with without_gdcm(JPEGLosslessSV1), pytest.raises(RefusedError, match=r"diffmsr-node\[gdcm\]"):
-        read_volume([source])
+        volume_of([source])
 
 
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless], ids=lambda s: s.name)
 def test_what_needs_no_extra_is_read_without_it(write: Write, pixels: NDArray[np.uint16], syntax: UID) -> None:
     paths = write(pixels, syntax=syntax)
     with without_gdcm(syntax):
-        assert np.array_equal(read_volume(paths).pixels, pixels)
+        assert np.array_equal(volume_of(paths).pixels, pixels)
 
 
 @contextmanager
@@ -246,17 +245,17 @@ def without_gdcm(syntax: UID) -> Iterator[None]:
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, *COMPRESSED], ids=lambda s: s.name)
 def test_frames_are_read_like_the_classic_images(tmp_path: Path, syntax: UID) -> None:
     images = mr_series(4, rows=40, columns=36)
-    expected = read_volume(write_files(images, tmp_path / "classic"))
+    expected = volume_of(write_files(images, tmp_path / "classic"))
     ds = enhanced(images)
     if syntax in COMPRESSED:
         ds.compress(syntax)
     (path,) = write_files([ds], tmp_path / "enhanced")
-    volume = read_volume([path] * 4, [2, 1, 4, 3])
+    volume = volume_of([path] * 4, [2, 1, 4, 3])
     assert (volume.frames, volume.sop_uids) == ((1, 2, 3, 4), (ds.SOPInstanceUID,) * 4)
     assert np.array_equal(volume.pixels, expected.pixels)
     assert np.array_equal(volume.positions, expected.positions)
     assert (volume.spacing, volume.slice_thickness) == (expected.spacing, expected.slice_thickness)
-    some = read_volume([path] * 2, [3, 2])
+    some = volume_of([path] * 2, [3, 2])
     assert some.frames == (2, 3)
     assert np.array_equal(some.pixels, expected.pixels[1:3])
 
@@ -264,7 +263,7 @@ def test_frames_are_read_like_the_classic_images(tmp_path: Path, syntax: UID) ->
 def test_a_frame_that_is_not_there_is_refused(tmp_path: Path) -> None:
     (path,) = write_files([enhanced(mr_series(3))], tmp_path)
     with pytest.raises(RefusedError, match="has only 2 of the 3 frames"):
-        read_volume([path] * 3, [2, 3, 4])
+        volume_of([path] * 3, [2, 3, 4])
 
 
 def test_frames_that_were_cut_off_are_refused(tmp_path: Path) -> None:
@@ -272,29 +271,29 @@ def test_frames_that_were_cut_off_are_refused(tmp_path: Path) -> None:
     ds.PixelData = ds.PixelData[:-2000]
     (path,) = write_files([ds], tmp_path)
     with pytest.raises(RefusedError, match="E_PIXELS_UNREADABLE"):
-        read_volume([path] * 3, [1, 2, 3])
+        volume_of([path] * 3, [1, 2, 3])
 
 
 def test_philips_scale_of_frames(tmp_path: Path) -> None:
     images = mr_series(3, RescaleSlope=2.0, RescaleIntercept=0)
-    plain = read_volume(write_files(images, tmp_path / "plain")).pixels
+    plain = volume_of(write_files(images, tmp_path / "plain")).pixels
     ds = enhanced(images)
     for n, group in enumerate(ds.PerFrameFunctionalGroupsSequence, start=1):
         copied = Dataset()
         copied.private_block(0x2005, "Philips MR Imaging DD 001", create=True).add_new(0x0E, "FL", 0.25 * n)
         group.private_block(0x2005, "Philips MR Imaging DD 005", create=True).add_new(0x0F, "SQ", [copied])
     (path,) = write_files([ds], tmp_path / "scaled")
-    assert np.allclose(read_volume([path]).pixels, plain / np.arange(1, 4)[:, None, None], rtol=1e-5)
+    assert np.allclose(volume_of([path]).pixels, plain / np.arange(1, 4)[:, None, None], rtol=1e-5)
 
 
 def test_a_stack_that_would_fill_memory_is_refused_before_it_does(tmp_path: Path) -> None:
     paths = write_files(mr_series(33, PixelData=b"\0" * 64, Rows=4096, Columns=4096), tmp_path)
     with pytest.raises(RefusedError, match="33 slices of 4096 x 4096 pixels are more than fit here"):
-        read_volume(paths)
+        volume_of(paths)
 
 
 def test_an_empty_rescale_means_none(write: Write, pixels: NDArray[np.uint16]) -> None:
     def empty(ds: Dataset, _: int) -> None:
         ds.RescaleSlope, ds.RescaleIntercept = None, None
 
-    assert np.array_equal(read_volume(write(pixels, empty)).pixels, pixels)
+    assert np.array_equal(volume_of(write(pixels, empty)).pixels, pixels)

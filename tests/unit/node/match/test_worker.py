@@ -4,21 +4,23 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset
 
+from node.archive.facade import Archive
 from node.config.match import MatchSettings
 from node.config.settings import CompletionSettings
 from node.match.roles import ModelFacts
 from node.match.worker import make_match_handler
-from node.tracker import arrivals, queue, views
-from node.tracker.arrivals import Arrival
+from node.tracker import queue, views
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.states import Kind, State
 from node.tracker.worker import Lease
-from tests.dicom import study, write
+from tests.dicom import study
+from tests.unit.node.kept import keep, path_of, spoil
 
 WAIT_S = 3600
 
@@ -29,23 +31,19 @@ class Room:
     def __init__(self, folder: Path, fetch_attempts: int | None) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.fetching = fetch_attempts is not None
-        self.folder = folder
         self.database = Database(f"sqlite:///{folder / 'tracker.sqlite3'}")
         self.database.upgrade()
         self.tracker = Tracker(self.database, clock=lambda: self.now)
         completion = CompletionSettings(series_quiet_s=10, study_max_wait_s=WAIT_S)
         model = ModelFacts("tiny", "1", 4, (("T2", "T1"),))
-        self.work = make_match_handler(self.tracker, completion, MatchSettings(), model, {}, 3, fetch_attempts)
+        self.archive = Archive.in_folder(folder / "data")
+        self.work = make_match_handler(
+            self.tracker, self.archive, completion, MatchSettings(), model, {}, 3, fetch_attempts
+        )
 
     def receive(self, instances: list[Dataset]) -> None:
-        first = instances[0]
-        for ds, path in zip(instances, write(instances, self.folder / first.SeriesInstanceUID), strict=True):
-            arrival = Arrival(
-                sop_uid=ds.SOPInstanceUID, series_uid=ds.SeriesInstanceUID, study_uid=ds.StudyInstanceUID,
-                sop_class_uid=ds.SOPClassUID, transfer_syntax_uid=ds.file_meta.TransferSyntaxUID, path=str(path),
-                sha256="0" * 64, size=1, source="MR1",
-            )  # fmt: skip
-            arrivals.record(self.tracker, arrival, quiet_s=10)
+        for ds in instances:
+            keep(self.tracker, self.archive, ds)
 
     def match(self, after_s: float) -> State:
         self.now += timedelta(seconds=after_s)
@@ -95,11 +93,12 @@ def test_a_reference_that_comes_after_all_ends_the_wait_and_the_fetch(room: Room
     assert room.states(Kind.FETCH) == (["cancelled"] if room.fetching else [])
 
 
-def test_a_file_that_the_disk_has_spoilt_damages_its_series_and_not_the_study(room: Room) -> None:
+@pytest.mark.parametrize("damage", [Path.unlink, spoil], ids=["deleted", "damaged"])
+def test_an_instance_that_is_lost_is_a_missing_slice_of_its_series_and_no_more(room: Room, damage: Any) -> None:
     t2, t1 = study()
     room.receive(t2)
     room.receive(t1)
-    (room.folder / t2[0].SeriesInstanceUID / "001.dcm").write_bytes(b"spoilt")
+    damage(path_of(room.tracker, room.archive, t2[0]))
     assert room.match(after_s=10) is State.WAITING_PAIR
     (job,) = views.jobs(room.database, kind=Kind.MATCH)
-    assert "1 more images whose position is unknown" in job.error
+    assert "1 more image" in (job.error or "")

@@ -13,7 +13,7 @@ from node.tracker.handle import Tracker
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Archive:
-    return Archive(tmp_path / "data")
+    return Archive.in_folder(tmp_path / "data")
 
 
 @pytest.fixture

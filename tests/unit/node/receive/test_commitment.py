@@ -12,6 +12,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel as PushModel
 from pynetdicom.sop_class import StorageCommitmentPushModelInstance as PushModelInstance
 
+from node.archive.facade import Archive
 from node.config.settings import SCPSettings, SourceSettings
 from node.dimse.commitment_messages import Instance
 from node.dimse.commitment_messages import request as asking
@@ -21,6 +22,7 @@ from node.receive.server import Receiver
 from node.receive.store import Store
 from node.tracker import administration, queue, views
 from node.tracker.handle import Tracker
+from node.tracker.instances import of_study
 from node.tracker.states import Kind, State
 from node.tracker.worker import Lease
 from tests.conftest import free_port
@@ -83,9 +85,11 @@ def sources() -> list[SourceSettings]:
 
 
 @pytest.fixture
-def commitments(tracker: Tracker, sources: list[SourceSettings], monkeypatch: pytest.MonkeyPatch) -> Commitments:
+def commitments(
+    tracker: Tracker, archive: Archive, sources: list[SourceSettings], monkeypatch: pytest.MonkeyPatch
+) -> Commitments:
     monkeypatch.setattr(commitment_scp, "GRACE_S", 0)
-    return Commitments(tracker, sources, "DIFFMSR")
+    return Commitments(tracker, archive, sources, "DIFFMSR")
 
 
 @pytest.fixture
@@ -104,11 +108,11 @@ def scanner(receiver: Receiver, sources: list[SourceSettings]) -> Scanner:
 
 
 @pytest.fixture
-def attempt(tracker: Tracker, commitments: Commitments, sources: list[SourceSettings]) -> Attempt:
+def attempt(tracker: Tracker, archive: Archive, commitments: Commitments, sources: list[SourceSettings]) -> Attempt:
     """Work once at the report that is owed, as a service does; a restarted one if asked."""
 
     def work(restarted: bool = False) -> State:
-        who = Commitments(tracker, sources, "DIFFMSR") if restarted else commitments
+        who = Commitments(tracker, archive, sources, "DIFFMSR") if restarted else commitments
         who._sources = sources
         claim = queue.claim(tracker, Kind.COMMIT, "host/receive/1")
         assert claim is not None
@@ -191,10 +195,11 @@ def test_an_association_that_goes_on_sending_is_not_disturbed(
     association.release()
 
 
-def test_what_is_not_kept_is_said(scanner: Scanner, attempt: Attempt, tracker: Tracker) -> None:
+def test_what_is_not_kept_is_said(scanner: Scanner, attempt: Attempt, tracker: Tracker, archive: Archive) -> None:
     kept, other_class, gone, damaged, cut = mr_series(5)
     scanner.send([kept, other_class, gone, damaged, cut])
-    paths = {uid: Path(path) for uid, path in views.instance_paths(tracker.database, kept.StudyInstanceUID).items()}
+    stored = of_study(tracker, archive, kept.StudyInstanceUID)
+    paths = {uid: Path(archive.location(instance.key)) for uid, instance in stored.items()}
     paths[gone.SOPInstanceUID].unlink()
     content = dcmread(paths[damaged.SOPInstanceUID])
     content.PatientID = "P2"

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as Find
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as Get
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove as Move
 
+from node.archive.facade import Archive
 from node.config.settings import FetchSettings, SCPSettings, Settings
 from node.receive.commitment_scp import Commitments
 from node.receive.fetch import make_fetch_handler
@@ -24,6 +25,7 @@ from node.receive.server import Receiver
 from node.receive.store import Store
 from node.tracker import queue, views
 from node.tracker.handle import Tracker
+from node.tracker.instances import of_study
 from node.tracker.outcomes import NewJob
 from node.tracker.states import Kind, State
 from node.tracker.worker import Lease
@@ -255,7 +257,9 @@ def test_a_pacs_that_cannot_be_asked(
 
 
 @pytest.mark.parametrize("method", ["get", "move"])
-def test_dcmqrscp_of_dcmtk(study: Study, tracker: Tracker, store: Store, tmp_path: Path, method: str) -> None:
+def test_dcmqrscp_of_dcmtk(
+    study: Study, tracker: Tracker, archive: Archive, store: Store, tmp_path: Path, method: str
+) -> None:
     port, ours = free_port(), free_port()
     (tmp_path / "db").mkdir()
     (tmp_path / "dcmqrscp.cfg").write_text(
@@ -266,7 +270,8 @@ def test_dcmqrscp_of_dcmtk(study: Study, tracker: Tracker, store: Store, tmp_pat
     )
     instances = mr_series(4, study_uid=STUDY, **T1)
     files = write(instances, tmp_path / "t1")
-    receiver = Receiver(SCPSettings(host="127.0.0.1", port=ours), [], store, Commitments(tracker, [], "DIFFMSR"))
+    commitments = Commitments(tracker, archive, [], "DIFFMSR")
+    receiver = Receiver(SCPSettings(host="127.0.0.1", port=ours), [], store, commitments)
     receiver.start()
     pacs = subprocess.Popen([require("dcmqrscp"), "-c", tmp_path / "dcmqrscp.cfg"])
     try:
@@ -283,6 +288,6 @@ def test_dcmqrscp_of_dcmtk(study: Study, tracker: Tracker, store: Store, tmp_pat
         pacs.wait()
         receiver.stop(1)
     assert said == (State.DONE, "fetched 4 instances of 1 series")
-    paths = views.instance_paths(tracker.database, STUDY)
+    stored = of_study(tracker, archive, STUDY)
     for ds in instances:
-        assert np.array_equal(dcmread(paths[ds.SOPInstanceUID]).pixel_array, ds.pixel_array)
+        assert np.array_equal(stored[ds.SOPInstanceUID].read_instance().pixel_array, ds.pixel_array)

@@ -52,6 +52,6 @@ def tracker(database: Database, clock: Clock) -> Tracker:
 def arrival(number: int, series: str = "1.2.1", study: str = "1.2", expected: int | None = None) -> Arrival:
     return Arrival(
         sop_uid=f"{series}.{number}", series_uid=series, study_uid=study, sop_class_uid="1.2.840.10008.5.1.4.1.1.4",
-        transfer_syntax_uid="1.2.840.10008.1.2.1", path=f"/nowhere/{series}.{number}.dcm", sha256="0" * 64, size=1000,
+        transfer_syntax_uid="1.2.840.10008.1.2.1", key=f"instances/{study}/{series}/{series}.{number}.dcm", sha256="0" * 64, size=1000,
         source="MR1", expected=expected,
     )  # fmt: skip

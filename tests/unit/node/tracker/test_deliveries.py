@@ -1,9 +1,8 @@
 """What a destination said of every instance, and its reports of storage commitment."""
 
-from pathlib import Path
-
 import pytest
 
+from node.archive.facade import DerivedInstance
 from node.errors import LeaseLostError
 from node.tracker import commitments, deliveries, queue
 from node.tracker.handle import Tracker
@@ -13,14 +12,19 @@ from node.tracker.states import Kind, State
 from .conftest import Clock
 from .jobs import claimed, deliver_job, infer_job, matched
 
+MADE = [
+    DerivedInstance("9.1", "derived/r/00000-9.1.dcm", "ab"),
+    DerivedInstance("9.2", "derived/r/00001-9.2.dcm", "cd"),
+]
+
 
 def test_per_instance_status_is_kept(tracker: Tracker, clock: Clock) -> None:
     matched(tracker, clock, infer_job())
     queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok", None, (deliver_job(),)))
     claim = claimed(tracker, Kind.DELIVER)
-    deliveries.enter(tracker, claim, {"9.1": Path("/x/1"), "9.2": Path("/x/2")})
+    deliveries.enter(tracker, claim, MADE)
     deliveries.note(tracker, claim, "9.1", True, "0x0000 success")
-    deliveries.enter(tracker, claim, {"9.1": Path("/x/1"), "9.2": Path("/x/2")})
+    deliveries.enter(tracker, claim, MADE)
     assert [(d.sop_uid, d.accepted) for d in deliveries.entered(tracker, claim)] == [("9.1", True), ("9.2", False)]
     queue.rescue(tracker, dead=lambda worker: True)
     with pytest.raises(LeaseLostError):
@@ -31,7 +35,7 @@ def test_per_instance_status_is_kept(tracker: Tracker, clock: Clock) -> None:
 def test_a_report_makes_a_committing_delivery_due(tracker: Tracker, clock: Clock, early: bool) -> None:
     queue.ask(tracker, NewJob(Kind.DELIVER, "deliver", "1.2", {"destination": "pacs"}, 3), "test")
     claim = claimed(tracker, Kind.DELIVER)
-    deliveries.enter(tracker, claim, {"9.1": Path("/x/1"), "9.2": Path("/x/2")})
+    deliveries.enter(tracker, claim, MADE)
     commitments.opened(tracker, claim, "1.9")
     asked = Committing("asked", "1.9", 600)
     if not early:

@@ -1,10 +1,10 @@
 """Results sent again, or for the first time, by an administrator, on SQLite and on PostgreSQL."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from node.archive.facade import DerivedInstance
 from node.config.settings import DestinationSettings
 from node.errors import NotFoundError, TransitionError
 from node.payloads import PairRequest, StackRequest
@@ -37,7 +37,7 @@ def made(tracker: Tracker, clock: Clock, *destinations: DestinationSettings) -> 
 def delivered(tracker: Tracker, **files: bool) -> None:
     """Carry out a delivery; which instances the destination accepted."""
     claim = claimed(tracker, Kind.DELIVER)
-    deliveries.enter(tracker, claim, {uid: Path(f"/x/{uid}") for uid in files})
+    deliveries.enter(tracker, claim, [DerivedInstance(uid, f"derived/r/0-{uid}.dcm", "ab") for uid in files])
     for uid, accepted in files.items():
         deliveries.note(tracker, claim, uid, accepted, "0x0000 success" if accepted else "0xA700")
     queue.settle(tracker, claim, Done("sent") if all(files.values()) else Failed("not accepted"))

@@ -1,0 +1,82 @@
+"""A result as bytes, and back. The same result gives the same bytes.
+
+The bytes are an .npz file of two arrays, and the other facts as JSON. Its comment, which a zip file may have at its end,
+is the SHA-256 of everything before it, so whatever changes on the disk is noticed before anything is read.
+"""
+
+import json
+from dataclasses import asdict
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from node.archive.digest import sha256
+from node.result import Quality, Registration, Result
+
+_ARRAYS = ("pixels", "positions")
+_END, _END_LENGTH = b"PK\x05\x06", 22
+"""The end of a zip file without a comment: its last two bytes are the length of the comment (APPNOTE.TXT 4.3.16)."""
+_COMMENT_LENGTH = 64
+
+
+def encode_result(result: Result) -> bytes:
+    """A result as the bytes of an .npz file."""
+    facts = {k: v for k, v in asdict(result).items() if k not in _ARRAYS}
+    buffer = BytesIO()
+    np.savez(buffer, pixels=result.pixels, positions=result.positions, facts=np.array(json.dumps(facts)))
+    buffer.seek(-2, 2)
+    buffer.write(_COMMENT_LENGTH.to_bytes(2, "little"))
+    with buffer.getbuffer() as content:
+        digest = sha256(content)
+    buffer.write(digest.encode())
+    return buffer.getvalue()
+
+
+def decode_result(content: bytes) -> Result:
+    """The result in the bytes of an .npz file. ValueError when they are damaged."""
+    if not _is_intact(content):
+        raise ValueError("its digest differs")
+    try:
+        with np.load(BytesIO(content), allow_pickle=False) as file:
+            facts = json.loads(str(file["facts"]))
+            arrays = {name: file[name] for name in _ARRAYS}
+        row, column = facts.pop("orientation")
+        between_rows, between_columns = facts.pop("spacing")
+        quality = facts.pop("quality")
+        return Result(
+            orientation=(tuple(row), tuple(column)),
+            spacing=(between_rows, between_columns),
+            quality=None if quality is None else _quality(quality),
+            **arrays,
+            **facts,
+        )
+    except Exception as error:  # a damaged zip file without a digest can fail in any part of its readers
+        raise ValueError(f"not a result ({type(error).__name__})") from None
+
+
+def decode_quality(stream: BinaryIO) -> Quality | None:
+    """What was measured of the result in an .npz file, read without its pixels; None when nothing was measured. Compared
+    with the checksum of that part alone. ValueError when it is damaged."""
+    try:
+        with np.load(stream, allow_pickle=False) as file:
+            quality = json.loads(str(file["facts"]))["quality"]
+        return None if quality is None else _quality(quality)
+    except Exception as error:  # as in decode_result
+        raise ValueError(f"not a result ({type(error).__name__})") from None
+
+
+def _is_intact(content: bytes) -> bool:
+    """Whether the digest holds. A version without digests wrote no comment; the checksums of the zip file, which its reader
+    compares, are all there is of it."""
+    if content[-_END_LENGTH:].startswith(_END) and content.endswith(b"\0\0"):
+        return True
+    return sha256(memoryview(content)[:-_COMMENT_LENGTH]).encode() == content[-_COMMENT_LENGTH:]
+
+
+def _quality(facts: dict[str, Any]) -> Quality:
+    registration = facts.pop("registration")
+    if registration is not None:
+        along_row, along_column = registration.pop("shift_mm")
+        registration = Registration(shift_mm=(along_row, along_column), **registration)
+    return Quality(registration=registration, **facts)

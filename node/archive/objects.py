@@ -1,0 +1,121 @@
+"""Durable objects in a bucket of S3, or of a store that speaks its protocol. A put is atomic there, and shared by nature.
+
+Credentials come from where every S3 client looks for them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the file
+that AWS_SHARED_CREDENTIALS_FILE names, or the identity of the machine. None is ever in the configuration.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import urlsplit
+
+from node.errors import ConfigError, MissingError, StorageError
+
+T = TypeVar("T")
+
+_TIMEOUTS = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 4, "mode": "standard"}}
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+
+
+class Bucket:
+    """Things kept by key, as objects of a bucket below a prefix."""
+
+    def __init__(self, url: str, endpoint_url: str | None) -> None:
+        """`url` is s3://BUCKET/PREFIX. The endpoint has no default: no patient's images go to a provider whom nobody
+        named."""
+        named = endpoint_url or next((os.environ[v] for v in _ENDPOINT_VARIABLES if os.environ.get(v)), None)
+        if named is None:
+            raise ConfigError(
+                f"[storage] archive = {url} needs [storage] endpoint_url, such as https://s3.eu-central-1.amazonaws.com"
+            )
+        place = urlsplit(url)
+        if place.scheme != "s3" or not place.netloc:
+            raise ConfigError(f"[storage] archive = {url}: an object store is named s3://BUCKET or s3://BUCKET/PREFIX")
+        self._folder = "/".join([place.netloc, *place.path.split("/")]).replace("//", "/").rstrip("/")
+        try:
+            from s3fs import S3FileSystem
+        except ModuleNotFoundError:
+            raise ConfigError(
+                "[storage] archive names an object store: pip install 'diffmsr-node[s3]' brings what reads and writes it"
+            ) from None
+        self._store: Any = S3FileSystem(endpoint_url=named, use_listings_cache=False, config_kwargs=_TIMEOUTS)
+
+    def location(self, key: str) -> str:
+        """Where a person finds what is kept under the key."""
+        return f"s3://{self._folder}/{key}"
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Keep something new. False when there is something under the key already, which stays as it is: so a put that
+        is repeated because its answer was lost changes nothing."""
+        try:
+            self._put(key, content, "create")
+        except FileExistsError:
+            return False
+        return True
+
+    def replace(self, key: str, content: bytes) -> None:
+        """Keep something, instead of what is there."""
+        self._put(key, content, "overwrite")
+
+    def read(self, key: str) -> bytes:
+        """What is kept under the key. MissingError when there is nothing, StorageError when it cannot be read."""
+        content: bytes = self._find(key, self._store.cat_file)
+        return content
+
+    def open(self, key: str) -> BinaryIO:
+        """The same as a stream, to read a part of it."""
+        stream: BinaryIO = self._find(key, lambda path: self._store.open(path, "rb"))
+        return stream
+
+    def exists(self, key: str) -> bool:
+        return self._ask(key, "find", lambda path: bool(self._store.exists(path)))
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Every key that begins with the prefix, which ends with a slash."""
+        found = self._ask(prefix, "list", lambda path: list[str](self._store.find(path)))
+        for path in sorted(found):
+            yield path.removeprefix(f"{self._folder}/")
+
+    def delete(self, prefix: str) -> None:
+        """Remove a key, or every key that begins with a prefix that ends with a slash. Nothing there is no error."""
+        keys = list(self.keys(prefix)) if prefix.endswith("/") else [prefix]
+        for key in keys:
+            with suppress(FileNotFoundError):
+                self._ask(key, "remove", self._store.rm_file)
+
+    def check_space(self) -> None:
+        """A bucket has no reserve to keep."""
+
+    def discard_incoming(self) -> int:
+        """A bucket has no half-written objects."""
+        return 0
+
+    def _put(self, key: str, content: bytes, mode: str) -> None:
+        try:
+            self._ask(key, "write", lambda path: self._store.pipe_file(path, content, mode=mode))
+        except FileNotFoundError:  # of the bucket: an object is written whether or not there is one
+            raise self._no_bucket() from None
+
+    def _no_bucket(self) -> StorageError:
+        return StorageError(f"there is no bucket {self._folder.split('/')[0]}; see [storage] archive")
+
+    def _find(self, key: str, call: Callable[[str], Any]) -> Any:
+        try:
+            return self._ask(key, "read", call)
+        except FileNotFoundError:
+            # The same answer as of a bucket that is not there, which is no loss but a mistake in the configuration.
+            if not self._ask("", "find", lambda path: self._store.exists(path.split("/")[0])):
+                raise self._no_bucket() from None
+            raise MissingError(self.location(key)) from None
+
+    def _ask(self, key: str, what: str, call: Callable[[str], T]) -> T:
+        """The answer of the store; StorageError for whatever its client raises, but what says that something is there
+        or is not. Its texts quote keys and addresses, never content or credentials."""
+        try:
+            return call(f"{self._folder}/{key}")
+        except (FileNotFoundError, FileExistsError):
+            raise
+        except Exception as error:  # the client raises kinds of its own for the network, for credentials, for answers
+            reason = str(error).strip().splitlines() or [""]
+            raise StorageError(f"cannot {what} {self.location(key)}: {type(error).__name__}: {reason[0]}") from None

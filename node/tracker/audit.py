@@ -1,0 +1,105 @@
+"""The audit trail: what was done with whose data, and with the node. Rows are added and never changed.
+
+The database itself refuses to change or remove one: triggers, made by the migration that made the table. The one way to
+get rid of old rows is `expire`, which takes the guard down for its own transaction and leaves a row that says so.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import Connection, delete, text
+from sqlalchemy.orm import Session
+
+from node.tracker.handle import Tracker
+from node.tracker.tables import Audit
+
+Detail = str | int | float | bool | None | list[str]
+
+
+class Action(StrEnum):
+    """What can be done."""
+
+    ASSOCIATION = "association"
+    """A peer's association has ended: accepted or rejected, and what it brought."""
+    STORED = "stored"
+    """The first instance of a series came from a peer."""
+    REFUSED = "refused"
+    """An instance was not taken."""
+    REPAIRED = "repaired"
+    """An instance that was lost or damaged came again."""
+    SENT = "sent"
+    VIEWED = "viewed"
+    PURGED = "purged"
+    CONFIGURED = "configuration loaded"
+    ADMINISTERED = "administered"
+    """A person changed a job, or had something sent again."""
+    EXPIRED = "audit expired"
+
+
+def audit(
+    tracker: Tracker,
+    action: Action,
+    actor: str,
+    study_uid: str | None = None,
+    details: Mapping[str, Detail] | None = None,
+    session: Session | None = None,
+) -> None:
+    """Add a row. `actor` is an AE title, a user or a stage. `details` must not identify a patient: UIDs, counts, codes,
+    names of peers. With `session` the row is part of that transaction, otherwise it is one of its own."""
+    row = Audit(
+        at=tracker.clock(),
+        node=tracker.node,
+        actor=actor,
+        action=action,
+        study_uid=study_uid,
+        details=dict(details or {}),
+    )
+    if session is not None:
+        session.add(row)
+        return
+    with tracker.write() as own:
+        own.add(row)
+
+
+def expire(tracker: Tracker, before: datetime, actor: str) -> int:
+    """Remove the rows that are older than `before`, and say so in a new one. Returns how many were removed."""
+    with tracker.write() as session:
+        connection = session.connection()
+        unguard(connection)
+        removed = connection.execute(delete(Audit).where(Audit.at < before)).rowcount
+        guard(connection)
+        audit(
+            tracker, Action.EXPIRED, actor, details={"before": before.isoformat(), "rows": removed}, session=session
+        )  # fmt: skip
+    return removed
+
+
+def guard(connection: Connection) -> None:
+    """Have the database refuse to change or remove audit rows."""
+    for statement in _GUARD[connection.dialect.name]:
+        connection.execute(text(statement))
+
+
+def unguard(connection: Connection) -> None:
+    """Take the guard down, until `guard` in the same transaction."""
+    for statement in _UNGUARD[connection.dialect.name]:
+        connection.execute(text(statement))
+
+
+_GUARD = {
+    "sqlite": (
+        "CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit rows are never changed'); END",
+        "CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audit rows are never removed'); END",
+    ),
+    "postgresql": (
+        "CREATE OR REPLACE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'audit rows are never changed or removed'; END $$",
+        "CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()",
+    ),
+}
+_UNGUARD = {
+    "sqlite": ("DROP TRIGGER audit_no_update", "DROP TRIGGER audit_no_delete"),
+    "postgresql": ("DROP TRIGGER audit_append_only ON audit",),
+}

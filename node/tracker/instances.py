@@ -1,0 +1,65 @@
+"""Which instances there are, each as something that can be read."""
+
+from contextlib import AbstractContextManager, suppress
+from typing import Protocol
+
+from pydicom import Dataset
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from node.archive.digest import Digest
+from node.archive.facade import Archive, StoredInstance
+from node.errors import DamagedFileError, LostError, NotFoundError
+from node.tracker.tables import Instance
+
+
+class Reader(Protocol):
+    """A Tracker, or the Database alone."""
+
+    def read(self) -> AbstractContextManager[Session]: ...
+
+
+def current() -> Select[Instance]:
+    """The instances in use: of each the latest version."""
+    return select(Instance).where(Instance.replaced_at.is_(None))
+
+
+def stored(row: Instance, archive: Archive) -> StoredInstance:
+    """An instance, to be read."""
+    return archive.instance(row.key, Digest(row.sha256, row.transfer_syntax_uid))
+
+
+def find(tracker: Reader, study_uid: str, sop_uid: str) -> Instance | None:
+    """The instance of that SOP instance UID in that study."""
+    with tracker.read() as session:
+        one = current().where(Instance.study_uid == study_uid, Instance.sop_uid == sop_uid)
+        return session.scalars(one).one_or_none()
+
+
+def anywhere(tracker: Reader, sop_uid: str) -> list[Instance]:
+    """The instances of that SOP instance UID in any study: a PACS may copy a study and keep the UIDs in it."""
+    with tracker.read() as session:
+        return list(session.scalars(current().where(Instance.sop_uid == sop_uid).order_by(Instance.study_uid)))
+
+
+def of_study(tracker: Reader, archive: Archive, study_uid: str) -> dict[str, StoredInstance]:
+    """The instances of a study, by SOP instance UID; NotFoundError when the study is unknown."""
+    found = {row.sop_uid: stored(row, archive) for row in _of_study(tracker, study_uid)}
+    if not found:
+        raise NotFoundError(f"no instance of study {study_uid} was received")
+    return found
+
+
+def one_header_of_each_series(tracker: Reader, archive: Archive, study_uid: str) -> dict[str, Dataset]:
+    """By series instance UID, the header of the first instance of the series that can be read."""
+    found: dict[str, Dataset] = {}
+    for row in _of_study(tracker, study_uid):
+        if row.series_uid not in found:
+            with suppress(LostError, DamagedFileError):
+                found[row.series_uid] = stored(row, archive).read_header()
+    return found
+
+
+def _of_study(tracker: Reader, study_uid: str) -> list[Instance]:
+    with tracker.read() as session:
+        return list(session.scalars(current().where(Instance.study_uid == study_uid).order_by(Instance.key)))

@@ -1,0 +1,87 @@
+"""Labels: what a study and its series are called, kept for lists and search where `[node] index_patient` allows it.
+
+They identify a patient, so they never reach a log, and one setting leaves every one of these columns empty.
+"""
+
+import re
+from dataclasses import dataclass
+
+from node.dicom.attributes import MAX_TEXT, Attributes, Header
+from node.tracker.tables import Series, Study
+
+STUDY_COLUMNS = ("patient_name", "patient_id", "accession_number", "study_date", "modality", "description")
+SERIES_COLUMNS = ("modality", "number", "description")
+"""What labels fill, and what is empty without them."""
+
+
+@dataclass(frozen=True)
+class StudyLabels:
+    """What a header says of its study."""
+
+    patient_name: str | None
+    patient_id: str | None
+    accession_number: str | None
+    study_date: str | None
+    description: str | None
+
+    @classmethod
+    def of(cls, header: Header) -> "StudyLabels":
+        a = Attributes(header)
+        return cls(
+            patient_name=_fit(a.text("PatientName")),
+            patient_id=_fit(a.text("PatientID"), 64),
+            accession_number=_fit(a.text("AccessionNumber"), 64),
+            study_date=_date(a.text("StudyDate")),
+            description=_fit(a.text("StudyDescription")),
+        )
+
+
+@dataclass(frozen=True)
+class SeriesLabels:
+    """What a header says of its series."""
+
+    modality: str | None
+    number: int | None
+    description: str | None
+
+    @classmethod
+    def of(cls, header: Header) -> "SeriesLabels":
+        a = Attributes(header)
+        return cls(_fit(a.text("Modality"), 16), _column(a.integer("SeriesNumber")), _fit(a.text("SeriesDescription")))
+
+
+def label_study(study: Study, header: Header) -> None:
+    """Fill the columns of a study."""
+    labels = StudyLabels.of(header)
+    study.patient_name, study.patient_id = labels.patient_name, labels.patient_id
+    study.accession_number, study.study_date = labels.accession_number, labels.study_date
+    study.description = labels.description
+    study.labelled = True
+
+
+def label_series(study: Study, series: Series, header: Header) -> None:
+    """Fill the columns of a series, and its modality into those of its study."""
+    labels = SeriesLabels.of(header)
+    series.modality, series.number, series.description = labels.modality, labels.number, labels.description
+    if labels.modality:
+        study.modality = "\\".join(sorted({*(study.modality or "").split("\\"), labels.modality} - {""}))[:64]
+
+
+def clear_labels(study: Study) -> None:
+    """Empty the columns of a study."""
+    for column in STUDY_COLUMNS:
+        setattr(study, column, None)
+    study.labelled = False
+
+
+def _fit(text: str | None, length: int = MAX_TEXT) -> str | None:
+    """What a column can hold of a text: a broken character set may have left what no database takes."""
+    return None if text is None else text[:length].encode("utf-8", "replace").decode()
+
+
+def _date(text: str | None) -> str | None:
+    return text if text is not None and re.fullmatch("[0-9]{8}", text) else None
+
+
+def _column(number: int | None) -> int | None:
+    return number if number is not None and abs(number) < 2**31 else None
