@@ -109,7 +109,9 @@ CASES: list[tuple[str, Found, dict[str, Any], bool, str | None]] = [
 @pytest.mark.parametrize(("found", "settings", "corrected", "code"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_what_is_made_of_it(found: Found, settings: dict[str, Any], corrected: bool, code: str | None) -> None:
     if code and code.startswith("E_"):
-        with pytest.raises(RefusedError, match=r"5\.0 mm beside the target \(3\.000 mm along a row") as refused:
+        with pytest.raises(
+            RefusedError, match=r"displaced by 5\.0 mm from the target \(3\.000 mm along a row"
+        ) as refused:
             judge(found, RegistrationSettings(**settings))
         assert refused.value.code == code
         return
