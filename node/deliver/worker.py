@@ -42,13 +42,13 @@ def make_deliver_handler(tracker: Tracker, archive: Archive, settings: Settings)
         asked = DeliverRequest.model_validate(claim.payload)
         destination = settings.destination(asked.destination)
         delay_s = backoff_s(claim.attempts, destination.initial_delay_s, destination.max_delay_s)
+        if claim.was is State.COMMITTING and commitments.answered(tracker, claim):
+            return _reported(deliveries.entered(tracker, claim), destination.name, delay_s)
         try:
             derived = archive.derived(asked.result)
             if derived is None:
                 raise MissingError(f"what was derived from {asked.result}")
             deliveries.enter(tracker, claim, derived)
-            if claim.was is State.COMMITTING and commitments.answered(tracker, claim):
-                return _reported(deliveries.entered(tracker, claim), destination.name, delay_s)
             return (
                 _send(tracker, archive, lease, destination, settings.scp.ae_title, delay_s)
                 or _commit(tracker, archive, claim, destination, settings.scp.ae_title, delay_s)
@@ -83,7 +83,8 @@ def _send(
     error = f"{destination.name} did not accept {len(refused)} of {len(rows)} instances: {refused[0].words}"
     if lease.claim.attempts >= PATIENCE_WITH_REFUSALS and all(s.verdict is Verdict.REFUSED for s in refused):
         return Failed(
-            f"{error}; it rejects them permanently. Check its log, fix the cause, then run: diffmsr-node queue retry"
+            f"{error}; it rejects them permanently. Check its log, fix the cause, then run: diffmsr-node queue retry "
+            f"{lease.claim.job_id}"
         )
     return Retry(error, delay_s)
 
@@ -91,7 +92,7 @@ def _send(
 def _commit(
     tracker: Tracker, archive: Archive, claim: Claim, destination: DestinationSettings, ae_title: str, delay_s: float
 ) -> Outcome:
-    """Have every accepted instance committed, where that is asked for. Done only then."""
+    """Ask for the commitment of every accepted instance, where that is configured. The job is done only then."""
     rows = deliveries.entered(tracker, claim)
     accepted = f"{destination.name} has accepted all {len(rows)} instances"
     if not destination.commitment:
@@ -125,7 +126,7 @@ def _commit(
 
 
 def _reported(rows: list[Delivery], destination: str, delay_s: float) -> Outcome:
-    """What a report leaves to do: nothing, or to send again later what was not committed."""
+    """What remains after a report: nothing, or to send again later what was not committed."""
     open_ = [row for row in rows if not row.committed]
     if not open_:
         return Done(f"{destination} has accepted and committed all {len(rows)} instances", {"instances": len(rows)})
@@ -133,7 +134,7 @@ def _reported(rows: list[Delivery], destination: str, delay_s: float) -> Outcome
 
 
 def _found(tracker: Tracker, claim: Claim, peer: Peer, instances: list[Dataset], delay_s: float, why: str) -> Outcome:
-    """Without a commitment, be content with a C-FIND that lists every instance; what it does not is sent again."""
+    """Accept a C-FIND that lists every instance in place of a commitment. What it does not list is sent again."""
     listed = commitment_scu.found(peer, instances)
     missing = [uid for uid in (str(ds.SOPInstanceUID) for ds in instances) if uid not in listed]
     for sop_uid in missing:

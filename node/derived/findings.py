@@ -115,7 +115,7 @@ def _moved(registration: Registration, settings: ReportSettings) -> Iterator[Mea
         "patient moved between the two series: the most that it displaces anything within the head. " + (
             "It was moved back before it guided." if registration.corrected
             else "It was used as it lies." if registration.trusted
-            else "The figure is not to be believed, and the reference was used as it lies."
+            else "This estimate is unreliable, and the reference was used as it lies."
         ),
         value=registration.displacement_mm,
         limit=settings.max_displacement_mm if registration.trusted and not registration.corrected else None,

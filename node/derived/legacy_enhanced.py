@@ -58,7 +58,7 @@ def _make_deterministic(image: Dataset, series: DerivedSeries) -> None:
 
 
 def _say_body_part(image: Dataset, first: Dataset) -> None:
-    """Without a FrameAnatomySequence, or one that lacks the required laterality, the body part is said as in MR."""
+    """Say the body part as in MR where FrameAnatomySequence, or the laterality it requires, is missing."""
     for groups in (*image.SharedFunctionalGroupsSequence, *image.PerFrameFunctionalGroupsSequence):
         if any(not item.get("FrameLaterality") for item in groups.get("FrameAnatomySequence", ())):
             del groups.FrameAnatomySequence

@@ -18,7 +18,7 @@ from node.identity import MANUFACTURER, MODEL_NAME
 
 
 def mr_images(series: DerivedSeries) -> list[Dataset]:
-    """An instance a slice, in the result's order."""
+    """One instance per slice, in the order of the result."""
     numbers = instance_numbers(series.sources)
     return [DerivedMRImage(series, i, number) for i, number in enumerate(numbers)]
 

@@ -1,6 +1,6 @@
 """The derived series as Secondary Capture Image Storage (PS3.3 A.8.1): one instance for each super-resolved slice.
 
-For a PACS that takes nothing else. What places a slice in the patient is kept, as a standard extended SOP class
+For a PACS that accepts nothing else. What places a slice in the patient is kept, as a standard extended SOP class
 (PS3.4 B.4.1), so that viewers which look for it can still lay it over its sources; what describes the acquisition of
 an MR image is not.
 """
@@ -19,7 +19,7 @@ _DIRECTIONS = (("L", "R"), ("P", "A"), ("H", "F"))
 
 
 def secondary_captures(series: DerivedSeries) -> list[Dataset]:
-    """An instance a slice, in the result's order."""
+    """One instance per slice, in the order of the result."""
     return [_secondary_capture(image) for image in mr_images(series)]
 
 

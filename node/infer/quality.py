@@ -41,8 +41,8 @@ def grade(
         displacement, limit = registration.displacement_mm, settings.max_displacement_mm
         if displacement > limit:
             reasons.append(
-                f"The reference lay {displacement:.1f} mm beside the target while it guided; a usable result allows "
-                f"{limit:g} mm."
+                f"The reference was displaced by {displacement:.1f} mm from the target while it guided; a usable result "
+                f"allows {limit:g} mm."
             )
     return Quality(consistency, drift, registration, spread, not reasons, reasons)
 

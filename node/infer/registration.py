@@ -26,7 +26,7 @@ _HEAD = 0.1
 """Of the brightest smoothed pixels: what is darker is air, where there is nothing but ringing to match."""
 _SEED = 1
 _DIGITS = 3
-"""Of mm and degrees: an estimate is rounded to what it can be believed, so that it is the same on any machine."""
+"""Of mm and degrees: an estimate is rounded to its precision, so that it is the same on any machine."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def judge(found: Found, settings: RegistrationSettings) -> tuple[Registration, l
     trusted = found.comparable and (found.spread_mm is None or found.spread_mm <= settings.max_spread_mm)
     apart = found.displacement_mm > settings.tolerance_mm
     beyond = found.displacement_mm > settings.limit_mm
-    says = f"the reference lies {found.displacement_mm:.1f} mm beside the target ({found.motion})"
+    says = f"the reference is displaced by {found.displacement_mm:.1f} mm from the target ({found.motion})"
     warnings = []
     correct = False
     if not trusted:

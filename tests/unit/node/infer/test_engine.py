@@ -179,7 +179,7 @@ def test_an_ensemble_gives_a_spread_and_changes_nothing_else(target: Volume, ref
     assert len({seed for part in resolver.seeds for seed in part}) == 15
 
 
-SAMPLE = Path(__file__).parents[4] / "node" / "sample"
+SAMPLE = Path(__file__).parents[4] / "node" / "demo" / "sample"
 
 
 class Guide(Resolver):
@@ -206,7 +206,7 @@ def test_a_patient_who_moved_between_the_series(mode: str) -> None:
     assert registration.corrected == (mode == "correct")
     assert ("reference moved by" in result.parameters) == (mode == "correct")
     (warning,) = (w for w in result.warnings if w.startswith(("W_MISALIGNED", "W_REFERENCE_MOVED")))
-    assert f"{registration.displacement_mm:.1f} mm beside the target" in warning
+    assert f"{registration.displacement_mm:.1f} mm from the target" in warning
     # Once, and the right way: what guides now lies where a reference that never moved would be put.
     still = engine(Guide(), mode="correct").super_resolve(target, moved, order, silent)
     apart = np.abs(result.pixels - still.pixels).mean() / still.pixels.mean()

@@ -20,7 +20,7 @@ from node.infer.volume import Volume
 from node.result import Registration
 from tests.dicom import volume_of
 
-SAMPLE = Path(__file__).parents[4] / "node" / "sample"
+SAMPLE = Path(__file__).parents[4] / "node" / "demo" / "sample"
 SPACING = (1.3, 1.1)
 SHAPE = (4, 80, 72)
 PLACES = np.stack(np.meshgrid([-30.0, 0, 30], [-40.0, 0, 40]), axis=-1).reshape(-1, 2)
@@ -110,7 +110,9 @@ CASES: list[tuple[str, Found, dict[str, Any], bool, str | None]] = [
 @pytest.mark.parametrize(("found", "settings", "corrected", "code"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_what_is_made_of_it(found: Found, settings: dict[str, Any], corrected: bool, code: str | None) -> None:
     if code and code.startswith("E_"):
-        with pytest.raises(RefusedError, match=r"5\.0 mm beside the target \(3\.000 mm along a row") as refused:
+        with pytest.raises(
+            RefusedError, match=r"displaced by 5\.0 mm from the target \(3\.000 mm along a row"
+        ) as refused:
             judge(found, RegistrationSettings(**settings))
         assert refused.value.code == code
         return
