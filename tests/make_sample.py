@@ -107,4 +107,4 @@ def main(patient: Path, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(__file__).parents[1] / "node" / "sample")
+    main(Path(sys.argv[1]), Path(__file__).parents[1] / "node" / "demo" / "sample")

@@ -16,7 +16,7 @@ from node.config.settings import CompletionSettings
 from node.dicom.read import read_header
 from node.errors import DamagedFileError
 from node.match.assess import assess_study
-from node.match.roles import ModelFacts
+from node.match.stack_roles import ModelFacts
 from node.payloads import PairRequest
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Matched, NewJob, Outcome, Refused

@@ -21,7 +21,7 @@ from pydicom.uid import (
 
 from tests.dicom import enhanced, study
 
-SAMPLE = Path(__file__).parents[2] / "node" / "sample"
+SAMPLE = Path(__file__).parents[2] / "node" / "demo" / "sample"
 
 SECRET = "Zqxjkv"
 """Part of every patient attribute of the corpus: where it turns up in a log, patient data does."""

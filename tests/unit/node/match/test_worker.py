@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from node.config.match import MatchSettings
 from node.config.settings import CompletionSettings
-from node.match.roles import ModelFacts
+from node.match.stack_roles import ModelFacts
 from node.match.worker import make_match_handler
 from node.tracker import arrivals, queue, views
 from node.tracker.arrivals import Arrival
