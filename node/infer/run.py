@@ -1,5 +1,5 @@
 """The infer stage as one function: a pair and its files in, a result out. It writes nothing, and every caller gets the same
-pixels of the same pair."""
+pixels for the same pair."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,8 +17,8 @@ def run(
     """Super-resolve the target of a pair, guided by its reference.
 
     `files` has the file of each instance by its SOP instance UID. `progress` is called with (slices done, slices in all)
-    before the first batch and after each; what it raises ends the work. Raises RefusedError when the pixels cannot be
-    used or the two do not fit, NotFoundError when an instance is missing, and what reading a file raises.
+    before the first batch and after each; an exception that it raises ends the work. Raises RefusedError when the pixels
+    cannot be used or the two stacks do not fit, NotFoundError when an instance is missing, and what reading a file raises.
     """
     target, reference = (_volume(stack, files) for stack in (request.target, request.reference))
     return engine.super_resolve(target, reference, request, progress)

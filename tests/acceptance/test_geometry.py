@@ -24,7 +24,7 @@ from .conftest import run_node
 
 pytestmark = pytest.mark.acceptance
 
-SAMPLE = Path(__file__).parents[2] / "node" / "sample"
+SAMPLE = Path(__file__).parents[2] / "node" / "demo" / "sample"
 CUBE_MM = 1.2
 
 

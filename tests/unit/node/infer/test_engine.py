@@ -178,7 +178,7 @@ def test_an_ensemble_gives_a_spread_and_changes_nothing_else(target: Volume, ref
     assert len({seed for part in resolver.seeds for seed in part}) == 15
 
 
-SAMPLE = Path(__file__).parents[4] / "node" / "sample"
+SAMPLE = Path(__file__).parents[4] / "node" / "demo" / "sample"
 
 
 class Guide(Resolver):

@@ -42,7 +42,7 @@ GRADES: list[tuple[str, dict[str, Any], str | None]] = [
     ("inconsistent", {"consistency": [0.05, 0.3]}, "1 of 2 slices differ from the measured k-space by more than 0.15, at worst slice 2: 0.3."),
     ("darker", {"drift": [-0.2, -0.08]}, "2 of 2 slices changed in mean intensity by more than 0.07, at worst slice 1: 0.2."),
     ("wavering", {"spread": [0.0, 0.02]}, "1 of 2 slices depend on the seed by more than 0.01, at worst slice 2: 0.02."),
-    ("beside", {"registration": BESIDE}, "The reference lay 3.0 mm beside the target while it guided; a usable result allows 2 mm."),
+    ("beside", {"registration": BESIDE}, "The reference was displaced by 3.0 mm from the target while it guided; a usable result allows 2 mm."),
     ("beside, but moved", {"registration": replace(BESIDE, corrected=True)}, None),
     ("beside, perhaps", {"registration": replace(BESIDE, trusted=False)}, None),
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from node.infer.resample import resample_reference
 from node.infer.volume import Volume, read_volume
 from node.result import Registration
 
-SAMPLE = Path(__file__).parents[4] / "node" / "sample"
+SAMPLE = Path(__file__).parents[4] / "node" / "demo" / "sample"
 SPACING = (1.3, 1.1)
 SHAPE = (4, 80, 72)
 PLACES = np.stack(np.meshgrid([-30.0, 0, 30], [-40.0, 0, 40]), axis=-1).reshape(-1, 2)
