@@ -3,7 +3,7 @@
 from node.config.settings import Settings
 from node.infer.engine import read_model
 from node.infer.parameters import job_parameters
-from node.match.roles import ModelFacts
+from node.match.stack_roles import ModelFacts
 
 
 def model_facts(settings: Settings) -> ModelFacts:

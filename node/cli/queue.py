@@ -1,5 +1,6 @@
 """Commands that inspect the queue and change single jobs."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -99,6 +100,34 @@ def queue_release(job: Annotated[int, typer.Argument(help="Job id.")], config: C
     """Release a held job, such as the delivery of a result that was graded not usable."""
     administration.release(Tracker(open_tracker(load_settings(find_config(config)))), job, actor())
     out.print(f"job {job} is ready")
+
+
+@queue_app.command("resend")
+def queue_resend(
+    target: Annotated[
+        str, typer.Argument(metavar="JOB|STUDY", help="Id of an infer, derive or deliver job, or a study instance UID.")
+    ],
+    to: Annotated[str | None, typer.Option(help="Name of the destination. By default all of them.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send the result of a job, or every result of a study, whether it was sent before or not.
+
+    Without --to a deliver job is sent to its own destination, and everything else to all destinations.
+
+    Examples: queue resend 3; queue resend 1.2.840.113619.2.1 --to pacs
+    """
+    settings = load_settings(find_config(config))
+    tracker, destinations = Tracker(open_tracker(settings)), settings.destinations
+    if target.isdecimal():
+        sent = administration.resend_job(tracker, int(target), destinations, actor(), to)
+    else:
+        sent = administration.resend_study(tracker, target, destinations, actor(), to)
+    if as_json:
+        print_json({"schema": views.SCHEMA, "deliveries": [asdict(each) for each in sent]})
+        return
+    for each in sent:
+        out.print(f"job {each.job_id} to {each.destination} is {each.state}")
 
 
 @queue_app.command("cancel")

@@ -10,7 +10,7 @@ from node.config.site_rules import ContrastLabel, SiteRule, contradictions
 
 
 class StackLimits(Section):
-    """What a stack of slices must be, whatever part it plays."""
+    """What is required of a stack of slices, whatever its role."""
 
     min_slices: Annotated[int, Field(ge=1)] = 3
     max_matrix: Annotated[int, Field(ge=1)] = 4096
@@ -22,7 +22,7 @@ class StackLimits(Section):
 
 
 class ContrastRules(Section):
-    """Where the contrasts part: echo, repetition and inversion times in milliseconds."""
+    """Limits between contrasts: echo, repetition and inversion times in milliseconds."""
 
     flair_min_ti_ms: Positive = 1500
     flair_min_te_ms: Positive = 70
@@ -40,7 +40,7 @@ class ContrastRules(Section):
 
 
 class TargetLimits(Section):
-    """What a stack must be to be super-resolved."""
+    """What is required of a stack to be super-resolved."""
 
     interpolated: Literal["crop", "refuse"] = "crop"
     max_interpolation: Annotated[float, Field(ge=1)] = 1.2
@@ -49,7 +49,7 @@ class TargetLimits(Section):
 
 
 class PairingLimits(Section):
-    """How well a reference must lie on its target."""
+    """How well a reference must fit its target."""
 
     max_angle_deg: Annotated[float, Field(gt=0, lt=90)] = 1
     max_voxel_ratio: Annotated[float, Field(ge=1)] = 2
@@ -95,7 +95,7 @@ class MatchSettings(Section):
         return self
 
     def veto(self, series_description: str | None) -> str | None:
-        """The first of the description vetoes that a series description holds as whole words."""
+        """The first of the description vetoes that the series description contains as whole words."""
         words = _words(series_description or "")
         return next((veto for veto in self.description_vetoes if _words(veto) in words), None)
 

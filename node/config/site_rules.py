@@ -1,5 +1,5 @@
-"""Rules of a site: a refusal of its own, or a contrast or part that the headers do not tell, for series with certain
-attributes. Typed, checked when the configuration is read, compared and never evaluated as code."""
+"""Rules of a site for series with certain attributes: a refusal, or a contrast or role that the headers do not give. Rules
+are typed, checked when the configuration is read, and never evaluated as code."""
 
 import re
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ class _Part(BaseModel):
 
 
 class Condition(_Part):
-    """What is asked of one attribute; every comparison given must hold. Texts compare in any case, and of an attribute
-    with several values one that fits is enough."""
+    """Comparisons of one attribute, all of which must hold. Text is compared without regard to case. When an attribute has
+    several values, one that fits is enough."""
 
     tag: str
     """A keyword of PS3.6, or "(gggg,eeee)"."""
     creator: str | None = None
-    """Private creator, whose block the element then counts in, wherever the scanner put it."""
+    """Private creator. The element is then counted within its block, wherever the scanner put that."""
     exists: bool | None = None
     is_: Value | None = Field(None, alias="is")
     is_not: Value | None = None
@@ -48,7 +48,7 @@ class Condition(_Part):
         return Tag(known)
 
     def mistakes(self) -> Iterator[str]:
-        """Why this can not be asked."""
+        """Why this condition cannot be applied."""
         try:
             location = self.location
         except ValueError as error:
@@ -60,20 +60,20 @@ class Condition(_Part):
             yield f"{self.tag}: only private attributes, of an odd group, have a creator"
         asked = {name for name in type(self).model_fields if name not in {"tag", "creator"}} & self.model_fields_set
         if not asked:
-            yield f"{self.tag}: nothing is asked of it; give exists, is, is_not, contains, matches, less or greater"
+            yield f"{self.tag}: no comparison is given; give exists, is, is_not, contains, matches, less or greater"
         if _vr(location) == "SQ" and asked - {"exists"}:
-            yield f"{self.tag} is a sequence: only exists can be asked of it"
+            yield f"{self.tag} is a sequence: only exists can be given for it"
         if self.exists is False and asked - {"exists"}:
-            yield f"{self.tag}: what does not exist has no value to compare"
+            yield f"{self.tag}: a missing attribute has no value to compare"
         if self.matches is not None:
             try:
                 re.compile(self.matches)
             except re.error as error:
-                yield f"{self.tag}: matches is no regular expression: {error}"
+                yield f"{self.tag}: matches is not a regular expression: {error}"
 
 
 class Consequence(_Part):
-    """What becomes of a stack for which a rule holds: a refusal, or what it is to be taken for."""
+    """What follows for a stack for which a rule holds: a refusal, or a contrast or role."""
 
     veto: Annotated[str, Field(min_length=1)] | None = None
     """The sentence of the refusal."""
@@ -99,12 +99,12 @@ class SiteRule(_Part):
     def _idle(self) -> Iterator[str]:
         said = self.then.model_fields_set
         if not said:
-            yield "then says nothing; give veto, contrast or role"
+            yield "then is empty; give veto, contrast or role"
         if "veto" in said and said - {"veto"}:
-            yield "what is vetoed has no contrast and no role"
+            yield "a vetoed series has no contrast and no role; give veto alone"
 
     def _contradictions(self) -> Iterator[str]:
-        """Comparisons of one attribute that cannot all hold. One with several values can be two things at once."""
+        """Comparisons of one attribute that cannot all hold. An attribute with several values can satisfy two at once."""
         by_place: dict[tuple[BaseTag, str | None], list[Condition]] = {}
         for condition in self.when:
             by_place.setdefault((condition.location, condition.creator), []).append(condition)
@@ -126,13 +126,13 @@ class SiteRule(_Part):
 
 
 def contradictions(rules: list[SiteRule]) -> Iterator[str]:
-    """Rules that cannot stand beside each other."""
+    """Rules that cannot be used together."""
     for i, rule in enumerate(rules):
         for other in rules[:i]:
             if rule.name == other.name:
                 yield f'two rules are called "{rule.name}"; names must differ'
             elif {c.model_dump_json() for c in rule.when} == {c.model_dump_json() for c in other.when}:
-                yield f'rules "{other.name}" and "{rule.name}" ask the same; make them one'
+                yield f'rules "{other.name}" and "{rule.name}" have the same conditions; merge them'
 
 
 def _folded(value: Value | None) -> str | float | None:

@@ -128,7 +128,12 @@ def _send_study(node: Node, bars: Progress) -> None:
 
 def _watch(node: Node, bars: Progress) -> None:
     """Show each stage's progress until everything is delivered."""
-    steps = {Kind.MATCH: "match T1 and T2", Kind.INFER: "super-resolve", Kind.DELIVER: "deliver to the PACS"}
+    steps = {
+        Kind.MATCH: "match T1 and T2",
+        Kind.INFER: "super-resolve",
+        Kind.DERIVE: "derive the series",
+        Kind.DELIVER: "deliver to the PACS",
+    }
     tasks = {kind: bars.add_task(words, total=1) for kind, words in steps.items()}
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:

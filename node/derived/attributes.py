@@ -1,7 +1,7 @@
-"""What is copied from a source: attributes by module (PS3.3 C.7, C.8.3.1), and what the standard asks of them.
+"""The attributes that are copied from a source, by module (PS3.3 C.7, C.8.3.1), and what the standard requires of them.
 
-A whitelist, so that private tags, overlays and lookup tables drop out. Pixel description, position and spacing are not
-in it: they are recomputed.
+This is a whitelist, so private tags, overlays and lookup tables are dropped. Pixel description, position and spacing are
+not in it, because they are recomputed.
 """
 
 # fmt: off
@@ -68,7 +68,7 @@ TYPE_2 = frozenset({
     "PatientPosition", "PositionReferenceIndicator", "ContentDate", "ContentTime", "SliceThickness", "ScanOptions",
     "MRAcquisitionType", "RepetitionTime", "EchoTime", "EchoTrainLength",
 })
-"""Required, but may be empty: what to write when the source has none."""
+"""Required, but may be empty: written empty when the source has none."""
 
 ENUMERATED = {
     "PatientSex": {"M", "F", "O"},
@@ -80,4 +80,4 @@ ENUMERATED = {
 # fmt: on
 
 TYPE_1_DEFAULTS = {"ScanningSequence": "RM", "SequenceVariant": "NONE"}
-"""Required with a value: the standard's words for 'research mode' and 'no variant' when the source has none."""
+"""Required with a value: the standard's terms for 'research mode' and 'no variant', when the source has none."""

@@ -1,4 +1,4 @@
-"""Copy attributes of a source that may not conform: identification as it stands, everything else mended."""
+"""Copy attributes of a source that may not conform: identification unchanged, everything else corrected."""
 
 import copy
 import math
@@ -19,8 +19,8 @@ TEXT_LENGTH = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240}
 
 
 def copy_identification(derived: Dataset, header: Dataset, corrections: list[str]) -> None:
-    """Copy patient and study as they stand, so that the PACS files both in one place. `derived` has empty type 2
-    attributes already, which stay where the source has none."""
+    """Copy patient and study unchanged, so that the PACS files both in the same place. `derived` already has empty type 2
+    attributes, which stay where the source has none."""
     character_set = corrected(header, "SpecificCharacterSet", corrections)
     if character_set is not None:
         derived.add(character_set)
@@ -43,8 +43,8 @@ def copy_identification(derived: Dataset, header: Dataset, corrections: list[str
 
 
 def unidentified(image: Dataset) -> Dataset:
-    """A copy of a derived image with identification left empty, to hand to highdicom: it checks what is copied as it
-    stands, and refuses what does not conform."""
+    """A copy of a derived image with empty identification for highdicom, which would refuse identification that does not
+    conform."""
     stripped = Dataset()
     left_out = {"SpecificCharacterSet", *PATIENT, *CLINICAL_TRIAL, *STUDY}
     stripped.update({e.tag: e for e in image if e.keyword not in left_out})
@@ -56,20 +56,20 @@ def unidentified(image: Dataset) -> Dataset:
 
 
 def undate(derived: Dataset) -> None:
-    """Take out the time of encoding, which highdicom stamps and which would make other bytes of the same content."""
+    """Remove the time of encoding, which highdicom adds and which would give different bytes for the same content."""
     del derived.InstanceCreationDate, derived.InstanceCreationTime
     for item in derived.get("ContributingEquipmentSequence", ()):
         item.pop("ContributionDateTime", None)
 
 
 def complete_laterality(derived: Dataset) -> None:
-    """Type 2C without a body part: whether the part is one of a pair is not known."""
+    """Laterality is type 2C without a body part, because the part may be one of a pair."""
     if "BodyPartExamined" not in derived and "Laterality" not in derived:
         derived.Laterality = None
 
 
-def copy_mended(derived: Dataset, header: Dataset, keywords: Iterable[str], corrections: list[str]) -> None:
-    """Copy attributes so that they conform, with what the standard requires where the source has nothing usable."""
+def copy_corrected(derived: Dataset, header: Dataset, keywords: Iterable[str], corrections: list[str]) -> None:
+    """Copy attributes so that they conform, with the values that the standard requires where the source has none."""
     for keyword in keywords:
         element = corrected(header, keyword, corrections)
         if element is not None:
@@ -84,7 +84,7 @@ def copy_mended(derived: Dataset, header: Dataset, keywords: Iterable[str], corr
 
 
 def readable(header: Dataset, keyword: str) -> DataElement | None:
-    """A copy of the attribute, without private tags in its items; None when it is not there or cannot be parsed."""
+    """A copy of the attribute, without private tags in its items; None when it is missing or cannot be parsed."""
     try:
         element = copy.deepcopy(header[keyword])
         for item in element.value if element.VR == "SQ" else ():
@@ -95,7 +95,7 @@ def readable(header: Dataset, keyword: str) -> DataElement | None:
 
 
 def corrected(header: Dataset, keyword: str, corrections: list[str]) -> DataElement | None:
-    """A copy of the attribute that conforms; None when it is not there, empty, or beyond mending."""
+    """A copy of the attribute that conforms; None when it is missing, empty, or cannot be corrected."""
     if keyword not in header:
         return None
     element = readable(header, keyword)
@@ -129,8 +129,8 @@ def positive_int(header: Dataset, keyword: str) -> int | None:
 
 
 def _conforms(item: Dataset) -> bool:
-    """Whether every attribute of a sequence item, and of the items in it, is fit to be written as it is; of an item
-    that is a code, whether it has all of one."""
+    """Whether every attribute of a sequence item, and of its nested items, conforms; for a coded entry also whether it is
+    complete."""
     corrections: list[str] = []
     for element in item:
         corrected(item, element.keyword, corrections)
@@ -140,7 +140,7 @@ def _conforms(item: Dataset) -> bool:
 
 
 def _valid(vr: str, value: Any) -> Any:
-    """The value itself, or a shorter one that its VR allows, or None."""
+    """The value itself, or a shorter value that its VR allows, or None."""
     if vr in TEXT_LENGTH:
         value = str(value)[: TEXT_LENGTH[vr]]
     try:

@@ -1,5 +1,5 @@
 """The derive stage as one function: a result and the headers of its study in, DICOM instances and a page out. It reads and
-writes nothing, and every caller gets the same bytes of the same result."""
+writes nothing, and every caller gets the same bytes for the same result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from node.result import Result
 
 @dataclass(frozen=True)
 class Sources:
-    """What a result was made from, and what else of its study decides how it is numbered."""
+    """The sources of a result, and everything else of its study that decides its series number."""
 
     request: PairRequest
-    """The pair that the result was made of."""
+    """The pair from which the result was made."""
     requests: Sequence[PairRequest]
-    """Every pair of the study that was ever asked for, oldest first: each keeps its series number."""
+    """Every pair of the study that was ever requested, oldest first: each keeps its series number."""
     headers: Sequence[Dataset]
-    """Of the pair's instances at least, in any order, without pixels."""
+    """At least those of the pair's instances, in any order, without pixels."""
     series: Sequence[Dataset]
     """At least one header of each series of the study: their numbers are taken."""
 

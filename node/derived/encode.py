@@ -1,7 +1,7 @@
-"""The one entry: a result and the headers of its sources in, DICOM instances and a page to read out.
+"""The entry to encoding: a result and the headers of its sources in, DICOM instances and an HTML report out.
 
-The same result and headers give the same bytes on any day (docs/adr/0002): dates come from the sources, nothing is
-stamped with the time of encoding, and identifiers are derived from everything that determines the content.
+The same result and headers give the same bytes on any day (docs/adr/0002): dates come from the sources, nothing contains
+the time of encoding, and identifiers are derived from everything that determines the content.
 """
 
 from collections.abc import Iterable
@@ -25,11 +25,11 @@ from node.result import Result
 
 @dataclass(frozen=True)
 class Encoded:
-    """What is made of a result."""
+    """The derived instances of a result, and its report as a page."""
 
     images: list[Dataset]
     documents: list[Dataset]
-    """What goes with the images: the mark over them, the report."""
+    """What accompanies the images: the presentation state, the report."""
     page: str
     """The report as HTML."""
     corrections: list[str]
@@ -37,12 +37,12 @@ class Encoded:
 
     @property
     def instances(self) -> list[Dataset]:
-        """In the order to be sent."""
+        """In the order of sending."""
         return [*self.images, *self.documents]
 
     @property
     def files(self) -> list[tuple[str, bytes]]:
-        """(SOP instance UID, Part 10 file) of each instance, in the order to be sent."""
+        """(SOP instance UID, Part 10 file) of each instance, in the order of sending."""
         return [(str(instance.SOPInstanceUID), to_bytes(instance)) for instance in self.instances]
 
 
@@ -57,8 +57,8 @@ def encode(
 ) -> Encoded:
     """Encode `result` as one derived series of its target's study, and the report on it as another.
 
-    `headers` are those of the source instances, of target and reference, in any order, with file meta information where
-    there is some; pixel data is not looked at. Raises NotFoundError when the header of a source is missing.
+    `headers` are those of the source instances of target and reference, in any order, with file meta information where
+    it exists; pixel data is not read. Raises NotFoundError when the header of a source is missing.
     """
     series = derived_series(result, headers, output, series_number, software_version)
     images = _images(series)

@@ -1,4 +1,4 @@
-"""What is to be said of a result, in figures and in words: the one source of the SR report and of the page."""
+"""The findings on a result, in figures and in words: the single source of the SR report and of the HTML report."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Grade(Enum):
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure of the whole series, or one for each slice."""
+    """One figure for the whole series, or one per slice."""
 
     code: str
     """In our coding scheme 99DIFFMSR."""
@@ -40,7 +40,7 @@ class Measure:
     value: float | None = None
     slices: list[float] | None = None
     limit: float | None = None
-    """Beyond which, either way, the result is not usable."""
+    """Beyond it, either way, the result is not usable."""
 
     @property
     def mean(self) -> float:
@@ -61,14 +61,14 @@ class Measure:
 class Findings:
     grade: Grade
     reasons: list[str]
-    """Why not usable: every threshold that was crossed."""
+    """Why the result is not usable: every threshold that was crossed."""
     measures: list[Measure]
     warnings: list[str]
     """Of matching and inference, and what had to be corrected in defective sources."""
 
 
 def findings(series: DerivedSeries, settings: ReportSettings) -> Findings:
-    """Everything that was found out about a result. Call it when the images are encoded: that is when defects show."""
+    """All findings on a result. Call this after the images are encoded, because encoding finds defects of the sources."""
     result = series.result
     warnings = [*result.warnings, *(f"W_ATTRIBUTES_CORRECTED: {text}" for text in dict.fromkeys(series.corrections))]
     quality = result.quality
@@ -115,7 +115,7 @@ def _moved(registration: Registration, settings: ReportSettings) -> Iterator[Mea
         "patient moved between the two series: the most that it displaces anything within the head. " + (
             "It was moved back before it guided." if registration.corrected
             else "It was used as it lies." if registration.trusted
-            else "This estimate is unreliable, and the reference was used as it lies."
+            else "This estimate is unreliable, so the reference was not moved."
         ),
         value=registration.displacement_mm,
         limit=settings.max_displacement_mm if registration.trusted and not registration.corrected else None,

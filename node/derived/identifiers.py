@@ -14,7 +14,7 @@ from node.identity import MODEL_NAME
 from node.payloads import PairRequest, StackRequest
 
 _UID_NAMESPACE = uuid.UUID("3c1f4a0e-52a5-5a4e-9d5c-6c0f2d2b7f11")
-"""Ours, so that no other software derives our identifiers. Never change it: a rerun would appear as a new series."""
+"""Our own, so that no other software derives the same identifiers. Never change it: a rerun would be a new series."""
 
 REPORT, PRESENTATION_STATE = 10_000, 20_000
 """Added to the SeriesNumber of the derived images: series of their own that sort behind all images."""
@@ -28,12 +28,12 @@ def derived_uid(*parts: str) -> str:
 
 
 def series_number(request: PairRequest, made: Sequence[PairRequest], headers: Iterable[Dataset], offset: int) -> int:
-    """SeriesNumber of an order's derived images: that of its target plus `offset`, stepped on while it is taken.
+    """SeriesNumber of the derived images of a request: that of its target plus `offset`, raised in steps while it is taken.
 
-    `made` are all orders of the study since it came, oldest first: each keeps its number, whatever comes later, and two
-    stacks never share one, though they are of one series or of series of the same number. `headers` hold at least one
-    of each series of the study. Our own output among them, which may have come back from the PACS, counts for nothing:
-    a number must not depend on whether the result was delivered before.
+    `made` are all requests of the study so far, oldest first. Each keeps its number, whatever comes later, and two stacks
+    never share a number, even if they are from one series or from series with the same number. `headers` contain at
+    least one header of each series of the study. Our own output among them, which may have come back from the PACS, does
+    not count: a number must not depend on whether the result was delivered before.
     """
     numbers = {str(header.SeriesInstanceUID): positive_int(header, "SeriesNumber") or 1 for header in _foreign(headers)}
     taken = set(numbers.values())
@@ -51,7 +51,7 @@ def series_number(request: PairRequest, made: Sequence[PairRequest], headers: It
 
 
 def instance_numbers(sources: Sequence[Dataset]) -> list[int]:
-    """The sources' own numbers where they are all there and all different, so that slices sort alike; else 1, 2, …"""
+    """The sources' own numbers if all of them exist and differ, so that slices sort alike; else 1, 2, …"""
     numbers = [positive_int(source, "InstanceNumber") or 0 for source in sources]
     if 0 not in numbers and len(set(numbers)) == len(numbers):
         return numbers
@@ -63,7 +63,7 @@ def _foreign(headers: Iterable[Dataset]) -> Iterable[Dataset]:
 
 
 def _same_stack(a: StackRequest, b: StackRequest) -> bool:
-    """Whether they are one stack, perhaps with slices that came later."""
+    """Whether they are the same stack, perhaps with slices that arrived later."""
     return a.series_uid == b.series_uid and not _slices(a).isdisjoint(_slices(b))
 
 

@@ -1,4 +1,4 @@
-"""The derived series as one Legacy Converted Enhanced MR image (PS3.3 A.70): a frame for each super-resolved slice."""
+"""The derived series as one Legacy Converted Enhanced MR image (PS3.3 A.70): one frame per super-resolved slice."""
 
 import highdicom.legacy
 from pydicom.dataset import Dataset
@@ -18,7 +18,7 @@ def legacy_enhanced_image(series: DerivedSeries) -> Dataset:
         if any("CodeMeaning" not in region for region in frame.get("AnatomicRegionSequence", ())):
             del frame.AnatomicRegionSequence  # the conversion names the body part after it
         if not frame.get("Laterality"):
-            frame.pop("Laterality", None)  # empty is the same as missing, but the conversion writes it on
+            frame.pop("Laterality", None)  # empty means missing, but the conversion would write it
     image = highdicom.legacy.LegacyConvertedEnhancedMRImage(
         frames,
         series_instance_uid=series.uid,
@@ -29,7 +29,7 @@ def legacy_enhanced_image(series: DerivedSeries) -> Dataset:
     )
     for keyword in (*CLINICAL_TRIAL, *CONTRAST, "ClinicalTrialCoordinatingCenterName"):
         if keyword not in first:
-            image.pop(keyword, None)  # written empty, as if there had been a trial or a contrast agent
+            image.pop(keyword, None)  # otherwise written empty, as if there had been a trial or a contrast agent
     copy_identification(image, series.header, [])
     image.SeriesDescription = first.SeriesDescription
     _say_body_part(image, first)
@@ -50,7 +50,7 @@ def legacy_enhanced_image(series: DerivedSeries) -> Dataset:
 
 
 def _make_deterministic(image: Dataset, series: DerivedSeries) -> None:
-    """Take out the time of encoding and the identifiers made by chance."""
+    """Remove the time of encoding and random identifiers."""
     undate(image)
     organization = derived_uid(series.uid, "dimension organization")
     for item in (*image.get("DimensionOrganizationSequence", ()), *image.get("DimensionIndexSequence", ())):
@@ -58,7 +58,7 @@ def _make_deterministic(image: Dataset, series: DerivedSeries) -> None:
 
 
 def _say_body_part(image: Dataset, first: Dataset) -> None:
-    """Say the body part as in MR where FrameAnatomySequence, or the laterality it requires, is missing."""
+    """Where FrameAnatomySequence or its required laterality is missing, write the body part as in MR."""
     for groups in (*image.SharedFunctionalGroupsSequence, *image.PerFrameFunctionalGroupsSequence):
         if any(not item.get("FrameLaterality") for item in groups.get("FrameAnatomySequence", ())):
             del groups.FrameAnatomySequence
@@ -70,7 +70,7 @@ def _say_body_part(image: Dataset, first: Dataset) -> None:
 
 
 def _drop_intermediate(image: Dataset) -> None:
-    """The MR instances exist only here: refer to them nowhere."""
+    """Remove references to the MR instances, which exist only during the conversion."""
     for frame in image.PerFrameFunctionalGroupsSequence:
         frame.pop("ConversionSourceAttributesSequence", None)
         for unassigned in frame.get("UnassignedPerFrameConvertedAttributesSequence", ()):

@@ -1,4 +1,4 @@
-"""The derived series as MR Image Storage (PS3.3 A.4): one instance for each super-resolved slice."""
+"""The derived series as MR Image Storage (PS3.3 A.4): one instance per super-resolved slice."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from node.derived.attributes import ACQUISITION, CONTRAST, DEIDENTIFICATION, EQUIPMENT, MR, SERIES
-from node.derived.corrections import TEXT_LENGTH, complete_laterality, copy_identification, copy_mended, corrected
+from node.derived.corrections import TEXT_LENGTH, complete_laterality, copy_corrected, copy_identification, corrected
 from node.derived.identifiers import derived_uid, instance_numbers
 from node.derived.series import DerivedSeries
 from node.derived.stored_values import decimals, stored_values, window
@@ -42,7 +42,7 @@ class DerivedMRImage(SOPClass):
             transfer_syntax_uid=ExplicitVRLittleEndian,
             content_qualification=ContentQualificationValues.RESEARCH,
         )
-        # highdicom stamps the time of encoding, which would make other bytes of the same content.
+        # highdicom adds the time of encoding, which would give different bytes for the same content.
         del self.InstanceCreationDate, self.InstanceCreationTime
         copy_identification(self, series.header, series.corrections)
         self._copy_series(series)
@@ -53,14 +53,14 @@ class DerivedMRImage(SOPClass):
         self._set_pixels(series, index, source)
 
     def _copy_series(self, series: DerivedSeries) -> None:
-        copy_mended(self, series.header, (*DEIDENTIFICATION, *SERIES), series.corrections)
+        copy_corrected(self, series.header, (*DEIDENTIFICATION, *SERIES), series.corrections)
         complete_laterality(self)
         if "FrameOfReferenceUID" not in self:
             self.FrameOfReferenceUID = derived_uid(series.header.get("SeriesInstanceUID", ""), "frame of reference")
         self.SeriesDescription = f"{series.settings.series_description_prefix}{series.description or 'MR'}"[:64].strip()
 
     def _copy_acquisition(self, source: Dataset, corrections: list[str]) -> None:
-        copy_mended(self, source, (*ACQUISITION, *CONTRAST, *MR), corrections)
+        copy_corrected(self, source, (*ACQUISITION, *CONTRAST, *MR), corrections)
         if "PixelAspectRatio" in source and "PixelSpacing" in source:
             corrections.append("PixelAspectRatio left out: not allowed beside PixelSpacing")
         if "ImageLaterality" in self and "Laterality" in self:
@@ -68,7 +68,7 @@ class DerivedMRImage(SOPClass):
             corrections.append("Laterality left out: not allowed beside ImageLaterality")
         if any(keyword in self for keyword in CONTRAST) and "ContrastBolusAgent" not in self:
             self.ContrastBolusAgent = None
-        # Type 2C: allowed with inversion recovery only, though some scanners always write it.
+        # Type 2C: only allowed with inversion recovery, although some scanners always write it.
         if "IR" in np.atleast_1d(self.ScanningSequence):
             self.setdefault("InversionTime", None)
         elif "InversionTime" in self:
@@ -76,7 +76,7 @@ class DerivedMRImage(SOPClass):
             corrections.append("InversionTime left out: the scanning sequence is not inversion recovery")
 
     def _mark(self, series: DerivedSeries) -> None:
-        """Say what made this image, and from what kind of thing."""
+        """Mark the image as derived, and name the equipment that made it."""
         result = series.result
         self.ImageType = ["DERIVED", "SECONDARY", "OTHER", "AI", "SUPERRES"]
         if series.settings.synthetic_data:
@@ -94,9 +94,9 @@ class DerivedMRImage(SOPClass):
         )[: TEXT_LENGTH["ST"]]
         scanner = Dataset()
         scanner.SOPClassUID = series.header.SOPClassUID
-        copy_mended(scanner, series.header, EQUIPMENT, series.corrections)
+        copy_corrected(scanner, series.header, EQUIPMENT, series.corrections)
         self._add_contributing_equipment(series.equipment, source_image=scanner)
-        # The last item is highdicom's own, dated today.
+        # The last item is added by highdicom, with today's date.
         del self.ContributingEquipmentSequence[-1].ContributionDateTime
 
     def _refer_to(self, series: DerivedSeries, source: Dataset, references: Sequence[Dataset]) -> None:

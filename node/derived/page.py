@@ -1,4 +1,4 @@
-"""The report of a job as one HTML page: self-contained, for a physicist to read, without the patient's name."""
+"""The report on a result as one self-contained HTML page for a physicist, without the name of the patient."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,11 @@ _VERDICTS = {
     Grade.MEETS_STANDARD: ("good", "Usable. Every figure is within its threshold, and nothing was unusual."),
     Grade.BELOW_STANDARD: ("fair", "Usable, with warnings. Every figure is within its threshold; read the warnings."),
     Grade.UNUSABLE: ("bad", "Not usable. A threshold was crossed."),
-    Grade.NOT_MEASURED: ("fair", "Not measured. Nothing is known of how good this result is."),
+    Grade.NOT_MEASURED: ("fair", "Not measured. The quality of this result is unknown."),
 }
 
 _WIDTH, _HEIGHT = 640, 96
-"""Of a chart, in its own units."""
+"""Size of a chart, in its own units."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """The values of a measure slice by slice, as bars up and down from a line at zero."""
+    """The values of a measure, slice by slice, as bars up and down from a line at zero."""
 
     bars: list[Bar]
     zero: float
     limits: list[float]
-    """Where the lines of the threshold are, as far as it is in sight."""
+    """Where the lines of the threshold are, if they are within the chart."""
     width: int = _WIDTH
     height: int = _HEIGHT
 
@@ -71,7 +71,7 @@ def html_page(series: DerivedSeries, findings: Findings) -> str:
             reference.get("SeriesInstanceUID", ""),
         ),
         "Images": f"{len(result.pixels)} slices of {rows} x {columns} pixels, "
-        f"{result.spacing[0]:.4g} x {result.spacing[1]:.4g} mm; {result.scale} times as fine as acquired, in the plane",
+        f"{result.spacing[0]:.4g} x {result.spacing[1]:.4g} mm; {result.scale} times as fine in-plane as acquired",
         "Model": f"DiffMSR {result.model_name} {result.model_version}",
         "Weights (SHA-256)": result.weights_sha256,
         "Stored value": f"source intensity x {series.factor:g}",
@@ -100,7 +100,7 @@ def _series(number: int | None, description: str, uid: str) -> str:
 def _chart(measure: Measure) -> Chart:
     values = measure.slices or []
     limit = measure.limit or 0.0
-    # A threshold far beyond every value would leave nothing to see of them.
+    # A threshold far beyond every value would make the bars too small to see.
     shown = limit if limit <= 5 * abs(measure.worst) else 0.0
     top, bottom = max(shown, *values), min(0.0, *values, *([-shown] if min(values) < 0 else []))
     scale = (_HEIGHT - 4) / ((top - bottom) or 1.0)

@@ -1,5 +1,5 @@
-"""A mark over the derived images that leaves their pixels alone: a Grayscale Softcopy Presentation State (PS3.3 A.33.1)
-that has viewers write what the images are into a corner of each, in a graphic layer that can be switched off."""
+"""A mark over the derived images that does not change their pixels: a Grayscale Softcopy Presentation State (PS3.3
+A.33.1). Viewers display it in a corner of each image, in a graphic layer that can be switched off."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from highdicom.pr import (
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from node.derived.corrections import complete_laterality, copy_identification, copy_mended, undate, unidentified
+from node.derived.corrections import complete_laterality, copy_corrected, copy_identification, undate, unidentified
 from node.derived.identifiers import PRESENTATION_STATE, derived_uid
 from node.derived.series import DerivedSeries
 from node.derived.stored_values import decimals
@@ -56,12 +56,12 @@ def presentation_state(series: DerivedSeries, images: Sequence[Dataset]) -> Data
     )
     state.PresentationCreationDate, state.PresentationCreationTime = series.moment
     undate(state)
-    # highdicom takes pixels for square, and images for tiles.
+    # highdicom assumes square pixels and tiled images.
     (area,) = state.DisplayedAreaSelectionSequence
     del area.PresentationPixelAspectRatio, area.PixelOriginInterpretation
     area.PresentationPixelSpacing = decimals(series.result.spacing)
     copy_identification(state, series.header, [])
-    copy_mended(state, series.header, ("BodyPartExamined", "Laterality"), [])
+    copy_corrected(state, series.header, ("BodyPartExamined", "Laterality"), [])
     complete_laterality(state)
     state.SeriesDescription = f"{series.settings.series_description_prefix}mark {series.description}"[:64].strip()
     return state

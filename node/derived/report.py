@@ -1,4 +1,4 @@
-"""The report of a job as DICOM SR: TID 1500 Measurement Report (PS3.16), one measurement group for the derived series."""
+"""The report on a result as DICOM SR: TID 1500 Measurement Report (PS3.16), one measurement group for the derived series."""
 
 import hashlib
 import json
@@ -82,7 +82,7 @@ def sr_report(
     )
     for element in list(document.iterall()):
         if element.keyword == "ContinuityOfContent":
-            element.value = "SEPARATE"  # viewers show the figures of running text without their names
+            element.value = "SEPARATE"  # in running text viewers show the figures without their names
     undate(document)
     copy_identification(document, series.header, [])
     document.SeriesDescription = f"{series.settings.series_description_prefix}report {series.description}"[:64].strip()
@@ -138,7 +138,7 @@ def _algorithm(series: DerivedSeries) -> AlgorithmIdentification:
 
 
 def _measurements(series: DerivedSeries, images: Sequence[Dataset], findings: Findings) -> Iterator[Measurement]:
-    """For each measure its worst and mean over the series, then every slice's with the image it is of."""
+    """For each measure its worst and mean over the series, then the value of every slice with its image."""
     shown = [_image_of(images, position) for position in series.result.positions]
     for measure in findings.measures:
         if measure.slices is None:
@@ -195,5 +195,5 @@ def _comments(findings: Findings) -> Iterator[TextContentItem]:
 
 
 def _ascii(text: str) -> str:
-    """Every character set of a source can express it."""
+    """The text in ASCII, which every character set of a source can express."""
     return unicodedata.normalize("NFKD", text).replace("×", "x").encode("ascii", "replace").decode()

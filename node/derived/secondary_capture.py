@@ -1,8 +1,8 @@
-"""The derived series as Secondary Capture Image Storage (PS3.3 A.8.1): one instance for each super-resolved slice.
+"""The derived series as Secondary Capture Image Storage (PS3.3 A.8.1): one instance per super-resolved slice.
 
-For a PACS that accepts nothing else. What places a slice in the patient is kept, as a standard extended SOP class
-(PS3.4 B.4.1), so that viewers which look for it can still lay it over its sources; what describes the acquisition of
-an MR image is not.
+For a PACS that accepts nothing else. Attributes that place a slice in the patient are kept, as a standard extended SOP
+class (PS3.4 B.4.1), so that viewers that read them can overlay it on its sources. Attributes that describe the acquisition
+of an MR image are not kept.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ def _secondary_capture(image: Dataset) -> Dataset:
         instance_number=image.InstanceNumber,
         manufacturer=MANUFACTURER,
     )
-    # The time of encoding, which would make other bytes of the same content.
+    # The time of encoding would give different bytes for the same content.
     for stamp in ("InstanceCreationDate", "InstanceCreationTime", "DateOfSecondaryCapture", "TimeOfSecondaryCapture"):
         del capture[stamp]
     for element in image:
@@ -48,6 +48,6 @@ def _secondary_capture(image: Dataset) -> Dataset:
 
 
 def _direction(cosines: np.ndarray) -> str:
-    """The side of the patient that an axis points to most (PatientOrientation, PS3.3 C.7.6.1.1.1)."""
+    """The side of the patient to which an axis mainly points (PatientOrientation, PS3.3 C.7.6.1.1.1)."""
     axis = int(np.argmax(np.abs(cosines)))
     return _DIRECTIONS[axis][int(cosines[axis] < 0)]

@@ -1,4 +1,4 @@
-"""The derived series: what all its instances share, whatever their SOP class."""
+"""The derived series: everything that its instances share, whatever their SOP class."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from node.result import Result
 
 @dataclass(frozen=True)
 class DerivedSeries:
-    """A result, the headers it was made from, and what was decided of the series that shows it."""
+    """A result, the headers of its sources, and the attributes of the series that shows it."""
 
     result: Result
     sources: list[Dataset]
@@ -36,11 +36,11 @@ class DerivedSeries:
     settings: OutputSettings
     software_version: str
     corrections: list[str] = field(default_factory=list)
-    """What had to be mended or left out, with the attribute's name and nothing of its value."""
+    """What was corrected or left out: the name of the attribute, and nothing of its value."""
 
     @property
     def header(self) -> Dataset:
-        """The first slice's: patient, study and series attributes come from it alone."""
+        """The header of the first slice: patient, study and series attributes are taken from it alone."""
         return self.sources[0]
 
     @property
@@ -51,7 +51,7 @@ class DerivedSeries:
 
     @property
     def moment(self) -> tuple[str, str]:
-        """Date and time of the content, for an object that must have them with a value: the target's, never today's."""
+        """Date and time of the content, for an object that requires a value: those of the target, never today's."""
         for kind in ("Content", "Acquisition", "Series", "Study"):
             date, time = (corrected(self.header, f"{kind}{what}", []) for what in ("Date", "Time"))
             if date is not None:
@@ -97,7 +97,7 @@ def derived_series(
     software_version: str = __version__,
 ) -> DerivedSeries:
     """The series that will show `result`. `headers` are those of its source instances, in any order; pixel data is not
-    looked at. Raises NotFoundError when the header of a source is missing."""
+    read. Raises NotFoundError when the header of a source is missing."""
     sources = _names(result.source_uids, result.source_frames)
     references = [
         _names(uids, None if result.reference_frames is None else result.reference_frames[i])

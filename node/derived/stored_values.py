@@ -14,8 +14,8 @@ _FAINTEST_PEAK = 1024
 
 
 def intensity_factor(pixels: NDArray[np.float32]) -> float:
-    """By what to multiply intensities before they are rounded to 16 bits: 1 wherever the sources' own unit serves, so
-    that values stay comparable with them; else the power of two that brings the brightest pixel into range."""
+    """The factor for intensities before they are rounded to 16 bits. It is 1 where the unit of the sources fits, so that
+    values stay comparable with them, else the power of two that brings the brightest pixel into range."""
     peak = float(pixels.max())
     if peak > _STORED_MAX:
         return float(2.0 ** math.floor(math.log2(_STORED_MAX / peak)))
@@ -25,13 +25,13 @@ def intensity_factor(pixels: NDArray[np.float32]) -> float:
 
 
 def stored_values(pixels: NDArray[np.float32], factor: float) -> NDArray[np.uint16]:
-    """Of one slice, (rows, columns)."""
+    """The stored values of one slice, (rows, columns)."""
     stored: NDArray[np.uint16] = np.clip(np.rint(pixels * factor), 0, _STORED_MAX).astype("<u2")
     return stored
 
 
 def window(source: Dataset, factor: float) -> tuple[float, float] | None:
-    """The source's first window (PS3.3 C.11.2), in our stored values; None where it has none that applies to them."""
+    """The first window of the source (PS3.3 C.11.2), in our stored values; None where it has none that applies to them."""
     if source.get("PhotometricInterpretation") == "MONOCHROME1":
         return None
     try:

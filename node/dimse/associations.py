@@ -1,4 +1,4 @@
-"""Associations we open: granted or one line that says what happened, with whom, and what to check."""
+"""Associations that the node opens. When one is not granted, one line says with whom, what happened and what to check."""
 
 import socket
 import ssl
@@ -17,11 +17,11 @@ from node.errors import ConfigError, PeerError
 
 IMPLEMENTATION_CLASS_UID = "2.25.190145043185233445724092555672737775169"
 IMPLEMENTATION_VERSION_NAME = f"DIFFMSR_{__version__}"[:16]
-"""What this node calls itself on associations (PS3.7 D.3.3.2)."""
+"""The implementation identification of this node on associations (PS3.7 D.3.3.2)."""
 
 
 def application_entity(ae_title: str) -> AE:
-    """This node, as it negotiates under that AE title."""
+    """This node as an application entity with that AE title."""
     ae = AE(ae_title)
     ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -30,10 +30,10 @@ def application_entity(ae_title: str) -> AE:
 
 @dataclass(frozen=True)
 class Peer:
-    """A remote application entity, and how we speak to it."""
+    """A remote application entity, and how to connect to it."""
 
     entry: str
-    """Where it is configured, as people name it: 'destination pacs'."""
+    """Its entry in the configuration, as people name it: 'destination pacs'."""
     ae_title: str
     host: str
     port: int
@@ -47,14 +47,14 @@ class Peer:
 
     @classmethod
     def source(cls, settings: SourceSettings, calling_ae_title: str) -> "Peer | None":
-        """None when the configuration does not say where the source listens."""
+        """None when the configuration has no host and port of the source."""
         if settings.host is None or settings.port is None:
             return None
         return cls._of(f"source {settings.name}", settings, settings.host, settings.port, calling_ae_title)
 
     @classmethod
     def fetch(cls, settings: FetchSettings, calling_ae_title: str) -> "Peer":
-        return cls._of("the PACS of [fetch]", settings, settings.host, settings.port, calling_ae_title)
+        return cls._of("the PACS configured in [fetch]", settings, settings.host, settings.port, calling_ae_title)
 
     @classmethod
     def _of(
@@ -68,16 +68,17 @@ class Peer:
         return cls(entry, settings.ae_title, host, port, settings.timeout_s, calling_ae_title, settings.tls)
 
     def error(self, what: str, check: str) -> PeerError:
-        """One line: who, what happened, what to check."""
+        """One line: the peer, what happened, what to check."""
         where = f"{self.ae_title} at {self.host}:{self.port}"
         return PeerError(f"{self.entry} ({where}, calling as {self.calling_ae_title}): {what}; {check}")
 
 
 class associate:  # noqa: N801  # used as a function: with associate(…) as association
-    """An association as a context manager: PeerError when it is not granted, released at the end.
+    """An association as a context manager: PeerError when it is not granted; it is released at the end.
 
-    `contexts` are (abstract syntax, transfer syntax): one presentation context a syntax, because within one context the
-    peer would choose, and some choose what they cannot decode. `roles` and `handlers` are pynetdicom's.
+    `contexts` are (abstract syntax, transfer syntax), with one presentation context per transfer syntax. Within one
+    context the peer would choose, and some peers choose what they cannot decode. `roles` and `handlers` are those of
+    pynetdicom.
     """
 
     def __init__(
@@ -113,13 +114,13 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
         if self.association.is_established and error is None:
             self.association.release()
         elif self.association.is_established:
-            self.association.abort()  # in the middle of something: a release would have to wait for its end
-        elif isinstance(error, RuntimeError):  # pynetdicom's, for a request on an association that has ended
+            self.association.abort()  # in the middle of an operation: a release would have to wait for its end
+        elif isinstance(error, RuntimeError):  # raised by pynetdicom for a request on an association that has ended
             raise self._peer.error("the association ended before the request was answered", "check the peer's log")
 
     def _on_connection(self, event: evt.Event) -> None:
         self._connected = True
-        # An instance goes out in many small writes; Nagle's algorithm would wait 40 ms for an acknowledgement of each.
+        # An instance is sent in many small writes. Nagle's algorithm would wait 40 ms for the acknowledgement of each.
         connection: Any = event.assoc.dul.socket
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -134,39 +135,42 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
             )
         if self._connected and self.association.rejected_contexts:
             names = sorted({UID(context.abstract_syntax or "").name for context in self.association.rejected_contexts})
-            return f"the peer takes no {' nor '.join(names)}", "check the SOP classes and transfer syntaxes it accepts"
+            return (
+                f"the peer does not accept {' or '.join(names)}",
+                "check which SOP classes and transfer syntaxes it accepts",
+            )
         if self._connected:
             return (
                 f"no answer to the association request within {peer.timeout_s:g} s",
                 "check that it is a DICOM port",
             )
-        try:  # pynetdicom keeps the reason to itself: knock once more
+        try:  # pynetdicom does not tell the reason, so connect once more
             socket.create_connection((peer.host, peer.port), timeout=peer.timeout_s).close()
         except OSError as error:
             reason = (error.strerror or str(error) or type(error).__name__).lower()
             return (
                 f"cannot connect ({reason})",
-                "check host and port, that the peer is running, and the firewalls between",
+                "check host and port, that the peer is running, and the firewalls in between",
             )
         if peer.tls:
             return (
                 "the TLS handshake failed",
-                "check both sides' certificates, and that the peer expects TLS on this port",
+                "check the certificates of both sides, and that the peer expects TLS on this port",
             )
-        return "the connection was closed at once", "check that it is a DICOM port, and does not expect TLS"
+        return "the connection was closed at once", "check that it is a DICOM port and does not expect TLS"
 
 
 def _acknowledge_at_once(event: evt.Event) -> None:
-    """Many peers send an answer in two small writes and hold the second back until the first is acknowledged, which
-    Linux delays by 40 ms unless told otherwise, and it has to be told again after each exchange."""
+    """Many peers send an answer in two small writes and delay the second until the first is acknowledged. Linux delays
+    that by 40 ms unless this option is set, and it has to be set again after each exchange."""
     connection: Any = event.assoc.dul.socket
     connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 def hand_back_stolen_answers(association: Association) -> None:
-    """Close a race in pynetdicom 3.0: its reactor thread pauses while a request waits for its answer, but takes itself
-    for paused a moment before it is, and may then take the answer off the queue and drop it as unexpected; the request
-    waits until the DIMSE timeout. Give such an answer back: the reactor pauses before it looks at the queue again."""
+    """Close a race in pynetdicom 3.0. Its reactor thread pauses while a request waits for its answer, but it reports that it
+    is paused a moment too early. It may then take the answer off the queue and drop it as unexpected, and the request waits
+    until the DIMSE timeout. Give such an answer back: the reactor pauses before it reads the queue again."""
     serve = association._serve_request
 
     def serve_or_hand_back(msg: Any, context_id: int) -> None:
@@ -179,8 +183,8 @@ def hand_back_stolen_answers(association: Association) -> None:
 
 
 def _client_context(peer: Peer) -> ssl.SSLContext:
-    """Mutual authentication (PS3.15 B.9, BCP 195): our certificate, and the peer's checked against `ca_file` or the
-    system's authorities, and against the host name."""
+    """Mutual authentication (PS3.15 B.9, BCP 195): our certificate, and that of the peer checked against `ca_file` or the
+    authorities of the system, and against the host name."""
     assert peer.tls is not None
     tls = peer.tls
     try:

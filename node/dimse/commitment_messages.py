@@ -1,4 +1,4 @@
-"""Storage Commitment Push Model (PS3.4 annex J): what its data sets say, whoever sends them."""
+"""Storage Commitment Push Model (PS3.4 annex J): the content of its data sets, whoever sends them."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ ALL_COMMITTED, SOME_FAILED = 1, 2
 """The event types of an N-EVENT-REPORT (PS3.4 J.3.3)."""
 
 MAX_INSTANCES = 100_000
-"""Of one transaction; a request that names more is damaged, or an attack."""
+"""Of one transaction. A request that names more is damaged, or an attack."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Report:
-    """Which instances of a transaction are committed, and which are not, with the failure reason of each."""
+    """Which instances of a transaction are committed and which are not, with the failure reason of each."""
 
     transaction_uid: str
     committed: Sequence[Instance]
@@ -60,8 +60,8 @@ class Report:
 
 
 def take_report(event: Event, record: Callable[[Report], bool]) -> tuple[EventStatus, None]:
-    """What to answer to an N-EVENT-REPORT, as pynetdicom wants it. `record` enters the report, and says whether its
-    transaction is one of ours."""
+    """The answer to an N-EVENT-REPORT, in the form that pynetdicom expects. `record` records the report and returns whether
+    its transaction is one of ours."""
     logger = log.bind(peer=event.assoc.remote["ae_title"].strip())
     if event.event_type not in (ALL_COMMITTED, SOME_FAILED):
         return EventStatus.NO_SUCH_EVENT, None
@@ -114,7 +114,7 @@ def report(contents: Report) -> Dataset:
 
 
 def read_report(ds: Dataset) -> Report:
-    """What an event information says; ValueError when it is malformed."""
+    """The report in an event information; ValueError when it is malformed."""
     failed = _instances(ds, "FailedSOPSequence")
     reasons = [int(item.get("FailureReason") or 0x0110) for item in ds.get("FailedSOPSequence") or []]
     return Report(_transaction(ds), _instances(ds, "ReferencedSOPSequence"), dict(zip(failed, reasons, strict=True)))

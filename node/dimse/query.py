@@ -12,12 +12,12 @@ from node.dimse.status import C_FIND, words
 FIND_CONTEXTS = [(str(StudyRootFind), str(syntax)) for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)]
 
 MAX_MATCHES = 100_000
-"""More than a study can hold: a peer that goes on beyond ignores the keys."""
+"""More than any study has. A peer that returns more ignores the keys."""
 
 
 def find(peer: Peer, level: str, **keys: str) -> list[Dataset]:
-    """The matches of a query at `level` (SERIES or IMAGE); `keys` are keywords, empty ones are asked for. PeerError when
-    the peer does not answer to the end."""
+    """The matches of a query at `level` (SERIES or IMAGE); `keys` are keywords; those with an empty value are return
+    keys. PeerError when the peer does not complete its answer."""
     query = Dataset()
     query.QueryRetrieveLevel = level
     for keyword, value in keys.items():
@@ -32,7 +32,7 @@ def find(peer: Peer, level: str, **keys: str) -> list[Dataset]:
                 matches.append(match)
                 if len(matches) > MAX_MATCHES:
                     association.abort()
-                    raise peer.error("the C-FIND has no end of matches", "check the peer's log")
+                    raise peer.error("the C-FIND returned too many matches", "check the peer's log")
             elif status != 0x0000:
                 raise peer.error(f"C-FIND answered {words(C_FIND, status)}", "check the peer's log")
     return matches

@@ -1,4 +1,4 @@
-"""Status codes, as data: what this node answers, and what it makes of the answers of its peers. The handlers read these
+"""Status codes, as data: what this node answers, and how it interprets the answers of its peers. The handlers read these
 tables, and the conformance statement prints them."""
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Answer(IntEnum):
-    """A status this node answers with, and its meaning in words."""
+    """A status with which this node answers, and its meaning in words."""
 
     words: str
 
@@ -63,7 +63,7 @@ class EventStatus(Answer):
 
 
 class FailureReason(Answer):
-    """Why we do not commit an instance (PS3.3 C.14.1.1, attribute (0008,1197))."""
+    """Why the node does not commit an instance (PS3.3 C.14.1.1, attribute (0008,1197))."""
 
     PROCESSING_FAILURE = 0x0110, "processing failure: the file is not what was received"
     NO_SUCH_INSTANCE = 0x0112, "no such object instance: it was not received, or its file is gone"
@@ -71,18 +71,18 @@ class FailureReason(Answer):
 
 
 class Verdict(Enum):
-    """What a peer's status means for what was asked."""
+    """What the status of a peer means for the request."""
 
     ACCEPTED = "accepted"
     RETRY = "retry"
     """It may work later."""
     REFUSED = "refused"
-    """Asking the same again will be refused again."""
+    """The same request would be refused again."""
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a status from a peer, or a range of them, is taken to mean."""
+    """How a status from a peer, or a range of them, is interpreted."""
 
     first: int
     last: int
@@ -119,7 +119,7 @@ C_STORE = (
     Meaning(0xB001, 0xBFFF, "stored with a warning", Verdict.ACCEPTED),
     Meaning(0xC000, 0xCFFF, "cannot understand the data set", Verdict.REFUSED),
 )
-"""C-STORE, as answered by a destination (PS3.4 B.2.3); the first that fits counts."""
+"""C-STORE, as answered by a destination (PS3.4 B.2.3). The first entry that fits counts."""
 
 C_ECHO = (_one(0x0000, "success", Verdict.ACCEPTED), *_GENERAL)
 """C-ECHO, as answered by a destination (PS3.7 9.1.5)."""
@@ -136,11 +136,12 @@ _NORMALIZED = (
 )
 
 N_ACTION = (_one(0x0000, "success", Verdict.ACCEPTED), *_NORMALIZED)
-"""N-ACTION of storage commitment, as answered by a destination (PS3.7 10.1.4). Every failure is asked again, with a new
-transaction UID."""
+"""N-ACTION of storage commitment, as answered by a destination (PS3.7 10.1.4). After every failure the request is
+repeated with a new transaction UID."""
 
 N_EVENT_REPORT = N_ACTION
-"""N-EVENT-REPORT, as answered by who asked us for storage commitment (PS3.7 10.1.1). Every failure is reported again."""
+"""N-EVENT-REPORT, as answered by a peer that requested storage commitment (PS3.7 10.1.1). After every failure the report is
+repeated."""
 
 FAILURE_REASON = _NORMALIZED
 """Why a destination does not commit an instance (PS3.3 C.14.1.1). The instance is sent again."""
@@ -169,7 +170,7 @@ C_MOVE = (*C_GET, _one(0xA801, "the PACS does not know our AE title as a move de
 
 
 def meaning(table: Sequence[Meaning], status: int) -> Meaning:
-    """What a peer's status means; one that the table lacks may pass, so it is worth another try."""
+    """The meaning of a peer's status. A status that is missing in the table may be temporary, so it is worth another try."""
     for entry in table:
         if entry.first <= status <= entry.last:
             return entry

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from diffmsr.inference import SuperResolver
 
 _WELL_COVERED = 0.95
-"""Below this share of a slice, the part super-resolved without a reference is worth a warning."""
+"""When the reference covers a smaller share of a slice than this, the result carries a warning."""
 
 
 def read_model(settings: ModelSettings) -> Manifest:
@@ -94,12 +94,12 @@ class Engine:
     ) -> Result:
         """Super-resolve every slice of `target`, guided by `reference`.
 
-        Where the request says that the scanner interpolated the target, its k-space is cropped to the acquired matrix
-        first; where the patient moved between the two, the reference follows, if the settings say so. `progress` is
-        called with (slices done, slices in all) before the first batch and after each; what it raises ends the work.
-        The same volumes, request, weights and settings give the same bytes. Raises RefusedError when the reference does
-        not reach the target, is displaced from it by more than the settings allow, or the model cannot take the matrix;
-        ModelError when the model's output is not finite.
+        When the request gives an acquired matrix, the k-space of the target is first cropped to it. When the patient moved
+        between the two series, the reference is moved accordingly, if the settings say so. `progress` is called with
+        (slices done, slices in all) before the first batch and after each; an exception that it raises ends the work. The
+        same volumes, request, weights and settings give the same bytes. Raises RefusedError when the reference does not
+        reach the target, when it is displaced by more than the settings allow, or when the model cannot process the
+        matrix; ModelError when the output of the model is not finite.
         """
         from diffmsr.kspace import inconsistency
 
@@ -137,7 +137,7 @@ class Engine:
         )
 
     def _guide(self, target: Volume, reference: Volume) -> tuple[Reference, Registration | None, list[str]]:
-        """The reference on the target's fine grid, moved where it has to be, with what was found and warnings."""
+        """The reference on the target's fine grid, moved if necessary, with the registration and warnings."""
         manifest = self._resolver.manifest
         guide = resample_reference(reference, target, manifest.scale, manifest.grid_offset)
         if not guide.coverage.any():
@@ -154,7 +154,7 @@ class Engine:
     def _run(
         self, target: Volume, guide: Reference, progress: Callable[[int, int], None]
     ) -> tuple[NDArray[np.float32], list[float] | None]:
-        """(pixels of every slice by its first seed, spread over the ensemble of seeds where one is asked for)."""
+        """(pixels of every slice from its first seed, spread over the ensemble of seeds if there is more than one)."""
         manifest, members = self._resolver.manifest, self._report.ensemble
         names = _names(target)
         n, batch = len(names), self._settings.batch_slices
@@ -168,7 +168,7 @@ class Engine:
                 seeds = [_seed(name, manifest.sha256, member) for name in names[part]]
                 try:
                     images.append(self._resolver(target.pixels[part], guide.pixels[part], seeds))
-                except ValueError as error:  # a matrix the network cannot take
+                except ValueError as error:  # a matrix that the network cannot process
                     raise RefusedError("E_MODEL_INPUT", str(error)) from None
             pixels[part] = images[0]
             spread += seed_spread(images) if members > 1 else []
@@ -180,7 +180,7 @@ class Engine:
 
 def _as_acquired(target: Volume, matrix: tuple[int, int]) -> Volume:
     """Undo the scanner's interpolation: keep the (rows, columns) of k-space that were acquired. The field of view and
-    the place of the first pixel stay (grid offset 0), so pixels grow by as much as they become fewer."""
+    the position of the first pixel stay (grid offset 0), so fewer pixels are proportionally larger."""
     from diffmsr.kspace import crop_to
 
     rows, columns = target.pixels.shape[1:]
@@ -193,7 +193,7 @@ def _as_acquired(target: Volume, matrix: tuple[int, int]) -> Volume:
 
 
 def _names(target: Volume) -> list[str]:
-    """A name for each slice, the same wherever and whenever it is read."""
+    """A name for each slice, which does not depend on where or when it is read."""
     if target.frames is None:
         return list(target.sop_uids)
     return [f"{uid} frame {frame}" for uid, frame in zip(target.sop_uids, target.frames, strict=True)]
@@ -208,8 +208,8 @@ def _frames(reference: Volume, slices: list[list[int]]) -> list[list[int]] | Non
 def _alike(
     target: Volume, guide: Reference, grid_offset: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[float, float], tuple[float, float]]:
-    """Target and reference for `register`: of one bandwidth, the target's, with pixels half as large as its own, so
-    that interpolating between them costs little; their spacing, and where the reference's first pixel lies."""
+    """Target and reference for `register`: both with the target's bandwidth and with pixels half as large as the target's,
+    so that interpolation between them loses little; their spacing; and the position of the reference's first pixel."""
     from diffmsr.baselines import zero_filled
     from diffmsr.kspace import crop_to
 

@@ -1,4 +1,4 @@
-"""What can be said of a result without the truth: measured for each slice, and graded by thresholds."""
+"""The quality of a result as far as it can be measured without the truth: per slice, and graded by thresholds."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ from node.result import Quality, Registration
 
 
 def intensity_drift(images: NDArray[np.float32], low: NDArray[np.float32]) -> list[float]:
-    """Mean of each image (n, H, W) over that of the measured low-resolution one (n, h, w), which is also that of the
-    zero-filled, less 1; 0 where nothing was measured."""
+    """Mean of each image (n, H, W) over the mean of the measured low-resolution image (n, h, w), minus 1; 0 where nothing
+    was measured. The zero-filled image has the mean of the measured one."""
     measured = low.mean(axis=(1, 2), dtype=np.float64)
     means = images.mean(axis=(1, 2), dtype=np.float64)
     return [float(v) for v in np.divide(means, measured, out=np.ones_like(means), where=measured > 0) - 1]
 
 
 def seed_spread(members: Sequence[NDArray[np.float32]]) -> list[float]:
-    """Of an ensemble of (n, H, W): for each image the mean over pixels of the standard deviation, over its maximum."""
+    """For each image of an ensemble (n, H, W) the mean over pixels of the standard deviation, over its maximum."""
     deviation = np.std(np.stack(members), axis=0, dtype=np.float64).mean(axis=(1, 2))
     brightest = np.max(np.stack(members), axis=(0, 2, 3)).astype(np.float64)
     return [float(v) for v in np.divide(deviation, brightest, out=np.zeros_like(deviation), where=brightest > 0)]

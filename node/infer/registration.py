@@ -1,8 +1,9 @@
-"""How a reference lies to its target, in-plane, after the scanner's coordinates were trusted: measured and judged.
+"""The in-plane displacement of a reference from its target that remains after the scanner's coordinates: estimated and
+judged.
 
-A shared frame of reference does not exclude that the patient moved between two series. One rigid in-plane motion (two
-shifts and a rotation) is estimated for the whole stack, by the mutual information of Mattes et al. (2003), which asks
-only that equal tissues look alike within each contrast, not between them.
+The patient may move between two series although they share a frame of reference. One rigid in-plane motion (two shifts
+and a rotation) is estimated for the whole stack by the mutual information of Mattes et al. (2003), which only requires
+that equal tissues look alike within each contrast, not across contrasts.
 """
 
 import math
@@ -20,13 +21,13 @@ from node.result import Registration
 Images = NDArray[np.float32]
 
 _SAMPLES = 30_000
-"""Of the metric: more change the estimate on open_ms by less than 0.02 mm and 0.03 degrees."""
+"""Samples of the metric. More samples change the estimate on open_ms by less than 0.02 mm and 0.03 degrees."""
 _BINS = 32
 _HEAD = 0.1
-"""Of the brightest smoothed pixels: what is darker is air, where there is nothing but ringing to match."""
+"""Fraction of the brightest smoothed pixels. Darker pixels are air, where only ringing could be matched."""
 _SEED = 1
 _DIGITS = 3
-"""Of mm and degrees: an estimate is rounded to its precision, so that it is the same on any machine."""
+"""Decimals of mm and degrees. An estimate is rounded to its accuracy, so that it is the same on any machine."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Motion:
     """A rigid motion within the planes of a stack: a point p, relative to the centre of the field of view, goes to
     rotation(p) + shift.
 
-    The centre lies half a field of view from the first pixel's centre: one place on the grids of the target, of the
-    result and of what is compared, which share their first pixel and no other centre.
+    The centre is half a field of view from the centre of the first pixel. This is the same place on the grids of the
+    target, of the result and of the compared images, which share their first pixel but no other centre.
     """
 
     shift_mm: tuple[float, float] = (0.0, 0.0)
@@ -44,7 +45,7 @@ class Motion:
     """From the direction along a row towards that along a column."""
 
     def of(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Where points (n, 2), each (along a row, along a column) in mm from the centre, go."""
+        """Where the motion takes points (n, 2), each (along a row, along a column) in mm from the centre."""
         angle = math.radians(self.rotation_deg)
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         return np.asarray(points @ turn.T + self.shift_mm)
@@ -56,16 +57,16 @@ class Motion:
 
 @dataclass(frozen=True)
 class Found:
-    """Where the reference was found."""
+    """The motion that was found, and how far to trust it."""
 
     motion: Motion
     displacement_mm: float
-    """By how much the motion displaces what lies within the head, at most."""
+    """The largest displacement by the motion of any point within the head."""
     spread_mm: float | None
-    """How far apart the motions of even and of odd slices, each taken alone, put a place within the head, at most;
-    None of a stack too small to be halved."""
+    """The largest distance, within the head, between the places to which the motions of even and of odd slices alone take
+    the same point; None for a stack too small to be halved."""
     comparable: bool
-    """Whether there was anything to compare."""
+    """Whether the images had anything to compare."""
 
 
 def register(
@@ -74,8 +75,8 @@ def register(
     """Find the motion from places in the target to the same places in the reference.
 
     target, reference: (n, rows, columns) of equal size, spacing (between rows, between columns) mm and bandwidth, so
-    that the ringing of the one has its like in the other. `reference_shift` is the place of the reference's first
-    pixel, in mm (along a row, along a column) from that of the target's. The same images give the same motion.
+    that both ring alike. `reference_shift` is the position of the reference's first pixel relative to the target's, in
+    mm (along a row, along a column). The same images give the same motion.
     """
     fixed, moving = _image(target, spacing), _image(reference, spacing)
     moving.SetOrigin(np.add(moving.GetOrigin(), (*reference_shift, 0.0)).tolist())
@@ -95,8 +96,8 @@ def register(
 
 
 def judge(found: Found, settings: RegistrationSettings) -> tuple[Registration, list[str]]:
-    """What the settings make of it: the record for the result, with `corrected` as the decision whether the reference
-    is to be moved, and warnings. Raises RefusedError E_MISALIGNED where that is what they ask for."""
+    """The record for the result, in which `corrected` says whether the reference is to be moved, and warnings. Raises
+    RefusedError E_MISALIGNED when the settings refuse the motion."""
     trusted = found.comparable and (found.spread_mm is None or found.spread_mm <= settings.max_spread_mm)
     apart = found.displacement_mm > settings.tolerance_mm
     beyond = found.displacement_mm > settings.limit_mm
@@ -110,8 +111,8 @@ def judge(found: Found, settings: RegistrationSettings) -> tuple[Registration, l
         key = "limit_mm" if settings.mode == "correct" else "tolerance_mm"
         raise RefusedError(
             "E_MISALIGNED",
-            f"{says}, more than [registration] {key} = {getattr(settings, key):g} allows: the patient moved between "
-            "the two series; acquire one of them again",
+            f"{says}, which is more than [registration] {key} = {getattr(settings, key):g} allows: the patient moved "
+            "between the two series. Acquire one of them again.",
         )
     elif apart and settings.mode == "correct":
         correct = True
@@ -126,8 +127,8 @@ def judge(found: Found, settings: RegistrationSettings) -> tuple[Registration, l
 
 
 def follow(target: Volume, motion: Motion) -> Volume:
-    """The target's slices laid where the reference shows what they show: a reference resampled onto them is moved
-    back onto the target, with no interpolation but that one."""
+    """The target's slices, moved to where the reference shows the same anatomy. A reference that is resampled onto them is
+    thereby moved back onto the target, with a single interpolation."""
     along_row, along_column = np.array(target.orientation)
     rows, columns = target.pixels.shape[1:]
     centre = _centre(rows, columns, target.spacing)
@@ -142,8 +143,8 @@ def follow(target: Volume, motion: Motion) -> Volume:
 
 
 def _optimise(fixed: sitk.Image, moving: sitk.Image, head: sitk.Image, start: Motion) -> Motion | None:
-    """Gradient descent from `start`, which it is where no other motion is better; None when there is nothing to
-    compare."""
+    """The motion that gradient descent finds from `start`, or `start` if no other motion is better; None when there is
+    nothing to compare."""
     transform = sitk.Euler3DTransform()  # turns about the origin, which is the centre of the field of view
     transform.SetParameters((0.0, 0.0, math.radians(start.rotation_deg), *start.shift_mm, 0.0))
     method = sitk.ImageRegistrationMethod()
@@ -158,7 +159,7 @@ def _optimise(fixed: sitk.Image, moving: sitk.Image, head: sitk.Image, start: Mo
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=1.0, minStep=2e-3, numberOfIterations=100, gradientMagnitudeTolerance=1e-8
     )
-    # A radian counts as much as the mm it moves the middle of the head's radius; only the in-plane motion is free.
+    # A radian counts as much as the mm by which it moves a point half-way out in the head. Only in-plane motion is free.
     radius = _radius(fixed)
     method.SetOptimizerScales([radius**2] * 3 + [1.0] * 3)
     method.SetOptimizerWeights([0.0, 0.0, 1.0, 1.0, 1.0, 0.0])
@@ -170,7 +171,7 @@ def _optimise(fixed: sitk.Image, moving: sitk.Image, head: sitk.Image, start: Mo
     except RuntimeError:  # there is nothing to sample
         return None
     finally:
-        method.RemoveAllCommands()  # the command holds the method that holds it, out of the garbage collector's sight
+        method.RemoveAllCommands()  # the command and the method refer to each other, which the garbage collector does not see
     if not values:  # no direction is better than another: one of the images is flat
         return None
     if values[-1] >= values[0]:
@@ -181,7 +182,7 @@ def _optimise(fixed: sitk.Image, moving: sitk.Image, head: sitk.Image, start: Mo
 
 
 def _image(pixels: Images, spacing: tuple[float, float]) -> sitk.Image:
-    """Slices one apart, the centre of the field of view at the origin, the brightest pixel 1."""
+    """Slices at a distance of 1, the centre of the field of view at the origin, the brightest pixel 1."""
     image = sitk.GetImageFromArray(pixels / (pixels.max() or 1))
     rows, columns = pixels.shape[1:]
     image.SetSpacing((spacing[1], spacing[0], 1.0))
@@ -190,12 +191,12 @@ def _image(pixels: Images, spacing: tuple[float, float]) -> sitk.Image:
 
 
 def _centre(rows: int, columns: int, spacing: tuple[float, float]) -> NDArray[np.float64]:
-    """The point a `Motion` turns about: mm from the first pixel's centre along a row and along a column."""
+    """The centre of rotation of a `Motion`: mm from the centre of the first pixel, along a row and along a column."""
     return np.array([columns / 2 * spacing[1], rows / 2 * spacing[0]])
 
 
 def _head(image: sitk.Image) -> sitk.Image:
-    """Mask of what is not air, with a margin."""
+    """Mask of everything that is not air, with a margin."""
     spacing = image.GetSpacing()
     smooth = sitk.DiscreteGaussian(image, [(2 * spacing[0]) ** 2, (2 * spacing[1]) ** 2, 0.0])
     bright = float(np.percentile(sitk.GetArrayViewFromImage(smooth), 99))
@@ -212,7 +213,7 @@ def _places(head: sitk.Image) -> NDArray[np.float64]:
 
 
 def _radius(image: sitk.Image) -> float:
-    """A quarter of the field of view: where, on average, the head is."""
+    """A quarter of the field of view: about the radius of the head."""
     return float(np.mean([n * s for n, s in zip(image.GetSize()[:2], image.GetSpacing()[:2], strict=True)])) / 4
 
 

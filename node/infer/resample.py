@@ -14,11 +14,11 @@ from node.infer.volume import Vector, Volume
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference as the model takes it: one fine-grid slice for each target slice.
+    """The reference as input of the model: one fine-grid slice per target slice.
 
     pixels: (n, scale * rows, scale * columns) float32; 0 where the reference does not reach.
     coverage: (n,) share of each slice's pixels that the reference reaches, 0 to 1.
-    slices: for each slice, the indices of the reference slices its pixels lie in or between.
+    slices: for each slice, the indices of the reference slices that contain or enclose its pixels.
     """
 
     pixels: NDArray[np.float32]
@@ -35,9 +35,9 @@ def fine_grid(
 ) -> tuple[NDArray[np.float64], tuple[float, float]]:
     """(positions, spacing) of slices whose pixels are divided `scale` times in-plane.
 
-    `offset` is the manifest's grid offset d, the place of the first fine pixel in units of a coarse pixel: 0 for a
-    model trained on centred k-space truncation, whose fine grid starts where the coarse one does;
-    (1 - scale) / (2 * scale) for one trained on averaged pixels, whose grids share their outer edge.
+    `offset` is the manifest's grid offset d, the position of the first fine pixel in units of a coarse pixel. It is 0 for a
+    model trained on centred k-space truncation, whose fine and coarse grids start at the same point, and
+    (1 - scale) / (2 * scale) for a model trained on averaged pixels, whose grids share their outer edge.
     """
     along_row, along_column = np.array(orientation)
     between_rows, between_columns = spacing
@@ -46,15 +46,14 @@ def fine_grid(
 
 
 def resample_reference(reference: Volume, target: Volume, scale: int, offset: float) -> Reference:
-    """Resample `reference` onto the fine grid of every slice of `target`, at whatever angle they lie to each other.
+    """Resample `reference` onto the fine grid of every slice of `target`, whatever the angle between them.
 
-    At a point: cubic B-spline, which leaves a reference already on that grid as it is and, unlike linear
-    interpolation, keeps the fine detail the model is to take from it; clipped to the reference's range, since it can
+    At a point: cubic B-spline. It leaves a reference that is already on that grid unchanged and, unlike linear
+    interpolation, keeps the fine detail that the model needs. It is clipped to the reference's range, since it can
     overshoot. A voxel of the result, as thick as the target's slices, is the mean over points as far apart as the
-    reference's own voxels are in that direction, because a thick slice shows that mean, and because what is finer than
-    the result's pixels must not appear in it as something else; along a side shorter than the reference's voxels it is
-    the point alone.
-    Target slices must be parallel; reference slices equally spaced (matching has checked both).
+    reference's own voxels in that direction: a thick slice shows that mean, and detail finer than the result's pixels
+    must not alias. Along a side shorter than the reference's voxels a single point is taken.
+    Target slices must be parallel and reference slices equally spaced; matching has checked both.
     """
     positions, spacing = fine_grid(target.positions, target.orientation, target.spacing, scale, offset)
     rows, columns = scale * target.pixels.shape[1], scale * target.pixels.shape[2]
@@ -99,18 +98,18 @@ def resample_reference(reference: Volume, target: Volume, scale: int, offset: fl
 
 
 def _contributing(reference: Volume, corners: Sequence[NDArray[np.float64]]) -> list[int]:
-    """The reference slices that a slab lies in or between; its extremes are at its corners."""
+    """The reference slices that contain or enclose a slab, given by its corners."""
     to_index = np.linalg.inv(_columns(reference))
     indices = [float((to_index @ (corner - reference.positions[0]))[2]) for corner in corners]
-    rounding = 1e-3  # of a slice: a plane that lies on a reference slice lies in that one alone
+    rounding = 1e-3  # of a slice: a plane on a reference slice belongs to that slice alone
     first = max(0, math.floor(min(indices) + rounding))
     last = min(len(reference.sop_uids) - 1, math.ceil(max(indices) - rounding))
     return list(range(first, last + 1))
 
 
 def _interpolable(reference: Volume) -> tuple[sitk.Image, int]:
-    """The image to hand to the resampler with its interpolator: B-spline coefficients computed once for all slices,
-    or the pixels themselves where there are too few slices to fit a cubic spline."""
+    """The image for the resampler and its interpolator: B-spline coefficients, computed once for all slices, or the pixels
+    themselves where there are too few slices to fit a cubic spline."""
     image = _like(sitk.GetImageFromArray(reference.pixels), reference)
     if min(reference.pixels.shape) < 4:
         return image, sitk.sitkLinear
@@ -118,7 +117,7 @@ def _interpolable(reference: Volume) -> tuple[sitk.Image, int]:
 
 
 def _like(image: sitk.Image, volume: Volume) -> sitk.Image:
-    """Give an (n, rows, columns) image the place of `volume`."""
+    """Give an (n, rows, columns) image the position, orientation and spacing of `volume`."""
     step = _step(volume)
     distance = float(np.linalg.norm(step))
     image.SetOrigin(volume.positions[0].tolist())
@@ -128,18 +127,18 @@ def _like(image: sitk.Image, volume: Volume) -> sitk.Image:
 
 
 def _columns(volume: Volume) -> NDArray[np.float64]:
-    """(3, 3) matrix from (column, row, slice) index to mm, less the position of the first pixel."""
+    """(3, 3) matrix from (column, row, slice) index to mm relative to the first pixel."""
     along_row, along_column = np.array(volume.orientation)
     return np.column_stack([volume.spacing[1] * along_row, volume.spacing[0] * along_column, _step(volume)])
 
 
 def _voxel(volume: Volume, direction: NDArray[np.float64]) -> float:
-    """Extent in mm of a voxel along a unit vector: its spacing along one of its axes, between them in between."""
+    """Extent in mm of a voxel along a unit vector: along an axis of the volume its spacing, otherwise a value in between."""
     return float(1 / np.linalg.norm(np.linalg.solve(_columns(volume), direction)))
 
 
 def _step(volume: Volume) -> NDArray[np.float64]:
-    """Vector from one slice to the next; of a lone slice, its thickness."""
+    """Vector in mm from one slice to the next; for a single slice its thickness along the normal."""
     n = len(volume.positions)
     if n == 1:
         return volume.slice_thickness * volume.normal

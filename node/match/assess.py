@@ -7,7 +7,7 @@ from typing import Literal
 from node.config.match import MatchSettings
 from node.dicom.attributes import Header
 from node.match.choice import AssessedTarget, choose_reference, pair_request, possible_pairs
-from node.match.roles import AssessedStack, ModelFacts, assess_stacks
+from node.match.stack_roles import AssessedStack, ModelFacts, assess_stacks
 from node.match.stacks import stacks_of
 from node.verdicts import ModelName, StudyVerdict, failures
 

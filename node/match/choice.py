@@ -6,7 +6,7 @@ from math import log2
 
 from node.config.match import MatchSettings, PairingLimits
 from node.match.pairing import coverage, pair_predicates, spacing_ratio
-from node.match.roles import AssessedStack, ModelFacts
+from node.match.stack_roles import AssessedStack, ModelFacts
 from node.match.stacks import Stack
 from node.payloads import PairRequest, StackRequest
 from node.verdicts import PairVerdict, Predicate, TargetVerdict, failures, warnings

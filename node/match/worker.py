@@ -14,7 +14,7 @@ from node.config.match import MatchSettings
 from node.config.settings import CompletionSettings
 from node.errors import DamagedFileError, LostError
 from node.match.assess import assess_study
-from node.match.roles import ModelFacts
+from node.match.stack_roles import ModelFacts
 from node.payloads import PairRequest
 from node.tracker import instances
 from node.tracker.handle import Tracker
@@ -48,23 +48,22 @@ def make_match_handler(
         quiet, arriving, received, revisions, newest_at = _arrived(tracker, study_uid, now, completion.series_quiet_s)
         look_again_at = min(arriving, default=None)
         if not quiet:
-            return Matched("every series is still arriving", {}, (), receiving=True, look_again_at=look_again_at)
+            return Matched("every series is still arriving", None, (), receiving=True, look_again_at=look_again_at)
         headers = (_header(instance, archive) for series_uid in quiet for instance in received[series_uid])
         verdict = assess_study(headers, rules, model)
         wanted = tuple(_infer_job(request, revisions, pixel_settings, infer_attempts) for request in verdict.requests)
-        facts = verdict.to_json()
         if look_again_at is not None:
             return Matched(
-                "other series are still arriving", facts, wanted, receiving=True, look_again_at=look_again_at
+                "other series are still arriving", verdict, wanted, receiving=True, look_again_at=look_again_at
             )
         if verdict.outcome == "paired":
-            return Matched(verdict.sentence, facts, wanted)
+            return Matched(verdict.sentence, verdict, wanted)
         deadline = newest_at + timedelta(seconds=completion.study_max_wait_s)
         if verdict.outcome == "waiting" and now < deadline:
             if fetch_attempts is not None and verdict.missing == "reference":
                 wanted = (*wanted, _fetch_job(lease.claim, fetch_attempts))
-            return Matched(verdict.sentence, facts, wanted, waiting=True, look_again_at=deadline)
-        return Refused(verdict.code or "E_NO_REFERENCE", verdict.sentence, facts, wanted)
+            return Matched(verdict.sentence, verdict, wanted, waiting=True, look_again_at=deadline)
+        return Refused(verdict.code or "E_NO_REFERENCE", verdict.sentence, verdict, wanted)
 
     return work
 

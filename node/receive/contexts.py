@@ -1,4 +1,4 @@
-"""What the storage SCP accepts: SOP classes and transfer syntaxes, in the order of preference."""
+"""What the storage SCP accepts: SOP classes, and transfer syntaxes in the order of preference."""
 
 from pydicom import uid
 from pynetdicom.presentation import PresentationContext, build_context
@@ -14,14 +14,14 @@ IMAGE_SOP_CLASSES = [
 ]
 STORED_SOP_CLASSES = [
     *IMAGE_SOP_CLASSES,
-    # What a PACS that sends whole studies has of ours beside images; kept like the rest, and never processed.
+    # Documents of this node that a PACS sends with whole studies. They are kept like the rest and never processed.
     uid.Comprehensive3DSRStorage,
     uid.ComprehensiveSRStorage,
     uid.EnhancedSRStorage,
     uid.GrayscaleSoftcopyPresentationStateStorage,
 ]
 
-# The acceptor's order decides. Explicit VR first: senders then transmit what they hold instead of converting it.
+# The order of the acceptor decides. Explicit VR comes first: senders then transmit what they have without converting it.
 TRANSFER_SYNTAXES: list[str | uid.UID] = [
     uid.ExplicitVRLittleEndian,
     uid.ImplicitVRLittleEndian,
@@ -43,9 +43,9 @@ TRANSFER_SYNTAXES: list[str | uid.UID] = [
 
 
 def supported_contexts() -> list[PresentationContext]:
-    """The presentation contexts the SCP supports."""
+    """The presentation contexts that the SCP supports."""
     storage = [build_context(sop_class, TRANSFER_SYNTAXES) for sop_class in STORED_SOP_CLASSES]
     commitment = build_context(PUSH_MODEL, [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
-    # A scanner asks us as SCU; a destination that we asked reports as SCP, by role selection (PS3.7 D.3.3.4).
+    # A scanner sends its request as SCU. A destination reports on ours as SCP, by role selection (PS3.7 D.3.3.4).
     commitment.scu_role = commitment.scp_role = True
     return [build_context(Verification), *storage, commitment]

@@ -1,7 +1,8 @@
-"""Fetch: a study has a target without a reference, so ask the PACS for MR series of that study which were not pushed.
+"""Fetch: a missing reference is requested from the PACS configured in [fetch], among MR series of the study that were not
+pushed.
 
-What is fetched goes the way of what is pushed, through `Store`, and reopens the match of its study. That decides what
-the series are good for; here is only decided which are worth fetching, by what a C-FIND says of a series."""
+Fetched instances are kept by `Store` like pushed ones, and reopen the match of their study. The match decides how the
+series are used. Here it is only decided which series are worth fetching, by the answers of a C-FIND."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,12 +43,12 @@ GET_CONTEXTS = [
 MOVE_CONTEXTS = [(MOVE, syntax) for syntax in _UNCOMPRESSED]
 
 RETURN_KEYS = ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "NumberOfSeriesRelatedInstances")
-"""What a C-FIND is to say of the MR series of a study."""
+"""Return keys of the C-FIND for the MR series of a study."""
 
 
 @dataclass(frozen=True)
 class _Series:
-    """What a C-FIND says of a series."""
+    """A series in the answer of a C-FIND."""
 
     uid: str
     number: int
@@ -56,7 +57,7 @@ class _Series:
 
 
 def make_fetch_handler(tracker: Tracker, store: Store, fetch: FetchSettings, settings: Settings) -> Handler:
-    """The work of a fetch job as a function of a lease."""
+    """The work of a fetch job, as a function of a lease."""
     peer = Peer.fetch(fetch, settings.scp.ae_title)
 
     def work(lease: Lease) -> Outcome:
@@ -75,7 +76,7 @@ def make_fetch_handler(tracker: Tracker, store: Store, fetch: FetchSettings, set
                 if new:
                     brought[series.uid] = new
                 elif not problem:
-                    problem = "it answered success, and sent nothing that was not here"
+                    problem = "the PACS answered success, but sent no new instance"
                 if problem:
                     problems.append(f"series {series.uid}: {problem}")
                     log.warning("fetch.incomplete", study=claim.study_uid, series=series.uid, reason=problem, new=new)
@@ -88,9 +89,9 @@ def make_fetch_handler(tracker: Tracker, store: Store, fetch: FetchSettings, set
             return Done("; ".join([sentence, *problems]), {"sentence": sentence, "series": brought})
         if problems:
             return Retry(f"nothing could be fetched from {peer.ae_title}: {problems[0]}", delay_s)
-        nothing = f"{peer.ae_title} holds no further MR series of the study that could be its reference"
+        nothing = f"{peer.ae_title} has no further MR series of the study that could be its reference"
         if claim.attempts >= fetch.max_attempts:
-            return Done(f"{nothing}; it is not asked again", {"sentence": nothing, "series": {}})
+            return Done(f"{nothing}; the request is not repeated", {"sentence": nothing, "series": {}})
         return Retry(nothing, delay_s)
 
     return work
@@ -99,8 +100,8 @@ def make_fetch_handler(tracker: Tracker, store: Store, fetch: FetchSettings, set
 def _candidates(
     tracker: Tracker, peer: Peer, study_uid: str, fetch: FetchSettings, settings: Settings
 ) -> list[_Series]:
-    """MR series of the study that the PACS holds and we do not, or not whole; by their numbers. Left out are series
-    that are too large for a reference, that the match would veto by their description, and our own results."""
+    """MR series of the study that the PACS has and the node has not, or only in part, by their numbers. Left out are series
+    that are too large for a reference, that the match would veto by their description, and results of this node."""
     matches = find(peer, "SERIES", StudyInstanceUID=study_uid, Modality="MR", **dict.fromkeys(RETURN_KEYS, ""))
     held = views.series_sizes(tracker.database, study_uid)
     found: dict[str, _Series] = {}
@@ -125,7 +126,7 @@ def _number(match: Dataset, keyword: str) -> int | None:
 
 
 def _retrieve(lease: Lease, peer: Peer, store: Store, fetch: FetchSettings, series_uid: str) -> str | None:
-    """Have one series sent; what went wrong with it, in words, else None. PeerError when the PACS does not answer."""
+    """Retrieve one series; the problem in words, or None. PeerError when the PACS does not answer."""
     query = Dataset()
     query.QueryRetrieveLevel = "SERIES"
     query.StudyInstanceUID, query.SeriesInstanceUID = lease.claim.study_uid, series_uid
@@ -133,7 +134,9 @@ def _retrieve(lease: Lease, peer: Peer, store: Store, fetch: FetchSettings, seri
         roles = [build_role(sop_class, scp_role=True) for sop_class in IMAGE_SOP_CLASSES]
         with associate(peer, GET_CONTEXTS, roles, [(evt.EVT_C_STORE, take_instance, [store])]) as association:
             if not any(context.abstract_syntax == GET for context in association.accepted_contexts):
-                raise peer.error(f"the PACS takes no {UID(GET).name}", 'check its log, or set [fetch] method = "move"')
+                raise peer.error(
+                    f"the PACS does not accept {UID(GET).name}", 'check its log, or set [fetch] method = "move"'
+                )
             return _follow(lease, peer, "C-GET", C_GET, association.send_c_get(query, GET))
     with associate(peer, MOVE_CONTEXTS) as association:
         return _follow(lease, peer, "C-MOVE", C_MOVE, association.send_c_move(query, peer.calling_ae_title, MOVE))
@@ -142,7 +145,7 @@ def _retrieve(lease: Lease, peer: Peer, store: Store, fetch: FetchSettings, seri
 def _follow(
     lease: Lease, peer: Peer, service: str, table: tuple[Meaning, ...], answers: Iterator[tuple[Dataset, Any]]
 ) -> str | None:
-    """Listen to the answers to a retrieval until the last one."""
+    """Read the answers to a retrieval until the last one."""
     for answer, _ in answers:
         status = answer.get("Status")
         if status is None:

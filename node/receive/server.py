@@ -1,4 +1,4 @@
-"""The storage SCP: associations in, `Store` behind them. Handlers are plain functions."""
+"""The storage SCP: it accepts associations, and `Store` keeps what they bring. Handlers are plain functions."""
 
 import socket
 import ssl
@@ -40,7 +40,7 @@ class Receiver:
         commitments: Commitments,
         peers: Sequence[str] = (),
     ) -> None:
-        """`peers` are AE titles that may call beside the sources: they answer to what this node asked them."""
+        """`peers` are AE titles that may call besides the sources, because they answer requests of this node."""
         self._settings = settings
         self._sources = sources
         self._store = store
@@ -64,7 +64,7 @@ class Receiver:
         return self._settings.port
 
     def start(self) -> None:
-        """Listen. Raises NodeError when the port cannot be had."""
+        """Listen. Raises NodeError when the port is not available."""
         address = (self._settings.host, self._settings.port)
         context = server_context(self._settings.tls) if self._settings.tls else None
         handlers: list[Any] = [
@@ -91,7 +91,7 @@ class Receiver:
         log.info("scp.listening", ae_title=self._settings.ae_title, host=address[0], port=address[1], tls=bool(context))
 
     def stop(self, patience_s: float = 20) -> None:
-        """Take no new association, let those there are finish what they send, then close."""
+        """Accept no new association, let the open ones finish, then close."""
         if self._server is None:
             return
         self._draining.set()
@@ -106,13 +106,13 @@ class Receiver:
     def _connected(self, event: Event) -> None:
         transport = event.assoc.dul.socket
         if transport is not None and transport.socket is not None:
-            # Without it Nagle's algorithm and delayed acknowledgement cost about 40 ms an instance.
+            # Without it Nagle's algorithm and delayed acknowledgement cost about 40 ms per instance.
             with suppress(OSError):
                 transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _disconnected(self, event: Event) -> None:
-        """A load balancer's probe connects and leaves. pynetdicom would keep the association's thread waiting for a
-        request until the ACSE timeout, and count it as one of the associations there may be; this lets it go."""
+        """A load balancer's probe connects and disconnects. pynetdicom would keep the thread of the association waiting for
+        a request until the ACSE timeout, and count it against the maximum; this ends it."""
         if event.assoc.requestor.primitive is None:
             waiting: Any = event.assoc.dul.to_user_queue
             waiting.put(None)  # as after the timeout
@@ -136,11 +136,11 @@ class Receiver:
             logger.info("association.accepted", other_sop_classes=len(others))
             logger.debug("association.other_sop_classes", names=others)
         else:
-            check = "send MR from there; what is accepted: diffmsr-node conformance"
+            check = "send MR from this peer; diffmsr-node conformance lists what is accepted"
             logger.warning("association.without_use", names=others[:5], check=check)
 
     def _growing(self, event: Event) -> None:
-        """pynetdicom gathers a message in memory until its end, however far that is."""
+        """End an association whose message grows too large: pynetdicom collects a message in memory until its end."""
         if not isinstance(event.pdu, P_DATA_TF):
             return
         arrived = self._arrived.get(event.assoc, 0) + len(event.pdu)
@@ -153,7 +153,7 @@ class Receiver:
                 reason=f"an instance is larger than [scp] max_instance_mb = {self._settings.max_instance_mb}",
             )
             if event.assoc.dul.socket is not None:
-                event.assoc.dul.socket.close()  # as if the peer had: an abort would wait for this thread
+                event.assoc.dul.socket.close()  # as if the peer had closed it: an abort would wait for this thread
 
     def _whole(self, event: Event) -> None:
         self._arrived.pop(event.assoc, None)
@@ -189,7 +189,7 @@ class Receiver:
             "association.ended_by_abort",
             source=peer.ae_title,
             host=peer.address,
-            check="what was acknowledged is kept; the log of the peer says why, when it was the peer",
+            check="acknowledged instances are kept; if the peer aborted, its log has the reason",
         )
 
     def _echo(self, event: Event) -> int:
@@ -197,7 +197,7 @@ class Receiver:
 
 
 def take_instance(event: Event, store: Store) -> StoreStatus:
-    """Keep the instance of a C-STORE request, whether the peer opened the association or answers our C-GET on it."""
+    """Keep the instance of a C-STORE request, whether the peer opened the association or answers a C-GET of this node."""
     association, request = event.assoc, cast(C_STORE, event.request)
     peer = association.acceptor if association.is_requestor else association.requestor
     status = store.put(
@@ -215,7 +215,8 @@ def take_instance(event: Event, store: Store) -> StoreStatus:
 
 
 def server_context(tls: TLSSettings) -> ssl.SSLContext:
-    """A TLS context for the SCP; with a `ca_file` peers must show a certificate it signed. ConfigError when a file is wrong."""
+    """A TLS context for the SCP. With a `ca_file` peers must present a certificate that it signed. ConfigError when a file is
+    wrong."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(tls.cert_file, tls.key_file)

@@ -1,8 +1,8 @@
-"""Logs: structured, on stderr, JSON when nobody is watching. UIDs and numbers only; patient data has no place here.
+"""Logs: structured, on stderr, as JSON unless that is a terminal. They contain UIDs and numbers only, no patient data.
 
 In every line `error` is the type of an exception, and `reason` a sentence.
 
-Libraries that log through stdlib logging (alembic, apscheduler) come out in the same form, from WARNING up.
+Libraries that log through stdlib logging (alembic, apscheduler) appear in the same form, from WARNING up.
 """
 
 import logging
@@ -46,10 +46,10 @@ def configure_logging(level: str, json: bool | None = None) -> None:
 
 
 def _quiet_libraries() -> None:
-    """pydicom quotes malformed values, which may be names, and pynetdicom prints the text of what it caught: both stay out of
-    the log. What is wrong with a peer or a data set, our own packages say in their words.
+    """Keep pydicom and pynetdicom out of the log: the former quotes malformed values, which may be names, the latter prints
+    the text of exceptions. Our own packages report what is wrong with a peer or a data set.
 
-    Set once per process, before any thread starts. pydicom has one switch for all threads, so no stage may turn it."""
+    Set once per process, before any thread starts. pydicom has one switch for all threads, so no stage may change it."""
     for library in ("pydicom", "pynetdicom"):
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", module="pydicom")
@@ -58,8 +58,8 @@ def _quiet_libraries() -> None:
 
 
 def place_of(error: BaseException) -> str:
-    """Module and line, innermost of our own packages, that an exception came from. Its text, which may quote the data
-    it stumbled on, stays out."""
+    """Module and line, innermost in our own packages, from which an exception came. Its text may quote the data that caused
+    it, so it is left out."""
     place = "?"
     trace = error.__traceback__
     while trace is not None:

@@ -19,7 +19,7 @@ def settle(
 ) -> None:
     """A match ends `done`, `waiting-pair` or `refused`; in `receiving` when more arrived since `matched_revision`."""
     outgrown = job.revision != matched_revision
-    job.result = outcome.verdict if isinstance(outcome, Matched) else outcome.result
+    job.result = None if outcome.verdict is None else outcome.verdict.to_json()
     receiving = outgrown or (isinstance(outcome, Matched) and outcome.receiving)
     supersede(session, now, job.study_uid, outcome.wanted, receiving, actor)
     for new in outcome.wanted:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from node.tracker.states import Kind
+from node.verdicts import StudyVerdict
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Matched:
     """
 
     sentence: str
-    verdict: dict[str, Any]
+    verdict: StudyVerdict | None
+    """None while every series is still arriving."""
     wanted: tuple[NewJob, ...]
     waiting: bool = False
     receiving: bool = False
@@ -57,7 +59,8 @@ class Refused:
 
     code: str
     sentence: str
-    result: dict[str, Any] | None = None
+    verdict: StudyVerdict | None = None
+    """Of a study that the match stage refused."""
     wanted: tuple[NewJob, ...] = ()
 
 

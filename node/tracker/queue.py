@@ -190,8 +190,8 @@ def settle(tracker: Tracker, claim: Claim, outcome: Outcome) -> State:
                     transitions.want(session, now, replace(new, revision=job.revision), job.id, actor)
                 transitions.move(session, now, job, State.DONE, actor, sentence)
                 _go_on_with(session, now, job)
-            case Refused(code, sentence, result):
-                job.result = result
+            case Refused(code, sentence):
+                job.result = None
                 job.error = f"{code}: {sentence}"
                 transitions.move(session, now, job, State.REFUSED, actor, job.error)
             case Committing():

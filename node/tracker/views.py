@@ -154,7 +154,7 @@ def _row(job: Job) -> dict[str, Any]:
         "created_at": job.created_at,
         "updated_at": job.updated_at,
         "progress": (job.progress, job.progress_total),
-        "destination": job.payload.get("destination"),
+        "destination": job.destination,
         "summary": job.error or (job.result or {}).get("sentence"),
     }
 

@@ -134,6 +134,24 @@ def test_queue_cancel_retry_and_what_is_not_there(site: Site, pacs: Orthanc, fil
     assert "no study 1.2.3" in one_line_error(run_node("explain", "1.2.3", "--config", str(site.config)), 4)
 
 
+def test_a_result_is_sent_again_on_request(site: Site, pacs: Orthanc, files: Files) -> None:
+    send(site.port, *files.t1, *files.t2)
+    site.finished(files.study_uid)
+    (job,) = site.jobs(kind="deliver")
+    assert f"job {job['id']} to pacs is ready" in site.node("queue", "resend", str(job["id"]))
+    site.finished(files.study_uid)
+    (again,) = json.loads(site.node("queue", "resend", files.study_uid, "--to", "pacs", "--json"))["deliveries"]
+    assert (again["job_id"], again["destination"]) == (job["id"], "pacs")
+    site.finished(files.study_uid)
+    history = json.loads(site.node("queue", "show", str(job["id"]), "--json"))["job"]["events"]
+    assert [event["why"] for event in history].count("to be sent again, by an administrator") == 2
+    assert len(pacs.instances(files.study_uid)) == 4
+    assert "known: pacs" in one_line_error(
+        run_node("queue", "resend", str(job["id"]), "--to", "other", "--config", str(site.config)), 4
+    )
+    assert "no result" in one_line_error(run_node("queue", "resend", "1.2.3", "--config", str(site.config)), 4)
+
+
 def test_replay_of_a_received_study(site: Site, files: Files, tmp_path: Path) -> None:
     """The service's own result comes out again, byte for byte, and nothing of it is touched."""
     send(site.port, *files.t1, *files.t2)

@@ -81,7 +81,7 @@ class SuperResolved:
         claim = queue.claim(self.tracker, Kind.MATCH, "host/match/1")
         assert claim is not None
         wanted = replace(steps.infer_job(RESULT, self.request, 3), revision=self.revision)
-        queue.settle(self.tracker, claim, Matched("paired", {"outcome": "paired"}, (wanted,)))
+        queue.settle(self.tracker, claim, Matched("paired", None, (wanted,)))
 
     def _do(self, kind: Kind, handler: Handler) -> State:
         claim = queue.claim(self.tracker, kind, f"host/{kind}/1")

@@ -259,7 +259,7 @@ def test_a_report_that_forgets_instances_is_not_taken_for_a_commitment(start: St
 @pytest.mark.parametrize(
     ("pacs", "says"),
     [
-        (PACS(commits=False), "the peer takes no Storage Commitment Push Model SOP Class"),
+        (PACS(commits=False), "the peer does not accept Storage Commitment Push Model SOP Class"),
         (PACS(action_status=0x0213), "storage commitment answered 0x0213 (resource limitation)"),
     ],
     ids=["no presentation context", "refused"],

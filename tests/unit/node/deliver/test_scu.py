@@ -227,7 +227,7 @@ def test_a_port_that_is_not_dicom(files: list[Path]) -> None:
 
 def test_a_peer_that_takes_no_mr(serve: Serve, files: list[Path]) -> None:
     destination = serve(abstract_syntax="1.2.840.10008.5.1.4.1.1.7")
-    with pytest.raises(PeerError, match="takes no MR Image Storage"):
+    with pytest.raises(PeerError, match="does not accept MR Image Storage"):
         list(send(in_files(files), destination, "DIFFMSR"))
 
 

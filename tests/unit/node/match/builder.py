@@ -7,7 +7,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import MRImageStorage
 
-from node.match.roles import ModelFacts
+from node.match.stack_roles import ModelFacts
 
 STUDY = "1.2.826.0.1.3680043.10.1"
 FRAME = "1.2.826.0.1.3680043.10.2"

@@ -11,7 +11,7 @@ from pydicom import dcmread
 from node.config.match import MatchSettings
 from node.match.assess import assess_study
 from node.match.explanation import lines
-from node.match.roles import ModelFacts
+from node.match.stack_roles import ModelFacts
 from node.verdicts import StudyVerdict
 from tests.unit.node.match.builder import FLAIR, MODEL, PD, SAGITTAL, series, t1, t2
 

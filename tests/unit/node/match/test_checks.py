@@ -8,7 +8,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import JPEGLSNearLossless, SecondaryCaptureImageStorage
 
 from node.config.match import MatchSettings, StackLimits, TargetLimits
-from node.match.roles import AssessedStack, assess_stacks
+from node.match.stack_roles import AssessedStack, assess_stacks
 from node.match.stacks import stacks_of
 from node.verdicts import PredicateOutcome
 from tests.dicom import enhanced

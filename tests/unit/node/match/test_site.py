@@ -148,8 +148,8 @@ def test_values_of_headers_stay_out_of_verdicts() -> None:
 WRONG: dict[str, tuple[str, str]] = {
     "unknown keyword": ('when = [{ tag = "StatinName", is = "x" }]', 'no attribute is called "StatinName"'),
     "pixels": ('when = [{ tag = "PixelData", exists = true }]', "pixels are not read"),
-    "nothing asked": ('when = [{ tag = "StationName" }]', "nothing is asked"),
-    "bad expression": ('when = [{ tag = "StationName", matches = "(" }]', "no regular expression"),
+    "nothing asked": ('when = [{ tag = "StationName" }]', "no comparison is given"),
+    "bad expression": ('when = [{ tag = "StationName", matches = "(" }]', "not a regular expression"),
     "a sequence's value": ('when = [{ tag = "ReferencedImageSequence", is = "x" }]', "is a sequence"),
     "a creator of a standard tag": ('when = [{ tag = "StationName", creator = "A", is = "x" }]', "have a creator"),
     "missing with a value": ('when = [{ tag = "EchoTime", exists = false, less = 3 }]', "has no value"),
@@ -167,7 +167,7 @@ WRONG: dict[str, tuple[str, str]] = {
         'when = [{ tag = "Modality", is = "MR" }]\nthen = { veto = "x", contrast = "T1" }',
         "has no contrast",
     ),
-    "nothing follows": ('when = [{ tag = "Modality", is = "MR" }]\nthen = {}', "then says nothing"),
+    "nothing follows": ('when = [{ tag = "Modality", is = "MR" }]\nthen = {}', "then is empty"),
 }
 
 
@@ -205,7 +205,7 @@ def test_rules_stand_beside_each_other() -> None:
     twice = {"name": "same", "when": when, "then": VETO}
     with pytest.raises(ValueError, match='two rules are called "same"'):
         MatchSettings.model_validate({"rules": [twice, {**twice, "when": [{"tag": "Modality", "is": "MR"}]}]})
-    with pytest.raises(ValueError, match='rules "same" and "other" ask the same'):
+    with pytest.raises(ValueError, match='rules "same" and "other" have the same conditions'):
         MatchSettings.model_validate({"rules": [twice, {**twice, "name": "other", "then": {"contrast": "T1"}}]})
 
 

@@ -12,7 +12,7 @@ from pydicom import Dataset
 from node.archive.facade import Archive
 from node.config.match import MatchSettings
 from node.config.settings import CompletionSettings
-from node.match.roles import ModelFacts
+from node.match.stack_roles import ModelFacts
 from node.match.worker import make_match_handler
 from node.tracker import queue, views
 from node.tracker.database import Database

@@ -147,7 +147,7 @@ def test_what_the_pacs_holds_and_we_do_not_is_fetched_and_reopens_the_study(stud
     assert match.state == "receiving"
     state, says = study.attempt(port)
     assert state is State.RETRY_WAIT
-    assert "holds no further MR series" in says
+    assert "has no further MR series" in says
     assert pacs.retrieved == [t1], "once"
     pacs.series[t1].extend(mr_series(1, study_uid=STUDY, series_uid=t1))
     assert study.attempt(port) == (State.DONE, "fetched 1 instances of 1 series"), (
@@ -189,7 +189,7 @@ def test_a_pacs_that_does_not_count_is_asked_once_for_each_series(study: Study, 
 def test_when_there_is_nothing_to_the_last_attempt_nothing_has_failed(study: Study, serve: Serve) -> None:
     state, says = study.attempt(serve(PACS()), max_attempts=1)
     assert state is State.DONE
-    assert "not asked again" in says
+    assert "the request is not repeated" in says
 
 
 def test_one_series_that_cannot_be_had_does_not_stand_in_the_way_of_the_others(study: Study, serve: Serve) -> None:
@@ -208,7 +208,7 @@ def test_a_success_that_brought_nothing_is_no_success(study: Study, serve: Serve
     pacs._get = lambda event: iter([0])  # type: ignore[method-assign]
     state, says = study.attempt(serve(pacs))
     assert state is State.RETRY_WAIT
-    assert f"series {t1}: it answered success, and sent nothing that was not here" in says
+    assert f"series {t1}: the PACS answered success, but sent no new instance" in says
 
 
 def test_a_refused_retrieval_is_tried_again(study: Study, serve: Serve) -> None:
@@ -232,7 +232,12 @@ def test_a_pacs_that_goes_away(study: Study, serve: Serve, silent: bool) -> None
     state, says = study.attempt(port, timeout_s=4 if silent else 300)
     over.set()
     assert state is State.RETRY_WAIT
-    for part in ("the PACS of [fetch]", f"PACS at 127.0.0.1:{port}", "calling as DIFFMSR", "no answer to the C-GET"):
+    for part in (
+        "the PACS configured in [fetch]",
+        f"PACS at 127.0.0.1:{port}",
+        "calling as DIFFMSR",
+        "no answer to the C-GET",
+    ):
         assert part in says
 
 
@@ -241,7 +246,7 @@ def test_a_pacs_that_goes_away(study: Study, serve: Serve, silent: bool) -> None
     [
         (PACS(), {"ae_title": "OTHER"}, "called ae title not recognised"),
         (PACS(), {"port": free_port()}, "connection refused"),
-        (PACS(gets=False), {}, "takes no Study Root Query/Retrieve Information Model - GET"),
+        (PACS(gets=False), {}, "does not accept Study Root Query/Retrieve Information Model - GET"),
         (PACS(), {"method": "move"}, "0xA801 (the PACS does not know our AE title as a move destination)"),
     ],
     ids=["wrong AE title", "nobody there", "no C-GET", "no move destination"],

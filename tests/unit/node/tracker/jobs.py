@@ -32,7 +32,7 @@ def matched(tracker: Tracker, clock: Clock, *wanted: NewJob) -> None:
     for series in ("1.2.1", "1.2.2"):
         arrivals.record(tracker, arrival(1, series), QUIET_S)
     clock.forward(QUIET_S)
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {"outcome": "paired"}, wanted))
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, wanted))
 
 
 def states(tracker: Tracker, kind: Kind) -> list[str]:

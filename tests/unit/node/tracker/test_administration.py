@@ -38,7 +38,7 @@ def test_what_an_administrator_cancelled_stays_so_when_it_is_wanted_again(tracke
     administration.cancel(tracker, 2, "admin")
     arrivals.record(tracker, arrival(1, "1.2.3"), QUIET_S)
     clock.forward(QUIET_S)
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (infer_job(),)))
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, (infer_job(),)))
     assert states(tracker, Kind.INFER) == ["cancelled"]
 
 
@@ -47,7 +47,7 @@ def test_a_job_whose_series_have_grown_since_is_not_retried_in_vain(tracker: Tra
     queue.settle(tracker, claimed(tracker, Kind.INFER), Failed("broken"))
     arrivals.record(tracker, arrival(2, "1.2.1"), QUIET_S)
     clock.forward(QUIET_S)
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (infer_job("new", revision=3),)))
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, (infer_job("new", revision=3),)))
     with pytest.raises(TransitionError, match="have grown since"):
         administration.retry(tracker, 2, "admin")
     assert states(tracker, Kind.INFER) == ["failed", "ready"]

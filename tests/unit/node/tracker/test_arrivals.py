@@ -33,7 +33,7 @@ def test_a_series_is_matched_at_once_when_the_scanner_said_how_many(tracker: Tra
 def test_more_than_the_scanner_said_are_waited_for_as_if_it_had_not(tracker: Tracker, clock: Clock) -> None:
     """The number is of an acquisition, and a series may have several."""
     arrivals.record(tracker, arrival(1, expected=1), QUIET_S)
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, ()))
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, ()))
     arrivals.record(tracker, arrival(2, expected=1), QUIET_S)
     assert queue.claim(tracker, Kind.MATCH, "w") is None
     clock.forward(QUIET_S)
@@ -51,7 +51,7 @@ def test_instances_that_arrive_while_a_study_is_matched_reopen_it(tracker: Track
     clock.forward(QUIET_S)
     match = claimed(tracker, Kind.MATCH)
     arrivals.record(tracker, arrival(2), QUIET_S)
-    assert queue.settle(tracker, match, Matched("paired", {}, ())) is State.RECEIVING
+    assert queue.settle(tracker, match, Matched("paired", None, ())) is State.RECEIVING
     assert queue.claim(tracker, Kind.MATCH, "w") is None, "the new instance's series has to fall quiet first"
     clock.forward(QUIET_S)
     assert queue.claim(tracker, Kind.MATCH, "w") is not None
@@ -76,7 +76,7 @@ def test_a_study_waits_for_its_partner_and_is_looked_at_again_in_the_end(tracker
     arrivals.record(tracker, arrival(1), QUIET_S)
     clock.forward(QUIET_S)
     deadline = clock.now + timedelta(hours=24)
-    outcome = Matched("no reference yet", {}, (), waiting=True, look_again_at=deadline)
+    outcome = Matched("no reference yet", None, (), waiting=True, look_again_at=deadline)
     assert queue.settle(tracker, claimed(tracker, Kind.MATCH), outcome) is State.WAITING_PAIR
     assert queue.claim(tracker, Kind.MATCH, "w") is None
     clock.forward(24 * 3600)

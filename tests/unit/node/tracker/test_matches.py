@@ -23,7 +23,7 @@ def test_late_slices_hold_the_old_pair_back_and_supersede_it(tracker: Tracker, c
     queue.settle(tracker, running, Done("ok", None, (deliver_job("old"),)))
     assert queue.claim(tracker, Kind.DELIVER, "w") is None, "a partial series is not delivered while the study is open"
     clock.forward(QUIET_S)
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (infer_job("new", revision=3),)))
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, (infer_job("new", revision=3),)))
     assert states(tracker, Kind.DELIVER) == ["cancelled"]
     assert states(tracker, Kind.INFER) == ["done", "ready"]
 
@@ -33,7 +33,7 @@ def test_a_running_job_that_is_superseded_loses_its_lease(tracker: Tracker, cloc
     running = claimed(tracker, Kind.INFER)
     arrivals.record(tracker, arrival(2, "1.2.1"), QUIET_S)
     clock.forward(QUIET_S)
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (infer_job("new", revision=3),)))
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, (infer_job("new", revision=3),)))
     with pytest.raises(LeaseLostError):
         queue.heartbeat(tracker, running)
 
@@ -44,7 +44,7 @@ def test_late_slices_that_change_nothing_confirm_the_pair(tracker: Tracker, cloc
     arrivals.record(tracker, arrival(2, "1.2.1"), QUIET_S)
     assert queue.claim(tracker, Kind.INFER, "w") is None
     clock.forward(QUIET_S)
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (infer_job("same", revision=3),)))
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, (infer_job("same", revision=3),)))
     assert queue.claim(tracker, Kind.INFER, "w") is not None
 
 
@@ -53,7 +53,7 @@ def test_a_result_whose_pair_was_confirmed_while_it_was_made_is_delivered(tracke
     infer = claimed(tracker, Kind.INFER)
     arrivals.record(tracker, arrival(2), QUIET_S)  # not of the stack that the pair takes from the series
     clock.forward(QUIET_S)
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("as before", {}, (infer_job(revision=3),)))
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("as before", None, (infer_job(revision=3),)))
     assert queue.settle(tracker, infer, Done("made", then=(deliver_job(revision=infer.revision),))) is State.DONE
     assert claimed(tracker, Kind.DELIVER).revision == 3
 
@@ -69,12 +69,14 @@ def test_a_superseded_pair_that_is_wanted_again_goes_on_where_it_was(
     administration.retry(tracker, 2, "admin")
     arrivals.record(tracker, arrival(1, "1.2.3"), QUIET_S)
     clock.forward(QUIET_S)
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (infer_job("other", reference="1.2.3"),)))
+    queue.settle(
+        tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, (infer_job("other", reference="1.2.3"),))
+    )
     assert states(tracker, Kind.INFER) == ["cancelled", "done", "ready"]
     assert states(tracker, Kind.DELIVER) == ["cancelled"]
     arrivals.record(tracker, arrival(2, "1.2.3"), QUIET_S)
     clock.forward(QUIET_S)
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (infer_job("new"), infer_job("made"))))
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, (infer_job("new"), infer_job("made"))))
     assert states(tracker, Kind.INFER) == ["ready", "done", "cancelled"]
     assert states(tracker, Kind.DELIVER) == ["held" if held else "ready"]
 
@@ -84,7 +86,7 @@ def test_late_slices_supersede_what_is_held(tracker: Tracker, clock: Clock) -> N
     queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok", None, (replace(deliver_job("old"), held="look"),)))
     arrivals.record(tracker, arrival(2, "1.2.1"), QUIET_S)
     clock.forward(QUIET_S)
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (infer_job("new", revision=3),)))
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, (infer_job("new", revision=3),)))
     assert states(tracker, Kind.DELIVER) == ["cancelled"]
 
 
@@ -98,7 +100,7 @@ def waits(tracker: Tracker, clock: Clock) -> State:
     claim = claimed(tracker, Kind.MATCH)
     later = clock.now + timedelta(hours=24)
     return queue.settle(
-        tracker, claim, Matched("no T1", {}, (fetch_job(claim.revision),), waiting=True, look_again_at=later)
+        tracker, claim, Matched("no T1", None, (fetch_job(claim.revision),), waiting=True, look_again_at=later)
     )
 
 
@@ -122,10 +124,10 @@ def test_a_fetch_is_superseded_with_the_study_it_was_for(tracker: Tracker, clock
     waits(tracker, clock)
     arrivals.record(tracker, arrival(1, "1.2.2"), QUIET_S)
     clock.forward(QUIET_S)
-    still = Matched("other series are still arriving", {}, (), receiving=True, look_again_at=clock.now)
+    still = Matched("other series are still arriving", None, (), receiving=True, look_again_at=clock.now)
     queue.settle(tracker, claimed(tracker, Kind.MATCH), still)
     assert states(tracker, Kind.FETCH) == ["ready"], "the study is not judged as a whole yet"
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (infer_job(),)))
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, (infer_job(),)))
     assert states(tracker, Kind.FETCH) == ["cancelled"]
 
 
@@ -135,7 +137,7 @@ def test_a_fetch_that_runs_is_not_cut_off_by_what_it_brings(tracker: Tracker, cl
     fetch = claimed(tracker, Kind.FETCH)
     arrivals.record(tracker, arrival(1, "1.2.2"), QUIET_S)
     clock.forward(QUIET_S)
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (infer_job(),)))
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, (infer_job(),)))
     assert queue.settle(tracker, fetch, Done("fetched")) is State.DONE
 
 
@@ -149,10 +151,10 @@ def test_all_that_was_made_of_a_superseded_pair_is_superseded_and_taken_up_again
     arrivals.record(tracker, arrival(1, "1.2.3"), QUIET_S)
     clock.forward(QUIET_S)
     other = infer_job("other", reference="1.2.3")
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (other,)))
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, (other,)))
     assert (states(tracker, Kind.DERIVE), states(tracker, Kind.DELIVER)) == (["done"], ["cancelled"])
     arrivals.record(tracker, arrival(2, "1.2.3"), QUIET_S)
     clock.forward(QUIET_S)
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (infer_job("made"),)))
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, (infer_job("made"),)))
     assert states(tracker, Kind.DELIVER) == ["ready"]
     assert claimed(tracker, Kind.DELIVER)

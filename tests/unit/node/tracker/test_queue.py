@@ -86,7 +86,7 @@ def test_done_creates_what_follows_once(tracker: Tracker, clock: Clock) -> None:
         tracker, arrival(1, "1.2.3"), QUIET_S
     )  # our own output comes back from the PACS: a new series of the study
     clock.forward(QUIET_S)
-    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", {}, (infer_job(),)))
+    queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, (infer_job(),)))
     assert states(tracker, Kind.INFER) == ["done"], "the same pair is the same work"
     assert states(tracker, Kind.DELIVER) == ["ready"]
 

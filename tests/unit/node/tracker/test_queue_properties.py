@@ -90,7 +90,7 @@ class QueueMachine(RuleBasedStateMachine):
         if claim.kind is Kind.MATCH:
             total = sum(self.received.values())
             infer = NewJob(Kind.INFER, f"infer:{total}", "1.2", {}, 3, total, *SERIES)
-            return Matched("paired", {}, (infer,) if all(self.received.values()) else ())
+            return Matched("paired", None, (infer,) if all(self.received.values()) else ())
         if claim.kind is Kind.INFER:
             derive = NewJob(Kind.DERIVE, f"derive:{claim.key}", "1.2", {}, 3, claim.revision, *SERIES)
             return Done("ok", None, (derive,))
