@@ -108,7 +108,7 @@ def _markdown(ablation: Ablation, rows: list[dict[str, Any]], results: Results, 
     missing = [variant.name for variant in ablation.variants if len(results.get(variant.name, {})) < ablation.seeds]
     if missing:
         lines += [f"Not finished: {', '.join(missing)}.", ""]
-    return "\n".join([*lines, "Made by", "", f"    {command}", ""])
+    return "\n".join([*lines, "Made with", "", f"    {command}", ""])
 
 
 def _line(row: Mapping[str, Any]) -> str:
