@@ -154,7 +154,7 @@ def evaluate(
     of a Gaussian (sigma 1.5, 15 x 15).
     """
     from diffmsr.data import DataError
-    from diffmsr.evaluate import Conditions, names_of, table
+    from diffmsr.evaluate import Conditions, names_of, summary
     from diffmsr.evaluate import evaluate as measure
     from diffmsr.inference import SuperResolver, WeightsError
     from diffmsr.manifest import ManifestError, baseline_weights_folder, default_weights_folder
@@ -172,7 +172,7 @@ def evaluate(
         figures = measure(dataset, root, loaded, target, reference, split, split_file, conditions, figure_file=figure)
     except (ManifestError, WeightsError, DataError) as error:
         raise _failed(error) from None
-    typer.echo(json.dumps(figures, indent=2) if as_json else table(figures))
+    typer.echo(json.dumps(figures, indent=2) if as_json else summary(figures))
 
 
 @app.command()
