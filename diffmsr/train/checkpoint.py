@@ -125,7 +125,7 @@ def _differing(of_checkpoint: Mapping[str, object], model: Model) -> str:
     here = json.loads(json.dumps(asdict(model.config)))
     if of_checkpoint["name"] != here["name"]:
         return f"preset {of_checkpoint['name']}"
-    # Fields that this version does not have, such as z_size of `cnn` in 0.1.0, say nothing about the network.
+    # Fields that this version does not have, such as z_size of `cnn` in 0.1.0, do not tell networks apart.
     differing = {name: value for name, value in of_checkpoint.items() if name in here and here[name] != value}
     return ", ".join(f"{name} = {value}" for name, value in differing.items())
 
