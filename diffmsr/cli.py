@@ -33,7 +33,7 @@ class StoredType(StrEnum):
 
 
 class Precision(StrEnum):
-    """Of the networks' arithmetic."""
+    """Precision of the networks' arithmetic."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
@@ -42,12 +42,14 @@ class Precision(StrEnum):
 @app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="TOML configuration, such as config/train.toml.")],
-    output: Annotated[Path, typer.Option(help="Folder of checkpoint and log; a checkpoint there is continued.")],
+    output: Annotated[
+        Path, typer.Option(help="Folder of checkpoint and log; training continues from a checkpoint there.")
+    ],
     minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; run again to continue.")] = None,
     export: Annotated[Path | None, typer.Option(help="When done, write model.safetensors and a manifest here.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log to OUTPUT/tensorboard too.")] = False,
 ) -> None:
-    """Train both stages; the same command goes on from a checkpoint, and runs under torchrun and accelerate launch."""
+    """Train a network. The same command continues from a checkpoint, and runs under torchrun and accelerate launch."""
     from diffmsr.data import DataError
     from diffmsr.train import TrainingError, distributed, export_weights, read_config
     from diffmsr.train import train as run_training
@@ -71,7 +73,7 @@ def train(
 def export(
     run: Annotated[Path, typer.Argument(help="Folder that diffmsr train wrote, or the checkpoint in it.")],
     output: Annotated[Path, typer.Option(help="Folder for model.safetensors and manifest.json.")],
-    dtype: Annotated[StoredType, typer.Option(help="Of the numbers in the file.")] = StoredType.FLOAT32,
+    dtype: Annotated[StoredType, typer.Option(help="Type of the numbers in the file.")] = StoredType.FLOAT32,
 ) -> None:
     """Write a run's averaged weights with a manifest, as the node and `evaluate` read them."""
     import torch
@@ -88,16 +90,16 @@ def export(
 
 @app.command()
 def ablate(
-    output: Annotated[Path, typer.Option(help="Folder of the runs and tables; what is there is continued.")],
-    config: Annotated[Path | None, typer.Argument(help="TOML file of variants; the paper's, if none is given.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of the data set, in place of the file's.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the runs and tables; unfinished runs there are continued.")],
+    config: Annotated[Path | None, typer.Argument(help="TOML file of variants; by default the paper's.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set, instead of the one in the file.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Name of a variant; may be given several times.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="How often to train each variant.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of times that each variant is trained.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; run again to continue.")] = None,
 ) -> None:
     """Train and measure variants: the paper's Table 2, Table 3 and Figure 6, or your own.
 
-    Several of these may run at once on one output folder: each takes the next variant that no other holds.
+    Several of these commands may run at once on one output folder: each takes a variant that no other process holds.
     """
     from diffmsr.ablate import ABLATIONS, TABLE_MARKDOWN, read_ablation
     from diffmsr.ablate import ablate as run_ablation
@@ -125,11 +127,15 @@ def evaluate(
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
     target: Annotated[str | None, typer.Option(help="Contrast to super-resolve, such as T2, FLAIR or PD-FS.")] = None,
     reference: Annotated[str | None, typer.Option(help="Contrast that guides, such as T1 or PD.")] = None,
-    split: Annotated[str | None, typer.Option(help="Part of the split, or all; held-out where there is one.")] = None,
-    split_file: Annotated[Path | None, typer.Option(help="Split in TOML or JSON; the data set's own.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Part of the split, or all; by default held-out, if there is one.")
+    ] = None,
+    split_file: Annotated[
+        Path | None, typer.Option(help="Split in TOML or JSON; by default the data set's own.")
+    ] = None,
     weights: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of weights and manifest; may be given several times. The shipped ones."),
+        typer.Option(help="Folder of weights and manifest; may be given several times. By default the shipped ones."),
     ] = None,
     cnn: Annotated[Path | None, typer.Option(hidden=True, help="Now --weights, given once more.")] = None,
     metric: Annotated[Metric, typer.Option(help="published rounds to 8 bits and clips.")] = Metric.FLOAT,
@@ -154,7 +160,7 @@ def evaluate(
     of a Gaussian (sigma 1.5, 15 x 15).
     """
     from diffmsr.data import DataError
-    from diffmsr.evaluate import Conditions, names_of, table
+    from diffmsr.evaluate import Conditions, names_of, summary
     from diffmsr.evaluate import evaluate as measure
     from diffmsr.inference import SuperResolver, WeightsError
     from diffmsr.manifest import ManifestError, baseline_weights_folder, default_weights_folder
@@ -172,7 +178,7 @@ def evaluate(
         figures = measure(dataset, root, loaded, target, reference, split, split_file, conditions, figure_file=figure)
     except (ManifestError, WeightsError, DataError) as error:
         raise _failed(error) from None
-    typer.echo(json.dumps(figures, indent=2) if as_json else table(figures))
+    typer.echo(json.dumps(figures, indent=2) if as_json else summary(figures))
 
 
 @app.command()
@@ -182,8 +188,10 @@ def bench(
     ] = "paper",
     size: Annotated[int, typer.Option(min=16, help="Side of the low-resolution slice.")] = 64,
     batch: Annotated[list[int], typer.Option(min=1, help="Slices at once; may be given several times.")] = [1, 4, 16],  # noqa: B006 -- typer copies it
-    rounds: Annotated[int, typer.Option(min=1, help="How often everything takes its turn.")] = 5,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a CPU; as many as it has.")] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Number of rounds, in each of which everything takes its turn.")
+    ] = 5,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a CPU; by default as many as it has.")] = None,
     device: Annotated[str, typer.Option()] = "cpu",
     precision: Annotated[Precision, typer.Option(help="Of the optimised network.")] = Precision.FLOAT32,
     as_json: Annotated[bool, typer.Option("--json", help="All figures.")] = False,

@@ -15,8 +15,8 @@ TABLE_MARKDOWN = "ablations.md"
 TABLE_JSON = "ablations.json"
 METRICS = ("psnr", "ssim")
 
-Result = Mapping[str, Any]
-Results = dict[str, dict[int, Result]]
+Measured = Mapping[str, Any]
+Results = dict[str, dict[int, Measured]]
 """By variant and seed."""
 
 
@@ -51,11 +51,11 @@ def _row(ablation: Ablation, variant: Variant, results: Results) -> dict[str, An
     return row
 
 
-def _difference(mine: Sequence[Result], full: Sequence[Result]) -> dict[str, Any]:
+def _difference(mine: Sequence[Measured], full: Sequence[Measured]) -> dict[str, Any]:
     """By metric, the mean over slices of mine minus full (each with a result per seed, in the same order), and its
     interval over patients. There is no interval for one patient."""
     patients = [
-        [{"variant": _mean(mine, i), "full": _mean(full, i)}] * patient["n_slices"]
+        [{"variant": _mean_over_seeds(mine, i), "full": _mean_over_seeds(full, i)}] * patient["n_slices"]
         for i, patient in enumerate(mine[0]["figures"]["patients"])
         if patient["quoted"]
     ]
@@ -65,7 +65,7 @@ def _difference(mine: Sequence[Result], full: Sequence[Result]) -> dict[str, Any
     }
 
 
-def _mean(results: Sequence[Result], patient: int) -> dict[str, float]:
+def _mean_over_seeds(results: Sequence[Measured], patient: int) -> dict[str, float]:
     figures = [result["figures"]["patients"][patient] for result in results]
     return {metric: float(np.mean([of[metric] for of in figures])) for metric in METRICS}
 
@@ -104,14 +104,14 @@ def _markdown(ablation: Ablation, rows: list[dict[str, Any]], results: Results, 
             "",
             "| variant | parameters | PSNR | SSIM | PSNR difference | SSIM difference | paper |",
         ]
-        lines += ["|---|---:|---:|---:|---:|---:|---:|", *map(_line, inside), ""]
+        lines += ["|---|---:|---:|---:|---:|---:|---:|", *map(_table_row, inside), ""]
     missing = [variant.name for variant in ablation.variants if len(results.get(variant.name, {})) < ablation.seeds]
     if missing:
         lines += [f"Not finished: {', '.join(missing)}.", ""]
-    return "\n".join([*lines, "Made by", "", f"    {command}", ""])
+    return "\n".join([*lines, "Made with", "", f"    {command}", ""])
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _table_row(row: Mapping[str, Any]) -> str:
     cells = [row["variant"], f"{row['parameters']:,}", f"{row['psnr']:.2f}", f"{row['ssim']:.4f}"]
     for metric, digits in (("psnr", 2), ("ssim", 4)):
         gain = row["difference"][metric] if "difference" in row else None

@@ -1,5 +1,5 @@
-"""What networks cost: parameters and FLOPs by counting (`count`), seconds and memory by measuring (`inference`,
-`training`, `timing`); `text` sets the figures for reading.
+"""What networks cost: parameters and FLOPs by counting (`count`), seconds and memory by measuring
+(`inference_time`, `training_time`, `timing`); `text` sets the figures for reading.
 
 What is compared takes turns, so that a busy machine slows all of it alike: ratios hold, and seconds hold for the moment.
 Nothing here is a test.
@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from diffmsr.bench.count import METHOD, counts
-from diffmsr.bench.inference import inference
+from diffmsr.bench.inference_time import inference_times
 from diffmsr.bench.text import text
 from diffmsr.bench.timing import machine
-from diffmsr.bench.training import training
+from diffmsr.bench.training_time import training_times
 from diffmsr.models import ModelConfig
 
 __all__ = ["measure", "text"]
@@ -23,7 +23,7 @@ __all__ = ["measure", "text"]
 def measure(
     config: ModelConfig, size: int, batches: Sequence[int], rounds: int, device: str, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """Counts of every preset, and times of one: see `counts`, `inference` and `training`."""
+    """Counts of every preset, and times of one: see `counts`, `inference_times` and `training_times`."""
     return {
         "machine": machine(device),
         "method": METHOD,
@@ -32,6 +32,6 @@ def measure(
         "preset": config.name,
         "precision": str(dtype).removeprefix("torch."),
         "rounds": rounds,
-        "inference": inference(config, size, batches, device, dtype, rounds),
-        "training": training(config, device, rounds),
+        "inference": inference_times(config, size, batches, device, dtype, rounds),
+        "training": training_times(config, device, rounds),
     }

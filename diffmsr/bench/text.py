@@ -36,7 +36,7 @@ def text(figures: Mapping[str, Any]) -> str:
         )
     trained = figures["training"]
     gain = trained["product_over_straightforward"]
-    lines += ["", f"Training, stage two where there is one, {trained['batch']} patches of {trained['patch']} a step"]
+    lines += ["", f"Training in the last stage, {trained['batch']} patches of {trained['patch']} per step"]
     for way in ("straightforward", "product"):
         lines.append(f"{way:15} {trained[way]['slices_per_second']:6.2f} slices/s (best {trained[way]['best']:.2f})")
     lines.append(f"product is faster by {_ratio(gain)}")

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from diffmsr.arrays import Magnitudes
 from diffmsr.data import DATASETS, DataError
-from diffmsr.evaluate.table import label
+from diffmsr.evaluate.summary import label
 
 PANEL = 256
 """Height and width of an image in the figure, in pixels; larger slices are scaled down."""

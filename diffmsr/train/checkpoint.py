@@ -85,7 +85,7 @@ def save(run: Run, folder: Path) -> None:
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
         kept = "the previous one stays" if path.exists() else "there is no previous one"
-        raise TrainingError(f"cannot write checkpoint {path}: {_line(error)}; {kept}") from None
+        raise TrainingError(f"cannot write checkpoint {path}: {_first_line(error)}; {kept}") from None
 
 
 def resume(config: Config, folder: Path) -> Run:
@@ -115,7 +115,7 @@ def resume(config: Config, folder: Path) -> Run:
         run.optimizer.load_state_dict({"state": state, "param_groups": run.optimizer.state_dict()["param_groups"]})
     except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(
-            f"{path} is not a checkpoint of preset {config.preset} as configured: {_line(error)}"
+            f"{path} is not a checkpoint of preset {config.preset} as configured: {_first_line(error)}"
         ) from None
     return run
 
@@ -125,7 +125,7 @@ def _differing(of_checkpoint: Mapping[str, object], model: Model) -> str:
     here = json.loads(json.dumps(asdict(model.config)))
     if of_checkpoint["name"] != here["name"]:
         return f"preset {of_checkpoint['name']}"
-    # Fields that this version does not have, such as z_size of `cnn` in 0.1.0, say nothing about the network.
+    # Fields that this version does not have, such as z_size of `cnn` in 0.1.0, do not tell networks apart.
     differing = {name: value for name, value in of_checkpoint.items() if name in here and here[name] != value}
     return ", ".join(f"{name} = {value}" for name, value in differing.items())
 
@@ -139,7 +139,7 @@ def slices_of(folder: Path) -> int:
         with safe_open(path, framework="pt") as file:
             return int(file.metadata()["slices"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"{path} is not a checkpoint: {_line(error)}") from None
+        raise TrainingError(f"{path} is not a checkpoint: {_first_line(error)}") from None
 
 
 def take_weights(run: Run, folder: Path) -> str:
@@ -154,7 +154,7 @@ def take_weights(run: Run, folder: Path) -> str:
     try:
         tensors, _ = _read(path)
     except (SafetensorError, OSError) as error:
-        raise TrainingError(f"init: {path} is not a safetensors file: {_line(error)}") from None
+        raise TrainingError(f"init: {path} is not a safetensors file: {_first_line(error)}") from None
     live = _under("model.", tensors) or tensors
     left = _copy_matching(live, run.model)
     _copy_matching(_under("average.", tensors) or tensors, run.average)
@@ -185,5 +185,5 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)

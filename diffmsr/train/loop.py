@@ -41,7 +41,7 @@ def train(config: Config, folder: Path, minutes: float | None = None) -> Run:
             run = _begin(config, folder, follower)
             follower.advanced(run.slices, run.stage)
             follower.record(slices=run.slices, processes=processes, config=asdict(config))
-            _go_on(run, config, pools, unseen, folder, minutes, follower, asked)
+            _train_steps(run, config, pools, unseen, folder, minutes, follower, asked)
             if first:
                 save(run, folder)
     except OSError as error:
@@ -84,7 +84,7 @@ def _stop_asked() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _go_on(
+def _train_steps(
     run: Run,
     config: Config,
     pools: Pools,
@@ -161,6 +161,8 @@ def _update_average(run: Run, config: Config, batches: int) -> None:
     decay = min(config.ema, (1 + taken) / (10 + taken))
     with torch.no_grad():
         torch._foreach_lerp_(list(run.average.parameters()), list(run.model.parameters()), 1 - decay)
+        for average, live in zip(run.average.buffers(), run.model.buffers(), strict=True):
+            average.copy_(live)  # running statistics are averages already
 
 
 def _mean(recent: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:

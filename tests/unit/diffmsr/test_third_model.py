@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -28,12 +29,14 @@ class SRCNNConfig(ModelConfig):
 
 
 class SRCNN(Model):
-    """Three convolutions of the enlarged image (Dong et al. 2014), here of the reference beside it, added to it."""
+    """Three convolutions (Dong et al. 2014), here of enlarged image and reference together, added to the enlarged image.
+    Batch normalisation, which the original does not have, gives it running statistics to keep."""
 
     def __init__(self, config: SRCNNConfig) -> None:
         super().__init__(config)
         self.layers = nn.Sequential(
             nn.Conv2d(4, config.wide, 9, padding=4),
+            nn.BatchNorm2d(config.wide),
             nn.ReLU(),
             nn.Conv2d(config.wide, config.narrow, 1),
             nn.ReLU(),
@@ -82,6 +85,9 @@ def test_a_new_model_is_trained_exported_measured_and_timed(srcnn: None, noise_l
     run, weights = tmp_path / "run", tmp_path / "mine"
     diffmsr("train", tmp_path / "train.toml", "--output", run)
     records = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
+    state = load_file(run / CHECKPOINT)
+    assert state["model.layers.1.running_mean"].any()
+    assert torch.equal(state["model.layers.1.running_mean"], state["average.layers.1.running_mean"])
     assert {"img", "dc"} <= records[-2].keys() and set(records[-1]["gain_db"]) == {"lgg"}
 
     diffmsr("export", run / CHECKPOINT, "--output", weights)

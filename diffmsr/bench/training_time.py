@@ -14,7 +14,7 @@ from diffmsr.train import Config, Stage, start
 from diffmsr.train.loop import step
 
 
-def training(config: ModelConfig, device: str, rounds: int, batch: int = 8, patch: int = 128) -> dict[str, Any]:
+def training_times(config: ModelConfig, device: str, rounds: int, batch: int = 8, patch: int = 128) -> dict[str, Any]:
     """Slices per second of the product's training step (bfloat16) and of a straightforward one, in turns, on the same
     random patches.
 

@@ -14,7 +14,7 @@ from diffmsr.models import Model, ModelConfig, build
 from diffmsr.models.kernels import FastLinear
 
 
-def inference(
+def inference_times(
     config: ModelConfig, size: int, batches: Sequence[int], device: str, dtype: torch.dtype, rounds: int
 ) -> list[dict[str, Any]]:
     """Seconds per slice, share of the device's matrix products and peak memory, at each batch, of several ways:

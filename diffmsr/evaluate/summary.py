@@ -9,11 +9,11 @@ LABELS = {ZERO_FILLED: "zero-filled", BICUBIC: "bicubic"}
 
 
 def label(method: str) -> str:
-    """A method's name as tables and figures show it."""
+    """A method's name as summaries and figures show it."""
     return LABELS.get(method, method)
 
 
-def table(figures: Mapping[str, Any]) -> str:
+def summary(figures: Mapping[str, Any]) -> str:
     """The means that `evaluate` found, and how far the first weights are ahead of each other method."""
     first, *others = figures["methods"]
     intervals = figures["intervals"]
