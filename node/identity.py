@@ -7,11 +7,30 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
+from pydicom import Dataset
+
+from node.dicom.attributes import Attributes
+
 MANUFACTURER = "DiffMSR node project"
 """Manufacturer (0008,0070) of everything the node makes."""
 
 MODEL_NAME = "DiffMSR node"
 """ManufacturerModelName (0008,1090) of everything the node makes."""
+
+
+_OWN_IMAGE_TYPE = frozenset({"AI", "SUPERRES"})
+"""Of the images that the node makes. Nobody else's images that a scanner measured have both."""
+
+
+def is_ours(header: Dataset) -> bool:
+    """Whether a node like this one made the object, by any of the marks it puts there: software on the way may have replaced
+    the others. Asked wherever our own output that a PACS sent back has to be told apart."""
+    a = Attributes(header)
+    return (
+        MANUFACTURER in a.texts("Manufacturer")
+        or MODEL_NAME in a.texts("ManufacturerModelName")
+        or set(a.code("ImageType")) >= _OWN_IMAGE_TYPE
+    )
 
 
 def node_id(data_dir: Path) -> str:

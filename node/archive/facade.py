@@ -47,6 +47,7 @@ class Backend(Protocol):
     def delete(self, prefix: str) -> None: ...
     def check_space(self) -> None: ...
     def discard_incoming(self) -> int: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,10 @@ class Archive:
         """Remove temporary files that a crash of this node left behind; none of them was ever acknowledged. Returns how
         many. What other nodes are writing stays."""
         return self._backend.discard_incoming()
+
+    def close(self) -> None:
+        """Let go of what this process holds. Nothing may be written any more."""
+        self._backend.close()
 
     def check_space(self) -> None:
         """Raise StorageFullError when the disk has less than the reserve left."""

@@ -120,6 +120,15 @@ class LocalFolder:
         except OSError as error:
             raise StorageError(f"cannot clean up {incoming}: {error.strerror}") from None
 
+    def close(self) -> None:
+        """Leave no folder of this process behind. Nothing may be written any more."""
+        with self._guard:
+            if self._held is not None:
+                self._held.close()
+            if self._scratch is not None:
+                shutil.rmtree(self._scratch, ignore_errors=True)
+            self._held = self._scratch = None
+
     def _write(self, key: str, content: bytes, *, replace: bool) -> bool:
         self.check_space()
         path = self.root / key

@@ -91,6 +91,9 @@ class Bucket:
         """A bucket has no half-written objects."""
         return 0
 
+    def close(self) -> None:
+        """Connections are closed by the process's end."""
+
     def _put(self, key: str, content: bytes, mode: str) -> None:
         try:
             self._ask(key, "write", lambda path: self._store.pipe_file(path, content, mode=mode))

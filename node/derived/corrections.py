@@ -120,14 +120,6 @@ def corrected(header: Dataset, keyword: str, corrections: list[str]) -> DataElem
     return fit
 
 
-def positive_int(header: Dataset, keyword: str) -> int | None:
-    try:
-        number = int(header[keyword].value)
-    except (KeyError, TypeError, ValueError):
-        return None
-    return number if 0 < number < 2**31 - 1_000_000 else None
-
-
 def _conforms(item: Dataset) -> bool:
     """Whether every attribute of a sequence item, and of its nested items, conforms; for a coded entry also whether it is
     complete."""

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from pydicom.dataset import Dataset
 
-from node.derived.corrections import positive_int
-from node.identity import MODEL_NAME
+from node.dicom.attributes import Attributes
+from node.identity import is_ours
 from node.payloads import PairRequest, StackRequest
 
 _UID_NAMESPACE = uuid.UUID("3c1f4a0e-52a5-5a4e-9d5c-6c0f2d2b7f11")
@@ -35,7 +35,7 @@ def series_number(request: PairRequest, made: Sequence[PairRequest], headers: It
     least one header of each series of the study. Our own output among them, which may have come back from the PACS, does
     not count: a number must not depend on whether the result was delivered before.
     """
-    numbers = {str(header.SeriesInstanceUID): positive_int(header, "SeriesNumber") or 1 for header in _foreign(headers)}
+    numbers = {str(header.SeriesInstanceUID): _number(header, "SeriesNumber") or 1 for header in _foreign(headers)}
     taken = set(numbers.values())
     given: list[tuple[StackRequest, int]] = []
     for each in (*made, request):
@@ -52,14 +52,20 @@ def series_number(request: PairRequest, made: Sequence[PairRequest], headers: It
 
 def instance_numbers(sources: Sequence[Dataset]) -> list[int]:
     """The sources' own numbers if all of them exist and differ, so that slices sort alike; else 1, 2, …"""
-    numbers = [positive_int(source, "InstanceNumber") or 0 for source in sources]
+    numbers = [_number(source, "InstanceNumber") or 0 for source in sources]
     if 0 not in numbers and len(set(numbers)) == len(numbers):
         return numbers
     return list(range(1, len(sources) + 1))
 
 
 def _foreign(headers: Iterable[Dataset]) -> Iterable[Dataset]:
-    return (h for h in headers if h.get("ManufacturerModelName") != MODEL_NAME)
+    return (header for header in headers if not is_ours(header))
+
+
+def _number(header: Dataset, keyword: str) -> int | None:
+    """A number that leaves room for what is added to it."""
+    number = Attributes(header).count(keyword)
+    return number if number is not None and number < 2**31 - 1_000_000 else None
 
 
 def _same_stack(a: StackRequest, b: StackRequest) -> bool:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from node.derived.corrections import positive_int
 from node.derived.findings import RESEARCH_ONLY, Findings, Grade, Measure
 from node.derived.series import DerivedSeries
+from node.dicom.attributes import Attributes
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -63,10 +63,10 @@ def html_page(series: DerivedSeries, findings: Findings) -> str:
         "Study": series.header.get("StudyInstanceUID", ""),
         "Derived series": _series(series.number, _derived_description(series), series.uid),
         "Target series": _series(
-            positive_int(series.header, "SeriesNumber"), series.description, series.header.get("SeriesInstanceUID", "")
+            Attributes(series.header).count("SeriesNumber"), series.description, series.header.get("SeriesInstanceUID", "")
         ),
         "Reference series": "none" if reference is None else _series(
-            positive_int(reference, "SeriesNumber"),
+            Attributes(reference).count("SeriesNumber"),
             str(reference.get("SeriesDescription") or ""),
             reference.get("SeriesInstanceUID", ""),
         ),

@@ -1,12 +1,15 @@
 """Reading the attributes of headers that may be damaged: what cannot be read counts as missing, nothing raises."""
 
 import math
+from functools import cached_property
 from typing import Any
 
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
+
+from node.dicom.uid import is_uid
 
 Header = Dataset
 """One instance read with `stop_before_pixels=True`, its `file_meta` with it."""
@@ -21,7 +24,10 @@ class Attributes:
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
-        self._groups = {int(tag) >> 16 for tag in dataset.keys()}  # noqa: SIM118  iterating would convert each element
+
+    @cached_property
+    def _groups(self) -> set[int]:
+        return {int(tag) >> 16 for tag in self.dataset.keys()}  # noqa: SIM118  iterating would convert each element
 
     def values(self, keyword: str) -> list[Any]:
         """The non-empty value or values of an attribute, or []."""
@@ -65,25 +71,31 @@ class Attributes:
     def numbers(self, *keywords: str) -> tuple[float, ...]:
         """The values of the first of these attributes that holds only numbers, none of them absurd."""
         for keyword in keywords:
-            try:
-                found = tuple(float(value) for value in self.values(keyword))
-            except (TypeError, ValueError, OverflowError):
-                continue
-            if found and all(math.isfinite(number) and abs(number) < ABSURD for number in found):
+            found = self._numbers(keyword, ABSURD)
+            if found:
                 return found
         return ()
 
     def number(self, *keywords: str) -> float | None:
         return next(iter(self.numbers(*keywords)), None)
 
-    def integer(self, *keywords: str) -> int | None:
-        number = self.number(*keywords)
-        return None if number is None else int(number)
+    def integer(self, keyword: str) -> int | None:
+        """The first number, without its fraction: scanners write "15.0" where an integer belongs. None when it does not fit
+        an Integer String (PS3.5 section 6.2), nor then a column of the tracker."""
+        return next((int(number) for number in self._numbers(keyword, 2**31)), None)
 
     def count(self, keyword: str) -> int | None:
-        """A number of things: a positive integer that a column of the tracker can hold."""
+        """A number of things, or one that things are numbered by: a positive integer."""
         number = self.integer(keyword)
-        return number if number is not None and 0 < number < 2**31 else None
+        return number if number is not None and number > 0 else None
+
+    def stated(self, keyword: str, otherwise: float) -> float:
+        """A number that changes what pixels mean: `otherwise` where it is missing or empty, ValueError where it is there and
+        no number, since no value would be right then."""
+        number = self.number(keyword)
+        if number is None and self._has_value(keyword):
+            raise ValueError(f"{keyword} is not a number")
+        return otherwise if number is None else number
 
     def vector(self, keyword: str, length: int) -> tuple[float, ...] | None:
         """An attribute of exactly `length` numbers, else None."""
@@ -91,14 +103,29 @@ class Attributes:
         return numbers if len(numbers) == length else None
 
     def uid(self, keyword: str) -> str | None:
-        """A UID of digits and dots of at most 64 characters (PS3.5, 9.1), else None: it may become a file name."""
+        """The value where it is a UID by form, else None."""
         text = self.text(keyword)
-        well_formed = text and len(text) <= 64 and set(text) <= set("0123456789.") and text.strip(".") == text
-        return text if well_formed else None
+        return text if text is not None and is_uid(text) else None
 
     def items(self, keyword: str) -> list["Attributes"]:
         """The items of a sequence."""
         return [Attributes(item) for item in self.values(keyword) if isinstance(item, Dataset)]
+
+    def _numbers(self, keyword: str, limit: float) -> tuple[float, ...]:
+        """The values, if all of them are numbers below the limit."""
+        try:
+            found = tuple(float(value) for value in self.values(keyword))
+        except (TypeError, ValueError, OverflowError):
+            return ()
+        return found if all(math.isfinite(number) and abs(number) < limit for number in found) else ()
+
+    def _has_value(self, keyword: str) -> bool:
+        try:
+            element = self.dataset.get_item(keyword)
+            value = None if element is None else element.value
+            return bool(value.strip(b" \0") if isinstance(value, bytes) else value)
+        except Exception:  # as in values()
+            return True
 
     def private_number(self, creator: str, group: int, element: int) -> float | None:
         """The first value of a private element, when its block is the named creator's."""

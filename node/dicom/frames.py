@@ -14,8 +14,6 @@ from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
-from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     HTJ2K,
@@ -28,6 +26,8 @@ from pydicom.uid import (
     LegacyConvertedEnhancedMRImageStorage,
 )
 from pydicom.valuerep import DSfloat
+
+from node.dicom.attributes import Attributes
 
 ENHANCED_SOP_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
 
@@ -98,14 +98,14 @@ def frame_number(header: Dataset) -> int | None:
 
 def compressed_with_loss(header: Dataset) -> bool:
     """Whether the pixels were ever compressed with loss, by what the header says or by how it is encoded now."""
-    syntax = _word(getattr(header, "file_meta", Dataset()), "TransferSyntaxUID")
-    return _word(header, "LossyImageCompression") == "01" or syntax in LOSSY_SYNTAXES
+    syntax = Attributes(getattr(header, "file_meta", Dataset())).text("TransferSyntaxUID")
+    return Attributes(header).text("LossyImageCompression") == "01" or syntax in LOSSY_SYNTAXES
 
 
 def images_of(header: Dataset) -> Iterator[Dataset]:
     """The header of each image in an instance: of each frame of an Enhanced MR instance with functional groups, else
     the one given."""
-    enhanced = _word(header, "SOPClassUID") in ENHANCED_SOP_CLASSES
+    enhanced = Attributes(header).text("SOPClassUID") in ENHANCED_SOP_CLASSES
     frames = _items(header, "PerFrameFunctionalGroupsSequence") if enhanced else []
     if not frames:
         yield header
@@ -146,15 +146,16 @@ def _first_item(group: Dataset, keyword: str) -> dict[BaseTag, Any]:
 
 
 def _say_it_classically(frame: FrameHeader) -> None:
+    a = Attributes(frame)
     for keyword, enhanced in _RENAMED.items():
-        value = _value(frame, enhanced)
-        if value is not None:
-            _set(frame, keyword, value if keyword == "ImageType" else _first(value))
+        values = a.values(enhanced)
+        if values:
+            _set(frame, keyword, values if keyword == "ImageType" else values[0])
     for keyword, terms in _SPELLED_OUT.items():
-        said = [term for term, enhanced, values in terms if _word(frame, enhanced) in values]
-        if said and _value(frame, keyword) is None:
+        said = [term for term, enhanced, values in terms if a.text(enhanced) in values]
+        if said and not a.values(keyword):
             _set(frame, keyword, list(dict.fromkeys(said)))
-    moment = _DATE_TIME.match(_word(frame, "AcquisitionDateTime"))
+    moment = _DATE_TIME.match(a.text("AcquisitionDateTime") or "")
     if moment:
         _set(frame, "AcquisitionDate", moment[1])
         _set(frame, "AcquisitionTime", moment[2])
@@ -166,51 +167,32 @@ def _set_acquisition_matrix(frame: FrameHeader) -> None:
     """AcquisitionMatrix (0018,1310), which is frequency rows, frequency columns, phase rows, phase columns, from the
     encoding steps. InPlanePhaseEncodingDirection says along what phase encoding runs: ROW is over the columns. With
     partial Fourier in that direction the steps are fewer than the resolution would have, and do not tell it."""
-    direction = _word(frame, "InPlanePhaseEncodingDirection")
-    frequency = _word(frame, "MRAcquisitionFrequencyEncodingSteps")
-    phase = _word(frame, "MRAcquisitionPhaseEncodingStepsInPlane")
+    a = Attributes(frame)
+    direction = a.text("InPlanePhaseEncodingDirection")
+    frequency = a.integer("MRAcquisitionFrequencyEncodingSteps")
+    phase = a.integer("MRAcquisitionPhaseEncodingStepsInPlane")
     if direction == "COLUMN":
         _set(frame, "InPlanePhaseEncodingDirection", "COL")
-    partial = _word(frame, "PartialFourier") == "YES" and _word(frame, "PartialFourierDirection") != "SLICE_SELECT"
-    if frequency.isdecimal() and phase.isdecimal() and direction in {"ROW", "COLUMN"} and not partial:
-        f, p = int(frequency), int(phase)
-        matrix = [f, 0, 0, p] if direction == "ROW" else [0, f, p, 0]
+    partial = a.text("PartialFourier") == "YES" and a.text("PartialFourierDirection") != "SLICE_SELECT"
+    if frequency is not None and phase is not None and direction in {"ROW", "COLUMN"} and not partial:
+        matrix = [frequency, 0, 0, phase] if direction == "ROW" else [0, frequency, phase, 0]
         _set(frame, "AcquisitionMatrix", matrix)
 
 
 def _set_contrast_agent(frame: FrameHeader) -> None:
     """ContrastBolusAgent (0018,0010) of frames that were acquired with one; those before the injection had none."""
-    agents = _items(frame, "ContrastBolusAgentSequence")
+    a = Attributes(frame)
+    agents = a.items("ContrastBolusAgentSequence")
     if not agents:
         return
-    if _word(frame, "ContrastBolusAgentAdministered") == "NO":
+    if a.text("ContrastBolusAgentAdministered") == "NO":
         del frame.ContrastBolusAgentSequence
-    elif _value(frame, "ContrastBolusAgent") is None:
-        _set(frame, "ContrastBolusAgent", _word(agents[0], "CodeMeaning") or "YES")
-
-
-def _value(dataset: Dataset, keyword: str) -> Any:
-    """The value of an attribute; None when it is missing, empty or cannot be parsed."""
-    try:
-        value = dataset.get(keyword)
-        return None if value in (None, "", b"") or (isinstance(value, MultiValue) and not value) else value
-    except Exception:  # pydicom converts on access, and a garbled element can raise nearly anything
-        return None
-
-
-def _word(dataset: Dataset, keyword: str) -> str:
-    """The first value of an attribute as text; "" where there is none."""
-    value = _value(dataset, keyword)
-    return "" if value is None else str(_first(value))
+    elif not a.values("ContrastBolusAgent"):
+        _set(frame, "ContrastBolusAgent", agents[0].text("CodeMeaning") or "YES")
 
 
 def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    value = _value(dataset, keyword)
-    return list(value) if isinstance(value, Sequence) else []
-
-
-def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, MultiValue) else value
+    return [item.dataset for item in Attributes(dataset).items(keyword)]
 
 
 def _set(frame: FrameHeader, keyword: str, value: Any) -> None:
@@ -219,6 +201,6 @@ def _set(frame: FrameHeader, keyword: str, value: Any) -> None:
     try:
         value = DSfloat(float(value), auto_format=True) if vr == "DS" else value
         element = DataElement(tag_for_keyword(keyword) or 0, vr, value, validation_mode=IGNORE)
-    except Exception:  # as in _value
+    except Exception:  # pydicom converts on writing too, and a garbled value can raise nearly anything
         return
     frame[element.tag] = element

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from diffmsr.manifest import Manifest, ManifestError, default_weights_folder, read_manifest
 from node.config.settings import ModelSettings, RegistrationSettings, ReportSettings
+from node.dicom.geometry import finer_grid
 from node.errors import ModelError, RefusedError
 from node.infer.parameters import result_parameters
 from node.infer.quality import grade, intensity_drift, seed_spread
 from node.infer.registration import follow, judge, register
-from node.infer.resample import Reference, fine_grid, resample_reference
+from node.infer.resample import Reference, resample_reference
 from node.infer.volume import Volume
 from node.payloads import PairRequest
 from node.result import Registration, Result
@@ -115,7 +116,7 @@ class Engine:
             registration,
             self._report,
         )
-        positions, spacing = fine_grid(
+        positions, spacing = finer_grid(
             target.positions, target.orientation, target.spacing, manifest.scale, manifest.grid_offset
         )
         return Result(

@@ -9,7 +9,8 @@ import SimpleITK as sitk  # noqa: N813
 from einops import reduce
 from numpy.typing import NDArray
 
-from node.infer.volume import Vector, Volume
+from node.dicom.geometry import Direction, finer_grid, slice_step, voxel_axes, voxel_extent
+from node.infer.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -26,25 +27,6 @@ class Reference:
     slices: list[list[int]]
 
 
-def fine_grid(
-    positions: NDArray[np.float64],
-    orientation: tuple[Vector, Vector],
-    spacing: tuple[float, float],
-    scale: int,
-    offset: float,
-) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """(positions, spacing) of slices whose pixels are divided `scale` times in-plane.
-
-    `offset` is the manifest's grid offset d, the position of the first fine pixel in units of a coarse pixel. It is 0 for a
-    model trained on centred k-space truncation, whose fine and coarse grids start at the same point, and
-    (1 - scale) / (2 * scale) for a model trained on averaged pixels, whose grids share their outer edge.
-    """
-    along_row, along_column = np.array(orientation)
-    between_rows, between_columns = spacing
-    shift = offset * (between_columns * along_row + between_rows * along_column)
-    return positions + shift, (between_rows / scale, between_columns / scale)
-
-
 def resample_reference(reference: Volume, target: Volume, scale: int, offset: float) -> Reference:
     """Resample `reference` onto the fine grid of every slice of `target`, whatever the angle between them.
 
@@ -55,11 +37,12 @@ def resample_reference(reference: Volume, target: Volume, scale: int, offset: fl
     must not alias. Along a side shorter than the reference's voxels a single point is taken.
     Target slices must be parallel and reference slices equally spaced; matching has checked both.
     """
-    positions, spacing = fine_grid(target.positions, target.orientation, target.spacing, scale, offset)
+    positions, spacing = finer_grid(target.positions, target.orientation, target.spacing, scale, offset)
     rows, columns = scale * target.pixels.shape[1], scale * target.pixels.shape[2]
     axes = np.column_stack([*target.orientation, target.normal])
+    own = voxel_axes(reference.orientation, reference.spacing, _step(reference))
     sides = np.array([spacing[1], spacing[0], target.slice_thickness])
-    counts = [max(1, round(side / _voxel(reference, axis))) for side, axis in zip(sides, axes.T, strict=True)]
+    counts = [max(1, round(side / voxel_extent(own, axis))) for side, axis in zip(sides, axes.T, strict=True)]
     steps = sides / counts
     first_point = -axes @ (steps * (np.array(counts) - 1) / 2)
     across, down, planes = counts
@@ -99,7 +82,7 @@ def resample_reference(reference: Volume, target: Volume, scale: int, offset: fl
 
 def _contributing(reference: Volume, corners: Sequence[NDArray[np.float64]]) -> list[int]:
     """The reference slices that contain or enclose a slab, given by its corners."""
-    to_index = np.linalg.inv(_columns(reference))
+    to_index = np.linalg.inv(voxel_axes(reference.orientation, reference.spacing, _step(reference)))
     indices = [float((to_index @ (corner - reference.positions[0]))[2]) for corner in corners]
     rounding = 1e-3  # of a slice: a plane on a reference slice belongs to that slice alone
     first = max(0, math.floor(min(indices) + rounding))
@@ -126,26 +109,10 @@ def _like(image: sitk.Image, volume: Volume) -> sitk.Image:
     return image
 
 
-def _columns(volume: Volume) -> NDArray[np.float64]:
-    """(3, 3) matrix from (column, row, slice) index to mm relative to the first pixel."""
-    along_row, along_column = np.array(volume.orientation)
-    return np.column_stack([volume.spacing[1] * along_row, volume.spacing[0] * along_column, _step(volume)])
-
-
-def _voxel(volume: Volume, direction: NDArray[np.float64]) -> float:
-    """Extent in mm of a voxel along a unit vector: along an axis of the volume its spacing, otherwise a value in between."""
-    return float(1 / np.linalg.norm(np.linalg.solve(_columns(volume), direction)))
-
-
 def _step(volume: Volume) -> NDArray[np.float64]:
-    """Vector in mm from one slice to the next; for a single slice its thickness along the normal."""
-    n = len(volume.positions)
-    if n == 1:
-        return volume.slice_thickness * volume.normal
-    step: NDArray[np.float64] = (volume.positions[-1] - volume.positions[0]) / (n - 1)
-    return step
+    return slice_step(volume.positions, volume.normal, volume.slice_thickness)
 
 
-def _direction(along_row: Vector, along_column: Vector, across: NDArray[np.float64]) -> list[float]:
+def _direction(along_row: Direction, along_column: Direction, across: NDArray[np.float64]) -> list[float]:
     """SimpleITK's direction: the axes as columns of a matrix, read row by row."""
     return [float(v) for v in np.column_stack([along_row, along_column, across]).ravel()]

@@ -1,6 +1,5 @@
 """A stack of slices as one array with its geometry, read from DICOM files."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +10,13 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
+from node.dicom.attributes import Attributes
 from node.dicom.frames import frame_number, images_of
+from node.dicom.geometry import Orientation, is_orientation, normal_of, orthonormal
 from node.dicom.pixels import stored_frames
 from node.dicom.read import Readable
 from node.dicom.uid import is_uid
 from node.errors import DamagedFileError, NodeError, RefusedError
-
-Vector = tuple[float, float, float]
 
 _LARGEST_VOLUME = 2**29
 """Pixels of a stack; 2 GiB as float32. A compressed file can claim far more than its own size."""
@@ -47,7 +46,7 @@ class Volume:
 
     pixels: NDArray[np.float32]
     positions: NDArray[np.float64]
-    orientation: tuple[Vector, Vector]
+    orientation: Orientation
     spacing: tuple[float, float]
     slice_thickness: float
     sop_uids: tuple[str, ...]
@@ -58,7 +57,7 @@ class Volume:
     @property
     def normal(self) -> NDArray[np.float64]:
         """Unit vector across the slices: row direction x column direction."""
-        return np.cross(*self.orientation)
+        return normal_of(self.orientation)
 
 
 def read_volume(instances: Sequence[Readable], frames: Sequence[int] | None, max_matrix: int) -> Volume:
@@ -92,7 +91,7 @@ def _volume(instances: Sequence[Readable], frames: Sequence[int] | None, max_mat
     _check_consistent(slices)
 
     first = slices[0]
-    normal = np.cross(*first.orientation)
+    normal = normal_of(first.orientation)
     slices.sort(key=lambda s: float(normal @ s.position))
     _check_apart(slices, [float(normal @ s.position) for s in slices])
     positions = np.array([s.position for s in slices], dtype=np.float64)
@@ -117,7 +116,7 @@ class _Slice:
     """The file's own data set, with the pixels of all its frames."""
     header: Dataset
     position: NDArray[np.float64]
-    orientation: tuple[Vector, Vector]
+    orientation: Orientation
     spacing: tuple[float, float]
 
     @property
@@ -144,31 +143,20 @@ def _read(readable: Readable) -> Dataset:
         raise RefusedError("E_PIXELS_UNREADABLE", str(error)) from None
 
 
-def _geometry(header: Dataset) -> tuple[NDArray[np.float64], tuple[Vector, Vector], tuple[float, float]]:
-    """(position, orientation, spacing) of an instance; the orientation is made exactly orthonormal."""
-    try:
-        position = np.array([float(v) for v in header.ImagePositionPatient], dtype=np.float64)
-        cosines = np.array([float(v) for v in header.ImageOrientationPatient], dtype=np.float64)
-        between_rows, between_columns = (float(v) for v in header.PixelSpacing)
-    except Exception:
-        raise RefusedError(
-            "E_PIXELS_NO_GEOMETRY", f"{_name(header)} has no usable position, orientation or spacing"
-        ) from None
-    if position.shape != (3,) or cosines.shape != (6,) or not np.isfinite([*position, *cosines]).all():
+def _geometry(header: Dataset) -> tuple[NDArray[np.float64], Orientation, tuple[float, float]]:
+    """(position, orientation, spacing) of an image; the orientation is made exactly orthonormal."""
+    a = Attributes(header)
+    position, cosines = a.vector("ImagePositionPatient", 3), a.vector("ImageOrientationPatient", 6)
+    spacing = a.vector("PixelSpacing", 2)
+    if position is None or cosines is None or spacing is None:
         raise RefusedError("E_PIXELS_NO_GEOMETRY", f"{_name(header)} has no usable position, orientation or spacing")
-    if not (0 < between_rows < math.inf and 0 < between_columns < math.inf):
+    if min(spacing) <= 0:
         raise RefusedError("E_PIXELS_NO_GEOMETRY", f"{_name(header)} has a pixel spacing that is not positive")
-    row, column = cosines[:3], cosines[3:]
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    # Headers round the cosines: 1 % is beyond any rounding, and means they are not direction cosines.
-    if abs(np.dot(row, column)) > 0.01 or any(abs(length - 1) > 0.01 for length in lengths):
+    if not is_orientation(cosines):
         raise RefusedError(
             "E_PIXELS_NO_GEOMETRY", f"{_name(header)} has an orientation that is not two orthogonal unit vectors"
         )
-    row = row / lengths[0]
-    column = column - np.dot(column, row) * row
-    column = column / np.linalg.norm(column)
-    return position, (_vector(row), _vector(column)), (between_rows, between_columns)
+    return np.array(position, dtype=np.float64), orthonormal(cosines), (spacing[0], spacing[1])
 
 
 def _check_consistent(slices: Sequence[_Slice]) -> None:
@@ -221,19 +209,20 @@ def _matrix(slices: Sequence[_Slice], max_matrix: int) -> tuple[int, int]:
         header = s.header
         if "PixelData" not in s.instance:
             raise RefusedError("E_PIXELS_NONE", f"{s.name} has no pixel data")
-        if frame_number(header) is None and int(header.get("NumberOfFrames") or 1) > 1:
+        if frame_number(header) is None and Attributes(header).stated("NumberOfFrames", 1) > 1:
             raise RefusedError("E_PIXELS_MULTIFRAME", f"{s.name} has several frames, and does not say where they lie")
         if header.get("SamplesPerPixel", 1) != 1 or header.get("PhotometricInterpretation") not in (
             "MONOCHROME1",
             "MONOCHROME2",
         ):
             raise RefusedError("E_PIXELS_COLOUR", f"{s.name} is not a monochrome image")
-    rows, columns = slices[0].header.get("Rows") or 0, slices[0].header.get("Columns") or 0
+    size = Attributes(slices[0].header)
+    rows, columns = size.count("Rows") or 0, size.count("Columns") or 0
     if not (1 < rows <= max_matrix and 1 < columns <= max_matrix):
         raise RefusedError("E_PIXELS_SIZE", f"{slices[0].name} says it has {rows} x {columns} pixels")
     if len(slices) * rows * columns > _LARGEST_VOLUME:
         raise RefusedError("E_PIXELS_SIZE", f"{len(slices)} slices of {rows} x {columns} pixels are more than fit here")
-    return int(rows), int(columns)
+    return rows, columns
 
 
 def _stored(slices: Sequence[_Slice]) -> Iterator[NDArray[Any]]:
@@ -259,7 +248,8 @@ def _stored(slices: Sequence[_Slice]) -> Iterator[NDArray[Any]]:
 def _rescaled(s: _Slice, stored: NDArray[Any]) -> NDArray[np.float64]:
     """(rows, columns) of real-world values."""
     header = s.header
-    slope, intercept = _number(header, "RescaleSlope", 1.0), _number(header, "RescaleIntercept", 0.0)
+    a = Attributes(header)
+    slope, intercept = a.stated("RescaleSlope", 1.0), a.stated("RescaleIntercept", 0.0)
     padding = _padding(header, stored)
     values = stored.astype(np.float64)
     if header.PhotometricInterpretation == "MONOCHROME1":
@@ -270,11 +260,6 @@ def _rescaled(s: _Slice, stored: NDArray[Any]) -> NDArray[np.float64]:
         raise RefusedError("E_PIXELS_UNREADABLE", f"{s.name} has a rescale slope or intercept that is not a number")
     values[padding] = 0
     return values
-
-
-def _number(header: Dataset, keyword: str, otherwise: float) -> float:
-    value = header.get(keyword)
-    return otherwise if value is None else float(value)
 
 
 def _padding(header: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
@@ -294,24 +279,17 @@ def _philips_scale(header: Dataset) -> float:
             (header,) = header.private_block(*_PHILIPS_FRAME[:2])[_PHILIPS_FRAME[2]].value
         group, creator, offset = _PHILIPS_SCALE_SLOPE
         scale: Any = header.private_block(group, creator)[offset].value
-        return _number(header, "RescaleSlope", 1.0) * float(scale) or 1.0
+        return Attributes(header).stated("RescaleSlope", 1.0) * float(scale) or 1.0
     except Exception:  # not Philips, or damaged; pydicom raises nearly anything on access
         return 1.0
 
 
 def _slice_thickness(header: Dataset, positions: NDArray[np.float64]) -> float:
     """SliceThickness; where it is missing, the distance between slices."""
-    try:
-        thickness = float(header.SliceThickness)
-    except Exception:  # missing or damaged
-        thickness = 0.0
-    if 0 < thickness < math.inf:
+    thickness = Attributes(header).number("SliceThickness")
+    if thickness is not None and thickness > 0:
         return thickness
     return float(np.linalg.norm(positions[-1] - positions[0])) / max(len(positions) - 1, 1) or 1.0
-
-
-def _vector(v: NDArray[np.float64]) -> Vector:
-    return float(v[0]), float(v[1]), float(v[2])
 
 
 def _name(header: Dataset) -> str:

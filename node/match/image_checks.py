@@ -31,7 +31,6 @@ COMPUTED = frozenset(
     ]
 )  # fmt: skip
 
-OWN_IMAGE_TYPE = frozenset({"AI", "SUPERRES"})
 AI_IMAGE_TYPES = frozenset({"AI", "SUPERRES", "SYNTHETIC"})
 
 NOT_OURS = frozenset({"E_OWN_OUTPUT", "E_NOT_MR"})
@@ -43,7 +42,7 @@ def not_own_output(stack: Stack) -> Predicate:
     # image.
     return expect(
         "not own output",
-        not set(stack.kind.image_type) >= OWN_IMAGE_TYPE and "own" not in stack.marks,
+        "own" not in stack.marks,
         "The images are not a result of this node.",
         "E_OWN_OUTPUT",
         "The images are a result of this node that came back. They are kept and never processed again.",

@@ -8,16 +8,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from node.config.site_rules import SiteRule
 from node.dicom.attributes import Attributes, Header
 from node.dicom.frames import compressed_with_loss, frame_number, images_of
+from node.dicom.geometry import is_orientation
 from node.dicom.read import has_pixels
-from node.identity import MANUFACTURER
+from node.identity import is_ours
 from node.match.site import rules_of
-
-UNIT_TOLERANCE = 1e-2  # direction cosines further from orthonormal are not an orientation
 
 # Where scanners write the b-value besides DiffusionBValue (0018,9087), in s/mm2.
 PRIVATE_B_VALUES = (
@@ -124,7 +121,7 @@ def image_headers(header: Header, rules: Sequence[SiteRule]) -> Iterator[ImageHe
 
 
 def _image(frame: int | None, a: Attributes, pixels: bool, rules: frozenset[str]) -> ImageHeader:
-    rows, columns = _count(a, "Rows"), _count(a, "Columns")
+    rows, columns = a.count("Rows"), a.count("Columns")
     orientation, position, spacing = _orientation(a), a.vector("ImagePositionPatient", 3), a.vector("PixelSpacing", 2)
     if spacing and min(spacing) <= 0:
         spacing = None
@@ -218,11 +215,7 @@ def _physics(a: Attributes) -> Physics:
 
 def _orientation(a: Attributes) -> tuple[float, ...] | None:
     cosines = a.vector("ImageOrientationPatient", 6)
-    if cosines is None:
-        return None
-    with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers overflow and are then not orthonormal
-        gram = np.reshape(cosines, (2, 3)) @ np.reshape(cosines, (2, 3)).T
-    return cosines if np.allclose(gram, np.eye(2), atol=UNIT_TOLERANCE) else None
+    return cosines if cosines is not None and is_orientation(cosines) else None
 
 
 def _acquired_matrix(a: Attributes, rows: int | None, columns: int | None) -> tuple[int, int] | None:
@@ -250,7 +243,7 @@ def _marks(a: Attributes) -> tuple[str, ...]:
         "burned-in": a.code("BurnedInAnnotation") == ("YES",),
         "synthetic": a.code("SyntheticData") == ("YES",),
         "ai": ai_derived,
-        "own": MANUFACTURER in a.texts("Manufacturer"),
+        "own": is_ours(a.dataset),
         "lossy": compressed_with_loss(a.dataset),
         # Scanners and technologists have several ways to write that there was none.
         "contrast agent": bool(a.items("ContrastBolusAgentSequence")) or agent not in {"", "NO", "NONE", "N"},
@@ -276,11 +269,6 @@ def _acquired_at(a: Attributes) -> str:
         date = a.text("AcquisitionDate", "SeriesDate", "StudyDate") or ""
         moment = date + (a.text("AcquisitionTime", "SeriesTime") or "")
     return moment
-
-
-def _count(a: Attributes, keyword: str) -> int | None:
-    number = a.integer(keyword)
-    return number if number and number > 0 else None
 
 
 def _first(values: tuple[str, ...]) -> str | None:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from node.config.match import MatchSettings, PairingLimits
+from node.dicom.geometry import StackGeometry, angle_between
 from node.match.predicates import expect
 from node.match.stack_checks import measured_spacing
-from node.match.stacks import Geometry, Stack, angle_between
+from node.match.stacks import Stack
 from node.verdicts import Predicate
 
 COVERAGE_SAMPLES = 100  # along each side of the target's field of view: a step of 1 %
@@ -52,7 +53,7 @@ def spacing_ratio(target: Stack, reference: Stack, settings: MatchSettings, scal
     return spacing_within(reference.geometry, target.geometry) / output
 
 
-def spacing_within(reference: Geometry, target: Geometry) -> float:
+def spacing_within(reference: StackGeometry, target: StackGeometry) -> float:
     """Spacing in mm that the reference has in the planes of the target, in the direction where it is largest.
 
     Samples s_i apart along orthogonal unit vectors a_i hold, along a unit vector u, waves of half-length down to
@@ -65,7 +66,7 @@ def spacing_within(reference: Geometry, target: Geometry) -> float:
     return float(np.max(slants * reference.voxel))
 
 
-def coverage(target: Geometry, reference: Geometry, limits: PairingLimits) -> float:
+def coverage(target: StackGeometry, reference: StackGeometry, limits: PairingLimits) -> float:
     """Part (0 to 1) of the area of the target's slices that lies within the field of view of the reference, of the slice
     where it is least; to pixel edges, not their centres. Of parallel stacks looking along the normal, else between the
     reference's first and last slice too.
@@ -87,12 +88,12 @@ def coverage(target: Geometry, reference: Geometry, limits: PairingLimits) -> fl
     return float(inside.mean(axis=(-2, -1)).min())
 
 
-def is_parallel(target: Geometry, reference: Geometry, limits: PairingLimits) -> bool:
+def is_parallel(target: StackGeometry, reference: StackGeometry, limits: PairingLimits) -> bool:
     """Whether the slices of both are parallel, within the limits."""
-    return angle_between(target, reference) <= limits.max_angle_deg
+    return angle_between(target.normal, reference.normal) <= limits.max_angle_deg
 
 
-def plane_distance(target: Geometry, reference: Geometry) -> float:
+def plane_distance(target: StackGeometry, reference: StackGeometry) -> float:
     """Distance in mm, along the reference's normal, from the centre of a target slice to the nearest reference plane; of
     the target slice where it is largest."""
     planes = reference.depths
@@ -143,9 +144,9 @@ def _same_subject(target: Stack, reference: Stack) -> list[Predicate]:
     ]
 
 
-def _sliceable(target: Geometry, reference: Stack, geometry: Geometry, limits: PairingLimits) -> Predicate:
+def _sliceable(target: StackGeometry, reference: Stack, geometry: StackGeometry, limits: PairingLimits) -> Predicate:
     """Whether the reference can be resliced in the planes of the target: it is parallel, or a volume."""
-    angle = angle_between(target, geometry)
+    angle = angle_between(target.normal, geometry.normal)
     if is_parallel(target, geometry, limits):
         good = "The slices of both series are parallel."
     else:
@@ -162,12 +163,12 @@ def _sliceable(target: Geometry, reference: Stack, geometry: Geometry, limits: P
     )
 
 
-def _is_volume(reference: Stack, geometry: Geometry, limits: PairingLimits) -> bool:
+def _is_volume(reference: Stack, geometry: StackGeometry, limits: PairingLimits) -> bool:
     voxel = geometry.voxel
     return reference.physics.three_dimensional or max(voxel) <= limits.max_voxel_ratio * min(voxel)
 
 
-def _planes_meet(target: Geometry, reference: Geometry, limits: PairingLimits) -> list[Predicate]:
+def _planes_meet(target: StackGeometry, reference: StackGeometry, limits: PairingLimits) -> list[Predicate]:
     """Whether the planes of parallel stacks meet. A volume has planes everywhere."""
     if not is_parallel(target, reference, limits):
         return []
@@ -186,7 +187,7 @@ def _planes_meet(target: Geometry, reference: Geometry, limits: PairingLimits) -
     ]
 
 
-def _covers(target: Geometry, reference: Stack, geometry: Geometry, limits: PairingLimits) -> Predicate:
+def _covers(target: StackGeometry, reference: Stack, geometry: StackGeometry, limits: PairingLimits) -> Predicate:
     covered = coverage(target, geometry, limits)
     asked = limits.min_volume_coverage if _is_volume(reference, geometry, limits) else limits.min_coverage
     return expect(
@@ -202,9 +203,9 @@ def _covers(target: Geometry, reference: Stack, geometry: Geometry, limits: Pair
 
 def _fine_enough(
     target: Stack,
-    target_geometry: Geometry,
+    target_geometry: StackGeometry,
     reference: Stack,
-    reference_geometry: Geometry,
+    reference_geometry: StackGeometry,
     settings: MatchSettings,
     scale: int,
 ) -> list[Predicate]:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from node.config.match import MatchSettings, StackLimits, TargetLimits
+from node.dicom.geometry import StackGeometry, angle_between
 from node.match import image_checks
 from node.match.predicates import expect
-from node.match.stacks import Geometry, Stack, angle_between
+from node.match.stacks import Stack
 from node.verdicts import Predicate
 
 LOCALIZERS = frozenset({"LOCALIZER", "LOCALISER", "SCOUT", "SURVEY", "PILOT"})
@@ -40,7 +41,7 @@ def suitability(stack: Stack, series: Sequence[Stack], settings: MatchSettings) 
     ]
 
 
-def target_suitability(stack: Stack, geometry: Geometry, settings: MatchSettings, scale: int) -> list[Predicate]:
+def target_suitability(stack: Stack, geometry: StackGeometry, settings: MatchSettings, scale: int) -> list[Predicate]:
     """The further predicates of a stack that is to be super-resolved `scale` times in-plane."""
     limits = settings.target
     measured = stack.measured_matrix(limits.max_interpolation)
@@ -78,7 +79,7 @@ def target_suitability(stack: Stack, geometry: Geometry, settings: MatchSettings
     ]
 
 
-def measured_spacing(stack: Stack, geometry: Geometry, limits: TargetLimits) -> tuple[float, float]:
+def measured_spacing(stack: Stack, geometry: StackGeometry, limits: TargetLimits) -> tuple[float, float]:
     """Spacing in mm between rows and columns as acquired: that of the images, unless the scanner interpolated them."""
     rows, columns = stack.measured_matrix(limits.max_interpolation) or (geometry.rows, geometry.columns)
     return geometry.spacing[0] * geometry.rows / rows, geometry.spacing[1] * geometry.columns / columns
@@ -87,7 +88,8 @@ def measured_spacing(stack: Stack, geometry: Geometry, limits: TargetLimits) -> 
 def _not_localizer(stack: Stack, series: Sequence[Stack], settings: MatchSettings) -> list[Predicate]:
     token = next((t for t in stack.kind.image_type if t in LOCALIZERS), None)
     planes = [s.geometry for s in series if s.geometry is not None]
-    widest = max((angle_between(stack.geometry, plane) for plane in planes), default=0.0) if stack.geometry else 0.0
+    normal = None if stack.geometry is None else stack.geometry.normal
+    widest = 0.0 if normal is None else max(angle_between(normal, plane.normal) for plane in planes)
     limit = settings.stack.localizer_angle_deg
     veto = settings.veto(stack.description)
     return [
@@ -112,7 +114,7 @@ def _not_localizer(stack: Stack, series: Sequence[Stack], settings: MatchSetting
     ]
 
 
-def _regular(geometry: Geometry, limits: StackLimits) -> list[Predicate]:
+def _regular(geometry: StackGeometry, limits: StackLimits) -> list[Predicate]:
     slices, steps, step = len(geometry.positions), geometry.steps, geometry.step
     predicates = [
         expect(
@@ -176,14 +178,14 @@ def _regular(geometry: Geometry, limits: StackLimits) -> list[Predicate]:
     ]
 
 
-def _nominal_step(geometry: Geometry) -> float | None:
+def _nominal_step(geometry: StackGeometry) -> float | None:
     """SpacingBetweenSlices (0018,0088) in mm; None where it is below the slice thickness: some scanners write the gap
     there, others overlap their slices."""
     nominal, thickness = geometry.spacing_between_slices, geometry.slice_thickness
     return nominal if nominal and thickness and nominal >= thickness > 0 else None
 
 
-def _drift(geometry: Geometry) -> float:
+def _drift(geometry: StackGeometry) -> float:
     """The largest distance, in mm, of a slice from the line along the normal through the first slice."""
     offsets = np.asarray(geometry.positions) - np.asarray(geometry.positions[0])
     sideways = offsets - np.outer(offsets @ geometry.normal, geometry.normal)

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from node.config.match import MatchSettings
 from node.config.site_rules import ContrastLabel
+from node.dicom.geometry import angle_between
 from node.match.contrast import classify
 from node.match.image_checks import NOT_OURS
 from node.match.predicates import expect
 from node.match.site import ruling
 from node.match.stack_checks import BROKEN_STACK, suitability, target_suitability
-from node.match.stacks import Stack, angle_between
+from node.match.stacks import Stack
 from node.verdicts import Predicate, StackRole, StackVerdict, failures
 
 
@@ -106,7 +107,9 @@ def _rivals(a: AssessedStack, b: AssessedStack, settings: MatchSettings) -> bool
     if a.stack.geometry is None or b.stack.geometry is None:
         return False
     whole_but = {p.code for p in failures(b.predicates)} <= BROKEN_STACK
-    return whole_but and angle_between(a.stack.geometry, b.stack.geometry) <= settings.pairing.max_angle_deg
+    return (
+        whole_but and angle_between(a.stack.geometry.normal, b.stack.geometry.normal) <= settings.pairing.max_angle_deg
+    )
 
 
 def _configured(label: ContrastLabel, settings: MatchSettings) -> Predicate:

@@ -7,77 +7,20 @@ scan, the time points of a dynamic scan, the planes of a localizer. Units are th
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from node.config.site_rules import SiteRule
 from node.dicom.attributes import Header
+from node.dicom.geometry import StackGeometry, normal_of
 from node.match.images import ImageHeader, ImageKind, Physics, StackKey, image_headers
 from node.match.predicates import printable
-
-Vector = npt.NDArray[np.float64]
 
 # Images of one stack share these to within the scanner's rounding: GE writes direction cosines that differ in the
 # ninth decimal, anonymisers cut to four.
 SAME_DIRECTION = 2e-3  # 0.1 degrees
 SAME_SPACING = 1e-3  # relative
 SAME_ECHO_MS = 0.5
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Position and orientation of the slices in the patient (PS3.3, C.7.6.2.1.1)."""
-
-    orientation: tuple[float, ...]
-    """Direction cosines: along a row, then along a column."""
-    positions: tuple[tuple[float, ...], ...]
-    """Centre of the first pixel of each slice, along the normal."""
-    spacing: tuple[float, float]
-    rows: int
-    columns: int
-    slice_thickness: float | None
-    spacing_between_slices: float | None
-
-    @cached_property
-    def normal(self) -> Vector:
-        return unit_normal(self.orientation)
-
-    @cached_property
-    def depths(self) -> Vector:
-        """Distance of each slice along the normal, in mm."""
-        return np.asarray(self.positions) @ self.normal
-
-    @cached_property
-    def steps(self) -> Vector:
-        """Distance of each slice from the previous slice, in mm."""
-        return np.diff(self.depths)
-
-    @property
-    def step(self) -> float | None:
-        """The median distance between slices, in mm; None for a single slice."""
-        return float(np.median(self.steps)) if len(self.steps) else None
-
-    @property
-    def voxel(self) -> tuple[float, float, float]:
-        """Extent in mm along a column, along a row and across the slices. The latter is the larger of slice thickness and
-        distance: a gap shows nothing, and an overlap nothing new."""
-        return *self.spacing, max(self.slice_thickness or 0.0, self.step or 0.0)
-
-    def at(self, row: npt.ArrayLike, column: npt.ArrayLike) -> Vector:
-        """Patient coordinates in mm of pixel indices in every slice: shape (slices, *indices, 3)."""
-        along_row, along_column = np.reshape(self.orientation, (2, 3))
-        offset = np.multiply.outer(np.asarray(column) * self.spacing[1], along_row)
-        offset = offset + np.multiply.outer(np.asarray(row) * self.spacing[0], along_column)
-        origins = np.asarray(self.positions)
-        return np.asarray(origins.reshape(len(origins), *[1] * (offset.ndim - 1), 3) + offset)
-
-    def pixel_of(self, points: Vector) -> tuple[Vector, Vector]:
-        """Fractional (row, column) indices of patient coordinates (..., 3), projected onto the first slice."""
-        along_row, along_column = np.reshape(self.orientation, (2, 3))
-        offset = points - np.asarray(self.positions[0])
-        return offset @ along_column / self.spacing[0], offset @ along_row / self.spacing[1]
 
 
 @dataclass(frozen=True)
@@ -92,7 +35,7 @@ class Stack:
     frames: tuple[int | None, ...]
     kind: ImageKind
     physics: Physics
-    geometry: Geometry | None
+    geometry: StackGeometry | None
     """None when an attribute that it needs is in `kind.missing`."""
     rows: int | None
     columns: int | None
@@ -128,19 +71,6 @@ class Stack:
         """The (rows, columns) to crop k-space to; None when the stack was not interpolated beyond the given ratio."""
         ratio = self.interpolation()
         return self.acquired_matrix if ratio is not None and ratio > max_interpolation else None
-
-
-def unit_normal(orientation: tuple[float, ...]) -> Vector:
-    """The slice normal of direction cosines: rows cross columns, of length 1."""
-    normal = np.cross(orientation[:3], orientation[3:])
-    return np.asarray(normal / np.linalg.norm(normal))
-
-
-def angle_between(a: Geometry, b: Geometry) -> float:
-    """Degrees between two slice normals, 0 to 90: a stack that is numbered from the other end is parallel, too."""
-    # atan2 is accurate near 0, where acos of a rounded cosine is not.
-    sine, cosine = np.linalg.norm(np.cross(a.normal, b.normal)), abs(float(a.normal @ b.normal))
-    return float(np.degrees(np.arctan2(sine, cosine)))
 
 
 def stacks_of(headers: Iterable[Header], rules: Sequence[SiteRule] = ()) -> list[Stack]:
@@ -193,7 +123,7 @@ def _tuple(value: float | None) -> tuple[float, ...] | None:
 
 def _stack(images: list[ImageHeader]) -> Stack:
     key, orientation = images[0].key, images[0].orientation
-    normal = None if orientation is None else unit_normal(orientation)
+    normal = None if orientation is None else normal_of(orientation)
 
     def place(image: ImageHeader) -> tuple[float, int, str, int]:
         known = normal is not None and image.position is not None
@@ -230,13 +160,13 @@ def _stack(images: list[ImageHeader]) -> Stack:
     )
 
 
-def _geometry(images: list[ImageHeader]) -> Geometry | None:
+def _geometry(images: list[ImageHeader]) -> StackGeometry | None:
     first = images[0]
     rows, columns = first.key.rows or 0, first.key.columns or 0
     positions = tuple(image.position for image in images if image.position is not None)
     if first.orientation is None or first.spacing is None or len(positions) < len(images) or not (rows and columns):
         return None
-    return Geometry(
+    return StackGeometry(
         orientation=first.orientation,
         positions=positions,
         spacing=(first.spacing[0], first.spacing[1]),

@@ -18,11 +18,12 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
 )
 
 from node.config.settings import FetchSettings, Settings
-from node.dicom.uid import is_uid
+from node.dicom.attributes import Attributes
 from node.dimse.associations import Peer, associate
 from node.dimse.query import find
 from node.dimse.status import C_GET, C_MOVE, Meaning, words
 from node.errors import PeerError
+from node.identity import is_ours
 from node.receive.contexts import IMAGE_SOP_CLASSES, TRANSFER_SYNTAXES
 from node.receive.server import take_instance
 from node.receive.store import Store
@@ -106,23 +107,19 @@ def _candidates(
     held = views.series_sizes(tracker.database, study_uid)
     found: dict[str, _Series] = {}
     for match in matches:
-        uid, description = str(match.get("SeriesInstanceUID", "")), str(match.get("SeriesDescription") or "")
-        if not is_uid(uid) or (match.get("Modality") or "MR") != "MR":
+        a = Attributes(match)
+        uid, description = a.uid("SeriesInstanceUID"), a.text("SeriesDescription") or ""
+        if uid is None or (a.text("Modality") or "MR") != "MR":
             continue
-        if description.startswith(settings.output.series_description_prefix) or settings.match.veto(description):
+        # Of a result of ours a PACS may tell no more than its description.
+        ours = is_ours(match) or description.startswith(settings.output.series_description_prefix.strip())
+        if ours or settings.match.veto(description):
             continue
-        series = _Series(uid, _number(match, "SeriesNumber") or 0, _number(match, "NumberOfSeriesRelatedInstances"))
+        series = _Series(uid, a.integer("SeriesNumber") or 0, a.integer("NumberOfSeriesRelatedInstances"))
         too_large = series.instances is not None and series.instances > fetch.max_instances
         if not too_large and held.get(uid, 0) < (1 if series.instances is None else series.instances):
             found[uid] = series
     return sorted(found.values(), key=lambda series: (series.number, series.uid))
-
-
-def _number(match: Dataset, keyword: str) -> int | None:
-    try:
-        return int(str(match.get(keyword)))
-    except ValueError:
-        return None
 
 
 def _retrieve(lease: Lease, peer: Peer, store: Store, fetch: FetchSettings, series_uid: str) -> str | None:

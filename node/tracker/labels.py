@@ -47,7 +47,7 @@ class SeriesLabels:
     @classmethod
     def of(cls, header: Header) -> "SeriesLabels":
         a = Attributes(header)
-        return cls(_fit(a.text("Modality"), 16), _column(a.integer("SeriesNumber")), _fit(a.text("SeriesDescription")))
+        return cls(_fit(a.text("Modality"), 16), a.integer("SeriesNumber"), _fit(a.text("SeriesDescription")))
 
 
 def label_study(study: Study, header: Header) -> None:
@@ -81,7 +81,3 @@ def _fit(text: str | None, length: int = MAX_TEXT) -> str | None:
 
 def _date(text: str | None) -> str | None:
     return text if text is not None and re.fullmatch("[0-9]{8}", text) else None
-
-
-def _column(number: int | None) -> int | None:
-    return number if number is not None and abs(number) < 2**31 else None

@@ -88,6 +88,7 @@ def test_a_lost_result_is_made_again_while_the_derive_job_waits(node: SuperResol
 
 
 def test_a_header_that_is_missing_fails_the_job_in_words(node: SuperResolved) -> None:
+    node.archive.delete(result_key(RESULT))
     node.archive.put_result(RESULT, replace(node.study.result, source_uids=["1.2.3"] * 3))
     assert node.derive() is State.FAILED
     assert "1.2.3" in (node.jobs(Kind.DERIVE)[0][1] or "")

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from node.infer.resample import fine_grid, resample_reference
+from node.dicom.geometry import finer_grid
+from node.infer.resample import resample_reference
 from node.infer.volume import Volume
 
 SCALE = 4
@@ -84,7 +85,7 @@ def test_affine_field_is_resampled_to_a_twentieth_of_a_pixel(
     gradient = rotation(*field_angles)[:, 0]  # one intensity unit a millimetre
     reference = with_field(reference, gradient, level=1000.0)
 
-    positions, fine = fine_grid(target.positions, target.orientation, target.spacing, SCALE, offset)
+    positions, fine = finer_grid(target.positions, target.orientation, target.spacing, SCALE, offset)
     shape = (SCALE * matrix[0], SCALE * matrix[1])
     expected = pixel_places(positions, target.orientation, fine, shape) @ gradient + 1000.0
     inside = _inside(reference, pixel_places(positions, target.orientation, fine, shape), margin=5 + thickness)
@@ -117,7 +118,7 @@ def test_a_reference_on_the_fine_grid_stays_as_it_is() -> None:
     axes = rotation(0.3, -0.2, 0.5)
     target = centred_volume(axes, (5, 12, 10), (2.0, 3.0), distance=4.0, thickness=4.0)
     pixels = np.random.default_rng(1).random((5, 48, 40), dtype=np.float32) * 800
-    positions, spacing = fine_grid(target.positions, target.orientation, target.spacing, SCALE, 0.0)
+    positions, spacing = finer_grid(target.positions, target.orientation, target.spacing, SCALE, 0.0)
     reference = Volume(**{**target.__dict__, "pixels": pixels, "positions": positions, "spacing": spacing})
 
     found = resample_reference(reference, target, SCALE, 0.0)
@@ -128,7 +129,7 @@ def test_a_reference_on_the_fine_grid_stays_as_it_is() -> None:
 
 
 def test_pixel_spacing_names_the_distance_between_rows_first() -> None:
-    positions, spacing = fine_grid(np.zeros((1, 3)), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)), (8.0, 4.0), 4, -0.375)
+    positions, spacing = finer_grid(np.zeros((1, 3)), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)), (8.0, 4.0), 4, -0.375)
     assert spacing == (2.0, 1.0)
     assert np.allclose(positions, [[-1.5, -3.0, 0.0]])  # 1.5 fine pixels along x (columns) and along y (rows)
 
@@ -178,7 +179,7 @@ def test_sagittal_reference_under_axial_target_is_found_whole() -> None:
 
     found = resample_reference(reference, target, SCALE, 0.0)
 
-    positions, fine = fine_grid(target.positions, target.orientation, target.spacing, SCALE, 0.0)
+    positions, fine = finer_grid(target.positions, target.orientation, target.spacing, SCALE, 0.0)
     expected = pixel_places(positions, target.orientation, fine, (40, 48)) @ gradient + 500.0
     assert np.abs(found.pixels - expected).max() < 0.05 * np.linalg.norm(gradient)
     assert all(len(slices) >= 48 for slices in found.slices)
@@ -237,7 +238,7 @@ def test_a_volume_at_any_angle_shows_the_phantom_on_the_targets_planes(
 
     found = resample_reference(reference, target, SCALE, offset)
 
-    positions, fine = fine_grid(target.positions, target.orientation, target.spacing, SCALE, offset)
+    positions, fine = finer_grid(target.positions, target.orientation, target.spacing, SCALE, offset)
     expected = 500 + 400 * photographed(target, positions, fine, found.pixels.shape[1:])
     assert found.coverage.tolist() == [1.0] * 3
     assert np.abs(found.pixels - expected).max() < 0.02 * 400

@@ -168,6 +168,7 @@ def test_a_disk_that_fills_up_while_writing(tmp_path: Path, tracker: Tracker) ->
         assert answers[-1] is Status.OUT_OF_RESOURCES
         assert len(stored(archive)) == answers.count(Status.SUCCESS) == views.totals(tracker.database).instances
         assert list((small / "incoming").rglob(".part-*")) == []
+        archive.close()
     finally:
         subprocess.run(["umount", small], check=True)
 
