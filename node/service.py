@@ -1,5 +1,6 @@
 """The composition root: which roles run in this process, how they start, how they stop."""
 
+import hashlib
 import signal
 import sys
 import threading
@@ -27,6 +28,7 @@ from node.receive.server import Receiver
 from node.receive.store import Store
 from node.roles import Role
 from node.tracker import queue
+from node.tracker.audit import Action, audit
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.indexing import remove_labels
@@ -64,7 +66,9 @@ class Service:
                 tracker.database.upgrade()
                 if not self._settings.node.index_patient:
                     remove_labels(tracker)
+                self._stops.append(archive.close)
                 self._recover(tracker, archive)
+                self._audit_configuration(tracker)
                 self._start(tracker, archive)
                 sdnotify.SystemdNotifier().notify("READY=1")
                 log.info("service.ready", version=__version__, roles=self._roles)
@@ -79,6 +83,14 @@ class Service:
     def stop(self) -> None:
         """Have `run` drain and return. A signal does the same."""
         self._stopping.set()
+
+    def _audit_configuration(self, tracker: Tracker) -> None:
+        path = self._config_path
+        details = {
+            "version": __version__, "roles": [str(role) for role in self._roles], "file": str(path),
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None,
+        }  # fmt: skip
+        audit(tracker, Action.CONFIGURED, "service", details=details)
 
     def _recover(self, tracker: Tracker, archive: Archive) -> None:
         """What a crash left: half-written files of instances never acknowledged, and jobs whose workers are gone.

@@ -18,6 +18,7 @@ from node.dimse.status import Verdict
 from node.errors import LostError, MissingError, PeerError
 from node.payloads import DeliverRequest
 from node.tracker import commitments, deliveries, steps
+from node.tracker.audit import Action, Detail, try_audit
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Committing, Done, Failed, Missing, Outcome, Retry
 from node.tracker.queue import Claim, backoff_s
@@ -78,6 +79,12 @@ def _send(
             refused.append(sent)
         if done < len(rows):
             lease.check()
+    if waiting:
+        accepted = len(waiting) - len(refused)
+        details: dict[str, Detail] = {
+            "destination": destination.name, "ae_title": destination.ae_title, "instances": accepted,
+        }  # fmt: skip
+        try_audit(tracker, Action.SENT, "deliver", lease.claim.study_uid, details)
     if not refused:
         return None
     error = f"{destination.name} did not accept {len(refused)} of {len(rows)} instances: {refused[0].words}"

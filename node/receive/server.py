@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from io import BytesIO
@@ -48,6 +49,7 @@ class Receiver:
         self._server: ThreadedAssociationServer | None = None
         self._draining = threading.Event()
         self._arrived: WeakKeyDictionary[Association, int] = WeakKeyDictionary()
+        self._brought: WeakKeyDictionary[Association, Counter[StoreStatus]] = WeakKeyDictionary()
         ae = application_entity(settings.ae_title)
         ae.supported_contexts = supported_contexts()
         ae.maximum_associations = settings.max_associations
@@ -75,7 +77,7 @@ class Receiver:
             (evt.EVT_ABORTED, self._aborted),
             (evt.EVT_PDU_RECV, self._growing),
             (evt.EVT_C_ECHO, self._echo),
-            (evt.EVT_C_STORE, take_instance, [self._store]),
+            (evt.EVT_C_STORE, self._take),
             (evt.EVT_DIMSE_RECV, self._whole),
             (evt.EVT_DIMSE_RECV, self._commitments.heard),
             (evt.EVT_N_ACTION, self._commitments.requested),
@@ -113,20 +115,26 @@ class Receiver:
     def _disconnected(self, event: Event) -> None:
         """A load balancer's probe connects and disconnects. pynetdicom would keep the thread of the association waiting for
         a request until the ACSE timeout, and count it against the maximum; this ends it."""
-        if event.assoc.requestor.primitive is None:
+        peer, brought = event.assoc.requestor, self._brought.pop(event.assoc, None)
+        if peer.primitive is None:
             waiting: Any = event.assoc.dul.to_user_queue
             waiting.put(None)  # as after the timeout
+        if brought is not None:
+            stored = brought[StoreStatus.SUCCESS]
+            self._store.ended(peer.ae_title.strip(), peer.address, stored, brought.total() - stored)
+
+    def _take(self, event: Event) -> StoreStatus:
+        status = take_instance(event, self._store)
+        self._brought.setdefault(event.assoc, Counter())[status] += 1
+        return status
 
     def _accepted(self, event: Event) -> None:
         peer = event.assoc.requestor
         if self._draining.is_set() or not self._known_host(peer.ae_title, peer.address):
-            log.warning(
-                "association.aborted",
-                source=peer.ae_title,
-                host=peer.address,
-                reason="stopping" if self._draining.is_set() else "host does not match [[sources]]",
-            )
+            reason = "stopping" if self._draining.is_set() else "host does not match [[sources]]"
+            log.warning("association.aborted", source=peer.ae_title, host=peer.address, reason=reason)
             event.assoc.abort()
+            self._store.rejected(peer.ae_title.strip(), peer.address, reason)
             return
         taken = {context.abstract_syntax for context in event.assoc.accepted_contexts}
         asked = {context.abstract_syntax for context in event.assoc.rejected_contexts}
@@ -182,6 +190,7 @@ class Receiver:
             reason = f"{settings.max_associations} associations are open already"
             check = "the peer may try again; raise [scp] max_associations if this happens often"
         log.warning("association.rejected", source=peer.ae_title, host=peer.address, reason=reason, check=check)
+        self._store.rejected(peer.ae_title.strip(), peer.address, reason)
 
     def _aborted(self, event: Event) -> None:
         peer = event.assoc.requestor

@@ -22,7 +22,7 @@ from node.dimse.status import StoreStatus as Status
 from node.errors import NodeError, StorageFullError
 from node.telemetry.log import place_of
 from node.tracker import arrivals
-from node.tracker.audit import Action, audit
+from node.tracker.audit import Action, try_audit
 from node.tracker.handle import Tracker
 from node.tracker.instances import stored
 
@@ -128,11 +128,17 @@ class Store:
         facts = {"source": sent.calling_ae_title, "sop_instance": sop_uid} | ({"error": error} if error else {})
         log.warning("receive.refused", reason=reason, **facts)
         details = {"sop_instance": sop_uid, "status": f"0x{int(status):04X}", "reason": reason}
-        try:
-            audit(self._tracker, Action.REFUSED, sent.calling_ae_title, study_uid, details)
-        except NodeError as failure:
-            log.error("audit.failed", action=Action.REFUSED, reason=str(failure))
+        try_audit(self._tracker, Action.REFUSED, sent.calling_ae_title, study_uid, details)
         return status
+
+    def ended(self, peer: str, host: str | None, stored: int, refused: int) -> None:
+        """An association that brought instances has ended."""
+        details = {"host": host, "stored": stored, "refused": refused}
+        try_audit(self._tracker, Action.ASSOCIATION, peer, details=details)
+
+    def rejected(self, peer: str, host: str | None, reason: str) -> None:
+        """An association was rejected, or this node ended it."""
+        try_audit(self._tracker, Action.ASSOCIATION, peer, details={"host": host, "rejected": reason})
 
 
 def _part10(sent: Sent) -> bytes:

@@ -11,6 +11,7 @@ from node.config.settings import DestinationSettings
 from node.errors import NotFoundError, TransitionError
 from node.payloads import PairRequest
 from node.tracker import deliveries, queue, steps, transitions
+from node.tracker.audit import Action, Detail, audit
 from node.tracker.handle import Tracker
 from node.tracker.matches import SUPERSEDED
 from node.tracker.outcomes import NewJob
@@ -86,6 +87,12 @@ def _act(
         if state is State.READY and job.state in FINISHED and queue.outgrown(session, job):
             raise _outgrown(job)
         transitions.move(session, now, job, state, actor, change(session, job, now))
+        _audit(tracker, session, actor, job)
+
+
+def _audit(tracker: Tracker, session: Session, actor: str, job: Job, **what: list[str]) -> None:
+    details: dict[str, Detail] = {"job": job.id, "kind": str(job.kind), "state": str(job.state), **what}
+    audit(tracker, Action.ADMINISTERED, actor, job.study_uid or None, details, session)
 
 
 def _job(session: Session, job_id: int) -> Job:
@@ -138,6 +145,7 @@ def resend_job(
         if queue.outgrown(session, infer):
             raise _outgrown(infer)
         chosen = _chosen(destinations, to or job.destination)
+        _audit(tracker, session, actor, infer, resent_to=[d.name for d in chosen])
         return [_resend(session, now, infer, destination, actor) for destination in chosen]
 
 
@@ -155,6 +163,7 @@ def resend_study(
                 known = _delivery(session, infer, destination)
                 if known is None or known.state is not State.CANCELLED or known.error != SUPERSEDED:
                     sent.append(_resend(session, now, infer, destination, actor))
+                    _audit(tracker, session, actor, infer, resent_to=[destination.name])
         if not sent:
             raise NotFoundError(f"study {study_uid} has no result to send; see: diffmsr-node explain {study_uid}")
         return sent

@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 
+import structlog
 from sqlalchemy import Connection, delete, text
 from sqlalchemy.orm import Session
 
+from node.errors import NodeError
 from node.tracker.handle import Tracker
 from node.tracker.tables import Audit
+
+log = structlog.get_logger()
 
 Detail = str | int | float | bool | None | list[str]
 
@@ -50,7 +54,7 @@ def audit(
     row = Audit(
         at=tracker.clock(),
         node=tracker.node,
-        actor=actor,
+        actor=_printable(actor),
         action=action,
         study_uid=study_uid,
         details=dict(details or {}),
@@ -60,6 +64,20 @@ def audit(
         return
     with tracker.write() as own:
         own.add(row)
+
+
+def try_audit(
+    tracker: Tracker,
+    action: Action,
+    actor: str,
+    study_uid: str | None = None,
+    details: Mapping[str, Detail] | None = None,
+) -> None:
+    """`audit` for what has happened already, and is not undone because the tracker does not answer: the log says so."""
+    try:
+        audit(tracker, action, actor, study_uid, details)
+    except NodeError as error:
+        log.error("audit.failed", action=action, study=study_uid, reason=str(error))
 
 
 def expire(tracker: Tracker, before: datetime, actor: str) -> int:
@@ -85,6 +103,11 @@ def unguard(connection: Connection) -> None:
     """Take the guard down, until `guard` in the same transaction."""
     for statement in _UNGUARD[connection.dialect.name]:
         connection.execute(text(statement))
+
+
+def _printable(actor: str) -> str:
+    """What a peer calls itself may be anything."""
+    return "".join(c if c.isprintable() else "?" for c in actor)[:128]
 
 
 _GUARD = {

@@ -19,14 +19,16 @@ def as_received(ds: Dataset) -> tuple[bytes, Digest]:
     return content, Digest(sha256(content[data_set_starts(content) :]), str(ds.file_meta.TransferSyntaxUID))
 
 
-def keep(tracker: Tracker, archive: Archive, ds: Dataset, quiet_s: float = 10) -> None:
+def keep(tracker: Tracker, archive: Archive, ds: Dataset, quiet_s: float = 10, labelled: bool = True) -> None:
     content, digest = as_received(ds)
     names = str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), str(ds.SOPInstanceUID)
     study_uid, series_uid, sop_uid = names
     arrival = Arrival(
         sop_uid=sop_uid, series_uid=series_uid, study_uid=study_uid, sop_class_uid=str(ds.SOPClassUID),
         transfer_syntax_uid=digest.transfer_syntax_uid or "", key=archive.put_instance(*names, content, digest),
-        sha256=digest.sha256 or "", size=len(content), source="MR1", header=ds,
+        sha256=digest.sha256 or "", size=len(content), source="MR1",
+        header=ds if labelled else None,
+        purges=arrivals.look_up(tracker, study_uid, sop_uid).purges,
     )  # fmt: skip
     arrivals.record(tracker, arrival, quiet_s)
 
