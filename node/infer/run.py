@@ -1,5 +1,5 @@
-"""The infer stage as one function: a pair and its instances in, a result out. It writes nothing, and every caller gets the same
-pixels of the same pair."""
+"""The infer stage as one function: a pair and its instances in, a result out. It writes nothing, and every caller gets the
+same pixels of the same pair."""
 
 from collections.abc import Callable, Mapping
 
@@ -21,9 +21,9 @@ def run(
     """Super-resolve the target of a pair, guided by its reference.
 
     `instances` has each by its SOP instance UID, in a folder or in the archive. `max_matrix` is [match.stack] max_matrix,
-    beyond which rows or columns are a damaged header. `progress` is called with (slices done, slices in all)
-    before the first batch and after each; what it raises ends the work. Raises RefusedError when the pixels cannot be
-    used or the two do not fit, NotFoundError when an instance is missing, and what reading an instance raises.
+    beyond which rows or columns are a damaged header. `progress` is called with (slices done, slices in all) before the
+    first batch and after each; what it raises ends the work. Raises RefusedError when the pixels cannot be used or the two
+    do not fit, NotFoundError when an instance is missing, and what reading an instance raises.
     """
     target, reference = (_volume(stack, instances, max_matrix) for stack in (request.target, request.reference))
     return engine.super_resolve(target, reference, request, progress)
