@@ -28,7 +28,7 @@ from node.receive.server import Receiver
 from node.receive.store import Store
 from node.roles import Role
 from node.tracker import queue
-from node.tracker.audit import Action, audit
+from node.tracker.audit import Action, Detail, audit
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.indexing import remove_labels
@@ -50,6 +50,7 @@ class Service:
         self._settings = settings
         self._config_path = config_path
         self._roles = roles
+        self._stop_wanted = False
         self._stopping = threading.Event()
         self._deadline = 0.0
         self._stops: list[Callable[[], None]] = []
@@ -67,13 +68,13 @@ class Service:
                 if not self._settings.node.index_patient:
                     remove_labels(tracker)
                 self._stops.append(archive.close)
+                self._record_configuration(tracker)
                 self._recover(tracker, archive)
-                self._audit_configuration(tracker)
                 self._start(tracker, archive)
                 sdnotify.SystemdNotifier().notify("READY=1")
                 log.info("service.ready", version=__version__, roles=self._roles)
-                while not self._stopping.wait(1):  # not for ever: a signal that comes just before would wait too
-                    pass
+                while not self._stop_wanted:
+                    time.sleep(0.1)
                 log.info("service.stopping")
                 sdnotify.SystemdNotifier().notify("STOPPING=1")
             finally:
@@ -81,16 +82,20 @@ class Service:
         log.info("service.stopped")
 
     def stop(self) -> None:
-        """Have `run` drain and return. A signal does the same."""
-        self._stopping.set()
+        """Have `run` drain and return. A signal does the same: its handler runs in the middle of anything, and must take no
+        lock, as an event does."""
+        self._stop_wanted = True
 
-    def _audit_configuration(self, tracker: Tracker) -> None:
-        path = self._config_path
-        details = {
-            "version": __version__, "roles": [str(role) for role in self._roles], "file": str(path),
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None,
-        }  # fmt: skip
-        audit(tracker, Action.CONFIGURED, "service", details=details)
+    def _record_configuration(self, tracker: Tracker) -> None:
+        """Leave in the audit trail what this process works with. The digest tells whether it is what it was before."""
+        digest = hashlib.sha256(self._settings.model_dump_json().encode()).hexdigest()
+        details: dict[str, Detail] = {
+            "path": str(self._config_path),
+            "sha256": digest,
+            "version": __version__,
+            "roles": [role.value for role in self._roles],
+        }
+        audit(tracker, Action.CONFIGURED, "start", details=details)
 
     def _recover(self, tracker: Tracker, archive: Archive) -> None:
         """What a crash left: half-written files of instances never acknowledged, and jobs whose workers are gone.

@@ -1,6 +1,7 @@
 """The service with the roles that need no model: how it starts, recovers and stops. The whole of it is driven by the
 acceptance tests."""
 
+import os
 import signal
 import socket
 import threading
@@ -20,11 +21,13 @@ from node.payloads import PairRequest, StackRequest
 from node.roles import Role
 from node.service import Service
 from node.tracker import queue, steps, views
+from node.tracker.audit import Action
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import NewJob
 from node.tracker.states import Kind, State
 from tests.conftest import free_port
+from tests.unit.node.tracker.jobs import audited
 from tests.waiting import until
 
 ROLES = [Role.MATCH, Role.DELIVER, Role.HOUSEKEEP]
@@ -44,7 +47,7 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
     )  # fmt: skip
 
 
-def run_until(settings: Settings, condition: Any, roles: list[Role] = ROLES) -> None:
+def run_until(settings: Settings, condition: Any, roles: list[Role] = ROLES, by_signal: bool = False) -> None:
     """Run the service in this thread, as `start` does, until a condition holds."""
     service = Service(settings, Path("node.toml"), roles)
     problems: list[BaseException] = []
@@ -55,7 +58,7 @@ def run_until(settings: Settings, condition: Any, roles: list[Role] = ROLES) -> 
         except BaseException as error:
             problems.append(error)
         finally:
-            service.stop()
+            os.kill(os.getpid(), signal.SIGTERM) if by_signal else service.stop()
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -71,11 +74,13 @@ def tracker_of(settings: Settings) -> Tracker:
     return Tracker(database)
 
 
-def test_its_roles_run_and_then_do_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_signal", [False, True])
+def test_its_roles_run_and_then_do_not(tmp_path: Path, by_signal: bool) -> None:
     settings = settings_in(tmp_path)
-    seen: list[set[str]] = []
-    run_until(settings, lambda: seen.append(set(running_roles(settings.node.data_dir))) or seen[-1] == set(ROLES))
+    run_until(settings, lambda: set(running_roles(settings.node.data_dir)) == set(ROLES), by_signal=by_signal)
     assert running_roles(settings.node.data_dir) == {}
+    ((actor, _, details),) = audited(tracker_of(settings), Action.CONFIGURED)
+    assert (actor, details["roles"]) == ("start", ["match", "deliver", "housekeep"])
 
 
 def test_a_second_one_on_the_same_folder_is_refused(tmp_path: Path) -> None:
