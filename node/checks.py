@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from node.archive.facade import Archive
 from node.config.settings import Settings
 from node.errors import ConfigError, NodeError
 from node.infer.engine import read_model
@@ -62,6 +63,20 @@ def data_folder(settings: Settings) -> Check:
     return Check("data folder", Level.OK, f"{folder} can be written")
 
 
+def archive_place(settings: Settings) -> Check:
+    """The archive, where it is not in the data folder, is there and can be written."""
+    name, place = "archive", settings.storage.archive
+    if place is None:
+        return Check(name, Level.OK, "the archive is in the data folder")
+    try:
+        archive = Archive.of(settings)
+        archive.check()
+    except NodeError as error:
+        fix = "correct [storage] archive, mount it, or see the credentials in the environment"
+        return Check(name, Level.FAIL, str(error), fix, failure=type(error))
+    return Check(name, Level.OK, f"{place} can be written")
+
+
 def tracker_place(settings: Settings) -> Check:
     """SQLite is not on a network file system, whose locks it cannot rely on."""
     name = "tracker's place"
@@ -113,18 +128,28 @@ def destinations(settings: Settings) -> Check:
 
 def disk_space(settings: Settings) -> Check:
     """The disk has more than its reserve left."""
+    place = settings.storage.archive
+    folder = settings.node.data_dir if place is None or "://" in place else Path(place)
     try:
-        free = shutil.disk_usage(settings.node.data_dir).free / 1e9
+        free = shutil.disk_usage(folder).free / 1e9
     except OSError as error:
         return Check("disk space", Level.FAIL, f"cannot look at {error.filename}: {error.strerror}", "check the disk")
     reserve = settings.storage.reserve_gb
     if free < reserve:
-        sentence = f"{free:.1f} GB left under {settings.node.data_dir}, below [storage] reserve_gb = {reserve:g}: nothing is received"
+        sentence = f"{free:.1f} GB left under {folder}, below [storage] reserve_gb = {reserve:g}: nothing is received"
         return Check("disk space", Level.WARN, sentence, "free some space, or lower the reserve")
     return Check("disk space", Level.OK, f"{free:.1f} GB left")
 
 
-PRECONDITIONS: tuple[Question, ...] = (data_folder, tracker_place, tracker, model, destinations, disk_space)
+PRECONDITIONS: tuple[Question, ...] = (
+    data_folder,
+    archive_place,
+    tracker_place,
+    tracker,
+    model,
+    destinations,
+    disk_space,
+)
 """In this order, because a later question needs what an earlier one has found."""
 
 
