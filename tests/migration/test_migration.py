@@ -38,7 +38,6 @@ ENDED_BADLY = {"failed", "refused", "cancelled"}
 CODE = re.compile(r"\b[EW]_[A-Z0-9_]+\b")
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(3600)]
-moved = pytest.mark.xfail(run=False, reason="the rows hold absolute paths, so that a data folder cannot be moved yet")
 
 
 class Site:
@@ -226,7 +225,6 @@ def test_a_study_is_explained_as_it_was(site: Site, study: str) -> None:
 # ---------------------------------------------------------------------- what was finished stays so
 
 
-@moved
 @pytest.mark.parametrize("study", ["delivered", "enhanced", "kept"])
 def test_a_result_is_made_again_as_it_was(site: Site, study: str) -> None:
     """`replay` reads sources and result by their rows. A newer version may give other identifiers, never other pixels."""
@@ -244,7 +242,6 @@ def test_a_result_is_made_again_as_it_was(site: Site, study: str) -> None:
         assert replay["identical"]
 
 
-@moved
 def test_a_report_is_found(site: Site, tmp_path: Path) -> None:
     job_id = the_job("delivered", "deliver", "done")
     site.node("queue", "report", str(job_id), "--html", str(tmp_path / "page.html"))
@@ -267,7 +264,6 @@ def test_a_study_sent_again_changes_nothing(site: Site) -> None:
 # ---------------------------------------------------------------------- what was under way goes on
 
 
-@moved
 def test_the_report_on_storage_commitment_that_was_owed_commits_every_instance(site: Site) -> None:
     """The service looks into each file and compares its digest before it says so."""
     site.until(site.scanner.reported.is_set, "the scanner has the report")
@@ -278,7 +274,6 @@ def test_the_report_on_storage_commitment_that_was_owed_commits_every_instance(s
     site.done(the_job("delivered", "commit", "retry-wait"))
 
 
-@moved
 @pytest.mark.parametrize(
     ("study", "kind", "state"),
     [
@@ -294,7 +289,6 @@ def test_a_job_that_was_not_done_is_done_and_its_result_sent(site: Site, study: 
     site.delivered(study)
 
 
-@moved
 def test_a_delivery_that_waited_is_made_once_the_destination_is_up(site: Site, backup: Archive) -> None:
     job_id = the_job("retried", "deliver", "retry-wait")
     site.node("queue", "retry", str(job_id))
@@ -305,7 +299,6 @@ def test_a_delivery_that_waited_is_made_once_the_destination_is_up(site: Site, b
         assert without_meta(sent) == without_meta(dcmread(site.before / "data" / row["path"]))
 
 
-@moved
 def test_a_delivery_sends_only_what_was_not_accepted(site: Site, backup: Archive) -> None:
     job_id = the_job("partly", "deliver", "retry-wait")
     site.node("queue", "retry", str(job_id))
@@ -315,7 +308,6 @@ def test_a_delivery_sends_only_what_was_not_accepted(site: Site, backup: Archive
     assert {uid for uid in accepted if uid in backup.received} == {uid for uid, had in accepted.items() if not had}
 
 
-@moved
 def test_a_failed_delivery_can_be_retried(site: Site, backup: Archive) -> None:
     job_id = the_job("failed", "deliver", "failed")
     site.node("queue", "retry", str(job_id))
@@ -323,7 +315,6 @@ def test_a_failed_delivery_can_be_retried(site: Site, backup: Archive) -> None:
     assert_taken(backup, site.job(job_id))
 
 
-@moved
 @pytest.mark.parametrize(("study", "kind"), [("held", "deliver"), ("kept back", "infer")])
 def test_a_held_job_is_held_until_it_is_released(site: Site, study: str, kind: str) -> None:
     job_id = the_job(study, kind, "held")
@@ -344,7 +335,6 @@ def test_a_commitment_that_was_asked_for_is_reported(site: Site) -> None:
     assert not site.vault.received.keys() & {uid for _, uid in items}
 
 
-@moved
 def test_a_study_that_waited_for_its_partner_finds_it(site: Site) -> None:
     match = the_job("waiting", "match", "waiting-pair")
     assert site.jobs("waiting")[match]["state"] == "waiting-pair"
