@@ -10,7 +10,7 @@ import structlog
 
 from node.archive.facade import Archive
 from node.config.settings import Settings
-from node.errors import ConfigError, NodeError, StorageFullError
+from node.errors import ConfigError, NodeError
 from node.infer.engine import read_model
 from node.tracker.database import Database
 
@@ -62,6 +62,20 @@ def data_folder(settings: Settings) -> Check:
     return Check("data folder", Level.OK, f"{folder} can be written")
 
 
+def archive_place(settings: Settings) -> Check:
+    """The archive, where it is not in the data folder, is there and can be written."""
+    name, place = "archive", settings.storage.archive
+    if place is None:
+        return Check(name, Level.OK, "the archive is in the data folder")
+    try:
+        archive = Archive.of(settings)
+        archive.check()
+    except NodeError as error:
+        fix = "correct [storage] archive, mount it, or see the credentials in the environment"
+        return Check(name, Level.FAIL, str(error), fix, failure=type(error))
+    return Check(name, Level.OK, f"{place} can be written")
+
+
 def tracker_place(settings: Settings) -> Check:
     """SQLite is not on a network file system, whose locks it cannot rely on."""
     name = "tracker's place"
@@ -111,19 +125,30 @@ def destinations(settings: Settings) -> Check:
     return Check("destinations", Level.OK, ", ".join(d.name for d in settings.destinations))
 
 
-def archive(settings: Settings) -> Check:
-    """The archive can be used, and has more than its reserve left."""
+def disk_space(settings: Settings) -> Check:
+    """The disk has more than its reserve left."""
+    place = settings.storage.archive
+    folder = settings.node.data_dir if place is None or "://" in place else Path(place)
     try:
-        Archive.of(settings).check_space()
-    except StorageFullError as error:
-        return Check("archive", Level.WARN, f"{error}; until then nothing is received")
-    except NodeError as error:
-        fix = "correct [storage] archive, or mount it"
-        return Check("archive", Level.FAIL, str(error), fix, failure=type(error))
-    return Check("archive", Level.OK, "the archive can be used")
+        free = shutil.disk_usage(folder).free / 1e9
+    except OSError as error:
+        return Check("disk space", Level.FAIL, f"cannot look at {error.filename}: {error.strerror}", "check the disk")
+    reserve = settings.storage.reserve_gb
+    if free < reserve:
+        sentence = f"{free:.1f} GB left under {folder}, below [storage] reserve_gb = {reserve:g}: nothing is received"
+        return Check("disk space", Level.WARN, sentence, "free some space, or lower the reserve")
+    return Check("disk space", Level.OK, f"{free:.1f} GB left")
 
 
-PRECONDITIONS: tuple[Question, ...] = (data_folder, tracker_place, tracker, archive, model, destinations)
+PRECONDITIONS: tuple[Question, ...] = (
+    data_folder,
+    archive_place,
+    tracker_place,
+    tracker,
+    model,
+    destinations,
+    disk_space,
+)
 """In this order, because a later question needs what an earlier one has found."""
 
 

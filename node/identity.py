@@ -45,6 +45,7 @@ def node_id(data_dir: Path) -> str:
         file.write(uuid.uuid4().hex + "\n")
         file.flush()
         os.fsync(file.fileno())
+        os.fchmod(file.fileno(), 0o644)  # no secret: commands of other users name the node too
     try:
         os.link(file.name, path)  # of two processes that start together, one makes the identity of both
     except FileExistsError:

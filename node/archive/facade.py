@@ -6,7 +6,7 @@ MissingError; neither is ever retried, and nothing is made of it.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -45,6 +45,7 @@ class Backend(Protocol):
     def exists(self, key: str) -> bool: ...
     def keys(self, prefix: str) -> Iterable[str]: ...
     def delete(self, prefix: str) -> None: ...
+    def check(self) -> None: ...
     def check_space(self) -> None: ...
     def discard_incoming(self) -> int: ...
     def close(self) -> None: ...
@@ -190,6 +191,16 @@ class Archive:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise DamagedError(self._backend.location(index_key(name))) from None
 
+    def adopt_derived(self, name: str) -> list[DerivedInstance] | None:
+        """As `derived`. For what a version without digests made, they are computed and kept, so that it is compared from
+        then on."""
+        made = self.derived(name)
+        if made is None or all(instance.sha256 is not None for instance in made):
+            return made
+        made = [replace(instance, sha256=sha256(self._backend.read(instance.key))) for instance in made]
+        self._backend.replace(index_key(name), _index(made))
+        return made
+
     def derived_instance(self, key: str, sha256: str | None) -> StoredInstance:
         """A derived instance, to be read."""
         return StoredInstance(key, Digest(sha256), self._backend)
@@ -223,6 +234,10 @@ class Archive:
     def close(self) -> None:
         """Let go of what this process holds. Nothing may be written any more."""
         self._backend.close()
+
+    def check(self) -> None:
+        """Raise StorageError when the archive cannot be used."""
+        self._backend.check()
 
     def check_space(self) -> None:
         """Raise StorageFullError when the disk has less than the reserve left."""

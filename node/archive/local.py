@@ -21,7 +21,9 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSY
 class LocalFolder:
     """Things kept by key, as files below `root`.
 
-    A file is first written in `root/incoming/NODE/PROCESS`. NODE is the identity of this node, which is kept in `home`.
+    `home` is the node's own folder. A `root` elsewhere is not made: it may be a file system that is not mounted.
+
+    A file is first written in `root/incoming/NODE/PROCESS`. NODE is the identity of this node, from `home`.
     PROCESS is a folder that a living process holds locked, so a start can tell which half-written files nobody will
     finish, and never touches those of another host or process.
     """
@@ -35,6 +37,8 @@ class LocalFolder:
         self._scratch: Path | None = None
         self._held: IO[bytes] | None = None
         self._durable: set[Path] = set()
+        if self._home != root and not root.is_dir():
+            raise ConfigError(f"[storage] archive: there is no folder {root}; is its file system mounted?")
         try:
             for folder in (*folders, "incoming"):
                 (root / folder).mkdir(parents=True, exist_ok=True)
@@ -93,6 +97,14 @@ class LocalFolder:
             return
         except OSError as error:
             raise StorageError(f"cannot remove {path}: {error.strerror}") from None
+
+    def check(self) -> None:
+        """Raise StorageError when nothing can be kept here."""
+        try:
+            with tempfile.NamedTemporaryFile(dir=self.root, prefix=".write-probe-"):
+                pass
+        except OSError as error:
+            raise StorageError(f"cannot write in {self.root}: {error.strerror}") from None
 
     def check_space(self) -> None:
         """Raise StorageFullError when the disk has less than the reserve left."""

@@ -84,6 +84,11 @@ class Bucket:
             with suppress(FileNotFoundError):
                 self._ask(key, "remove", self._store.rm_file)
 
+    def check(self) -> None:
+        """Raise StorageError when nothing can be kept here."""
+        if not self._ask("", "find", lambda path: self._store.exists(path.split("/")[0])):
+            raise self._no_bucket()
+
     def check_space(self) -> None:
         """A bucket has no reserve to keep."""
 

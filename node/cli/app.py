@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from node.cli import service, studies
+from node.cli.audit import audit_app
 from node.cli.config import config_app
 from node.cli.options import ConfigOption
 from node.cli.queue import queue_app
@@ -38,6 +39,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(queue_app, name="queue")
+app.add_typer(audit_app, name="audit")
 app.add_typer(config_app, name="config")
 
 

@@ -9,7 +9,9 @@ import typer
 from node.config.loading import ENVIRONMENT_VARIABLE, find_config, load_settings
 from node.config.settings import Settings
 from node.errors import ConfigError, NodeError, ServiceNotRunningError
+from node.identity import node_id
 from node.tracker.database import Database
+from node.tracker.handle import Tracker
 
 ConfigOption = Annotated[
     Path | None,
@@ -32,6 +34,11 @@ def open_tracker(settings: Settings) -> Database:
             f"the tracker has schema {current}, but this version expects {expected}; diffmsr-node start upgrades it"
         )
     return database
+
+
+def acting(settings: Settings) -> Tracker:
+    """The tracker, for a command that changes something: its audit rows name this node."""
+    return Tracker(open_tracker(settings), node=node_id(settings.node.data_dir))
 
 
 def settings_or_defaults(config: Path | None) -> Settings:

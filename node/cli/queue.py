@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from node.archive.facade import Archive
 from node.archive.local import write_durably
-from node.cli.options import ConfigOption, DryRunOption, JsonOption, YesOption, actor, open_tracker
+from node.cli.options import ConfigOption, DryRunOption, JsonOption, YesOption, acting, actor, open_tracker
 from node.cli.render import events_table, instances_table, job_table, out, print_json, queue_table
 from node.config.loading import find_config, load_settings
 from node.errors import NotFoundError
@@ -84,21 +84,21 @@ def queue_report(
 @queue_app.command("retry")
 def queue_retry(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
     """Retry a failed, refused, cancelled or waiting job now."""
-    administration.retry(Tracker(open_tracker(load_settings(find_config(config)))), job, actor())
+    administration.retry(acting(load_settings(find_config(config))), job, actor())
     out.print(f"job {job} is ready")
 
 
 @queue_app.command("hold")
 def queue_hold(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
     """Hold a job that is not running until it is released."""
-    administration.hold(Tracker(open_tracker(load_settings(find_config(config)))), job, actor())
+    administration.hold(acting(load_settings(find_config(config))), job, actor())
     out.print(f"job {job} is held")
 
 
 @queue_app.command("release")
 def queue_release(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
     """Release a held job, such as the delivery of a result that was graded not usable."""
-    administration.release(Tracker(open_tracker(load_settings(find_config(config)))), job, actor())
+    administration.release(acting(load_settings(find_config(config))), job, actor())
     out.print(f"job {job} is ready")
 
 
@@ -118,7 +118,7 @@ def queue_resend(
     Examples: queue resend 3; queue resend 1.2.840.113619.2.1 --to pacs
     """
     settings = load_settings(find_config(config))
-    tracker, destinations = Tracker(open_tracker(settings)), settings.destinations
+    tracker, destinations = acting(settings), settings.destinations
     if target.isdecimal():
         sent = administration.resend_job(tracker, int(target), destinations, actor(), to)
     else:
@@ -138,12 +138,12 @@ def queue_cancel(
     dry_run: DryRunOption = False,
 ) -> None:
     """Cancel a job that is not running. It can be retried later."""
-    database = open_tracker(load_settings(find_config(config)))
-    detail = views.job(database, job)
+    tracker = acting(load_settings(find_config(config)))
+    detail = views.job(tracker.database, job)
     if dry_run:
         out.print(f"would cancel job {job} ({detail.kind}, {detail.state})")
         return
     if not yes and not typer.confirm(f"cancel job {job} ({detail.kind}, {detail.state})?"):
         raise typer.Exit(1)
-    administration.cancel(Tracker(database), job, actor())
+    administration.cancel(tracker, job, actor())
     out.print(f"job {job} is cancelled")

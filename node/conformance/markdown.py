@@ -95,7 +95,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield "##### Behaviour"
     yield from _paragraph(
         f"C-STORE: an instance needs {_names(facts['required_of_received'])}. When the same instance is sent again the "
-        "answer is success, and it is stored once. Other content under a known UID is refused. Instances that are not MR "
+        "answer is success, and it is stored once. Other content under a UID of the same study is refused. Instances that are not MR "
         "or cannot be used are kept, but never processed.",
         "Storage commitment: the node looks for each requested instance in its record and in the file (SHA-256 of the "
         f"data set). It reports on the same association if that is still open after {GRACE_S:g} s, else on a new "

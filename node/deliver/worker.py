@@ -46,7 +46,7 @@ def make_deliver_handler(tracker: Tracker, archive: Archive, settings: Settings)
         if claim.was is State.COMMITTING and commitments.answered(tracker, claim):
             return _reported(deliveries.entered(tracker, claim), destination.name, delay_s)
         try:
-            derived = archive.derived(asked.result)
+            derived = archive.adopt_derived(asked.result)
             if derived is None:
                 return Missing("nothing is derived yet", steps.derive_job(asked.result, asked.request))
             deliveries.enter(tracker, claim, derived)

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 
 import structlog
-from sqlalchemy import Connection, delete, text
+from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.orm import Session
 
 from node.errors import NodeError
@@ -78,6 +78,12 @@ def try_audit(
         audit(tracker, action, actor, study_uid, details)
     except NodeError as error:
         log.error("audit.failed", action=action, study=study_uid, reason=str(error))
+
+
+def count_before(tracker: Tracker, before: datetime) -> int:
+    """How many rows `expire` would remove."""
+    with tracker.read() as session:
+        return session.scalar(select(func.count()).select_from(Audit).where(Audit.at < before)) or 0
 
 
 def expire(tracker: Tracker, before: datetime, actor: str) -> int:

@@ -16,7 +16,7 @@ from node.payloads import PairRequest
 from node.result import Quality
 from node.tracker.database import Database
 from node.tracker.states import Kind, State
-from node.tracker.tables import Delivery, Event, Instance, Job, Series
+from node.tracker.tables import Audit, Delivery, Event, Instance, Job, Series
 from node.verdicts import StudyVerdict
 
 SCHEMA = 1
@@ -106,6 +106,17 @@ class StudyHistory(_View):
     verdict: StudyVerdict
     jobs: tuple[StudyJob, ...]
     """Oldest first."""
+
+
+class AuditRow(_View):
+    """What was done, by whom, to which study."""
+
+    at: Moment
+    node: str
+    actor: str
+    action: str
+    study_uid: str | None
+    details: dict[str, Any]
 
 
 class Totals(_View):
@@ -257,6 +268,21 @@ def result_of(database: Database, job_id: int) -> tuple[str, PairRequest]:
         if found.kind is Kind.INFER:
             return found.key, PairRequest.model_validate(found.payload)
         return str(found.payload["result"]), PairRequest.model_validate(found.payload["request"])
+
+
+def audit_rows(database: Database, study_uid: str | None = None, limit: int = 100) -> list[AuditRow]:
+    """The latest rows of the audit trail, oldest first."""
+    query = select(Audit).order_by(Audit.id.desc()).limit(limit)
+    if study_uid is not None:
+        query = query.where(Audit.study_uid == study_uid)
+    with database.read() as session:
+        rows = [
+            AuditRow(
+                at=a.at, node=a.node, actor=a.actor, action=a.action, study_uid=a.study_uid, details=a.details,
+            )
+            for a in session.scalars(query)
+        ]  # fmt: skip
+    return rows[::-1]
 
 
 def job_counts(database: Database) -> dict[Kind, dict[State, int]]:

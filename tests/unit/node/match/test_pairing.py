@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 
 from node.config.match import MatchSettings, PairingLimits
+from node.dicom.geometry import angle_between
 from node.match.assess import assess_study
-from node.match.stacks import angle_between, stacks_of
+from node.match.stacks import stacks_of
 from tests.unit.node.match.builder import MODEL, SAGITTAL, t1, t2
 
 
@@ -152,8 +153,8 @@ def test_tilted_stacks_do_not(quaternion: list[float], direction: float, tilt: f
     reference = t1(orientation=[*tilted(along_row), *tilted(along_column)], matrix=(384, 384))
     a, b = (stack.geometry for stack in stacks_of([*target, *reference]))
     assert a is not None and b is not None
-    assert angle_between(a, b) == pytest.approx(tilt, abs=1e-6)
-    assert ("E_NOT_PARALLEL" in codes([*target, *reference])) == (angle_between(a, b) > 1)
+    assert angle_between(a.normal, b.normal) == pytest.approx(tilt, abs=1e-6)
+    assert ("E_NOT_PARALLEL" in codes([*target, *reference])) == (angle_between(a.normal, b.normal) > 1)
 
 
 @settings(max_examples=10, deadline=None)

@@ -1,0 +1,55 @@
+"""Commands that read the audit trail, and remove its old rows."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Column, Table
+
+from node.cli.options import ConfigOption, DryRunOption, JsonOption, YesOption, acting, actor, open_tracker
+from node.cli.render import out, print_json
+from node.config.loading import find_config, load_settings
+from node.tracker import audit, views
+
+audit_app = typer.Typer(help="Read the audit trail, and remove its old rows.", no_args_is_help=True)
+
+Day = Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], help="As 2026-01-31, UTC.")]
+
+
+@audit_app.command("list")
+def audit_list(
+    config: ConfigOption = None,
+    study: Annotated[str | None, typer.Option(help="Only rows of this study instance UID.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many rows, the latest.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what was done with which study, and with the node: who, when, what."""
+    rows = views.audit_rows(open_tracker(load_settings(find_config(config))), study, limit)
+    if as_json:
+        print_json({"schema": views.SCHEMA, "audit": [row.to_json() for row in rows]})
+        return
+    table = Table("at", "node", "who", "what", Column("study", overflow="fold"), Column("details", overflow="fold"))
+    for row in rows:
+        details = ", ".join(f"{name} {value}" for name, value in row.details.items())
+        table.add_row(views.iso(row.at), row.node, escape(row.actor), row.action, row.study_uid or "", escape(details))
+    out.print(table if rows else "the audit trail is empty")
+
+
+@audit_app.command("expire")
+def audit_expire(
+    before: Day, config: ConfigOption = None, yes: YesOption = False, dry_run: DryRunOption = False
+) -> None:
+    """Remove rows that are older than a day. The trail keeps a row that says who removed how many, and before which day.
+
+    Nothing else removes rows: the database refuses to change or delete them.
+    """
+    tracker = acting(load_settings(find_config(config)))
+    moment = before.replace(tzinfo=UTC)
+    count = audit.count_before(tracker, moment)
+    if dry_run:
+        out.print(f"would remove {count} rows from before {before:%Y-%m-%d}")
+        return
+    if not yes and not typer.confirm(f"remove {count} rows from before {before:%Y-%m-%d}?"):
+        raise typer.Exit(1)
+    out.print(f"{audit.expire(tracker, moment, actor())} rows are removed")
