@@ -48,6 +48,7 @@ class Service:
         self._settings = settings
         self._config_path = config_path
         self._roles = roles
+        self._stop_wanted = False
         self._stopping = threading.Event()
         self._deadline = 0.0
         self._stops: list[Callable[[], None]] = []
@@ -68,8 +69,8 @@ class Service:
                 self._start(tracker, archive)
                 sdnotify.SystemdNotifier().notify("READY=1")
                 log.info("service.ready", version=__version__, roles=self._roles)
-                while not self._stopping.wait(1):  # not for ever: a signal that comes just before would wait too
-                    pass
+                while not self._stop_wanted:
+                    time.sleep(0.1)
                 log.info("service.stopping")
                 sdnotify.SystemdNotifier().notify("STOPPING=1")
             finally:
@@ -77,8 +78,9 @@ class Service:
         log.info("service.stopped")
 
     def stop(self) -> None:
-        """Have `run` drain and return. A signal does the same."""
-        self._stopping.set()
+        """Have `run` drain and return. A signal does the same: its handler runs in the middle of anything, and must take no
+        lock, as an event does."""
+        self._stop_wanted = True
 
     def _recover(self, tracker: Tracker, archive: Archive) -> None:
         """What a crash left: half-written files of instances never acknowledged, and jobs whose workers are gone.

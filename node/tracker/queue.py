@@ -82,8 +82,9 @@ def ask(tracker: Tracker, new: NewJob, actor: str, delay_s: float = 0) -> State:
 
 
 def next_due(tracker: Tracker, kind: Kind, destinations: Destinations | None = None) -> datetime | None:
-    """When the first job of that kind can be claimed, which may be in the past; None when none waits."""
-    first = select(func.min(func.coalesce(Job.next_attempt_at, Job.created_at))).where(_open(kind, destinations))
+    """When the first job of that kind is due, which may be in the past; None when none waits. A claim may still pass it
+    over."""
+    first = select(func.min(func.coalesce(Job.next_attempt_at, Job.created_at))).where(_waits(kind, destinations))
     with tracker.read() as session:
         return session.scalar(first)
 
@@ -97,11 +98,13 @@ def claim(tracker: Tracker, kind: Kind, worker: str, destinations: Destinations 
     now = tracker.clock()
     due = (
         select(Job)
-        .where(_open(kind, destinations), or_(Job.next_attempt_at.is_(None), Job.next_attempt_at <= now))
+        .where(_waits(kind, destinations), or_(Job.next_attempt_at.is_(None), Job.next_attempt_at <= now))
         .order_by(Job.next_attempt_at, Job.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )
+    if kind is not Kind.MATCH:
+        due = due.where(Job.revision == _MEMBERS)
     with tracker.write() as session:
         job = session.scalars(due).one_or_none()
         if job is None:
@@ -121,11 +124,9 @@ def outgrown(session: Session, job: Job) -> bool:
     return session.scalar(select(Job.id).where(Job.id == job.id, Job.revision != _MEMBERS)) is not None
 
 
-def _open(kind: Kind, destinations: Destinations | None) -> ColumnElement[bool]:
+def _waits(kind: Kind, destinations: Destinations | None) -> ColumnElement[bool]:
     """The jobs of a kind that wait for a worker, due or not."""
     waits = [Job.kind == kind, Job.state.in_(CLAIMABLE)]
-    if kind is not Kind.MATCH:
-        waits.append(Job.revision == _MEMBERS)
     if destinations is not None:
         named = Job.destination.in_(destinations.names)
         waits.append(or_(Job.destination.is_(None), ~named) if destinations.others else named)

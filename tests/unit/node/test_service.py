@@ -1,6 +1,7 @@
 """The service with the roles that need no model: how it starts, recovers and stops. The whole of it is driven by the
 acceptance tests."""
 
+import os
 import signal
 import socket
 import threading
@@ -44,7 +45,7 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
     )  # fmt: skip
 
 
-def run_until(settings: Settings, condition: Any, roles: list[Role] = ROLES) -> None:
+def run_until(settings: Settings, condition: Any, roles: list[Role] = ROLES, by_signal: bool = False) -> None:
     """Run the service in this thread, as `start` does, until a condition holds."""
     service = Service(settings, Path("node.toml"), roles)
     problems: list[BaseException] = []
@@ -55,7 +56,7 @@ def run_until(settings: Settings, condition: Any, roles: list[Role] = ROLES) -> 
         except BaseException as error:
             problems.append(error)
         finally:
-            service.stop()
+            os.kill(os.getpid(), signal.SIGTERM) if by_signal else service.stop()
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -71,10 +72,10 @@ def tracker_of(settings: Settings) -> Tracker:
     return Tracker(database)
 
 
-def test_its_roles_run_and_then_do_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_signal", [False, True])
+def test_its_roles_run_and_then_do_not(tmp_path: Path, by_signal: bool) -> None:
     settings = settings_in(tmp_path)
-    seen: list[set[str]] = []
-    run_until(settings, lambda: seen.append(set(running_roles(settings.node.data_dir))) or seen[-1] == set(ROLES))
+    run_until(settings, lambda: set(running_roles(settings.node.data_dir)) == set(ROLES), by_signal=by_signal)
     assert running_roles(settings.node.data_dir) == {}
 
 
