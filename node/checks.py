@@ -1,7 +1,6 @@
 """What has to be so before the node can work, each question in one place. `start` asks them before it begins, and so does
 whatever else has to know whether the node is fit."""
 
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,8 +8,9 @@ from pathlib import Path
 
 import structlog
 
+from node.archive.facade import Archive
 from node.config.settings import Settings
-from node.errors import ConfigError, NodeError
+from node.errors import ConfigError, NodeError, StorageFullError
 from node.infer.engine import read_model
 from node.tracker.database import Database
 
@@ -111,20 +111,19 @@ def destinations(settings: Settings) -> Check:
     return Check("destinations", Level.OK, ", ".join(d.name for d in settings.destinations))
 
 
-def disk_space(settings: Settings) -> Check:
-    """The disk has more than its reserve left."""
+def archive(settings: Settings) -> Check:
+    """The archive can be used, and has more than its reserve left."""
     try:
-        free = shutil.disk_usage(settings.node.data_dir).free / 1e9
-    except OSError as error:
-        return Check("disk space", Level.FAIL, f"cannot look at {error.filename}: {error.strerror}", "check the disk")
-    reserve = settings.storage.reserve_gb
-    if free < reserve:
-        sentence = f"{free:.1f} GB left under {settings.node.data_dir}, below [storage] reserve_gb = {reserve:g}: nothing is received"
-        return Check("disk space", Level.WARN, sentence, "free some space, or lower the reserve")
-    return Check("disk space", Level.OK, f"{free:.1f} GB left")
+        Archive.of(settings).check_space()
+    except StorageFullError as error:
+        return Check("archive", Level.WARN, f"{error}; until then nothing is received")
+    except NodeError as error:
+        fix = "correct [storage] archive, or mount it"
+        return Check("archive", Level.FAIL, str(error), fix, failure=type(error))
+    return Check("archive", Level.OK, "the archive can be used")
 
 
-PRECONDITIONS: tuple[Question, ...] = (data_folder, tracker_place, tracker, model, destinations, disk_space)
+PRECONDITIONS: tuple[Question, ...] = (data_folder, tracker_place, tracker, archive, model, destinations)
 """In this order, because a later question needs what an earlier one has found."""
 
 

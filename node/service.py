@@ -1,5 +1,6 @@
 """The composition root: which roles run in this process, how they start, how they stop."""
 
+import hashlib
 import signal
 import sys
 import threading
@@ -27,6 +28,7 @@ from node.receive.server import Receiver
 from node.receive.store import Store
 from node.roles import Role
 from node.tracker import queue
+from node.tracker.audit import Action, Detail, audit
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.indexing import remove_labels
@@ -65,6 +67,7 @@ class Service:
                 tracker.database.upgrade()
                 if not self._settings.node.index_patient:
                     remove_labels(tracker)
+                self._record_configuration(tracker)
                 self._recover(tracker, archive)
                 self._start(tracker, archive)
                 sdnotify.SystemdNotifier().notify("READY=1")
@@ -81,6 +84,17 @@ class Service:
         """Have `run` drain and return. A signal does the same: its handler runs in the middle of anything, and must take no
         lock, as an event does."""
         self._stop_wanted = True
+
+    def _record_configuration(self, tracker: Tracker) -> None:
+        """Leave in the audit trail what this process works with. The digest tells whether it is what it was before."""
+        digest = hashlib.sha256(self._settings.model_dump_json().encode()).hexdigest()
+        details: dict[str, Detail] = {
+            "path": str(self._config_path),
+            "sha256": digest,
+            "version": __version__,
+            "roles": [role.value for role in self._roles],
+        }
+        audit(tracker, Action.CONFIGURED, "start", details=details)
 
     def _recover(self, tracker: Tracker, archive: Archive) -> None:
         """What a crash left: half-written files of instances never acknowledged, and jobs whose workers are gone.

@@ -15,9 +15,10 @@ from node.deliver import commitment_scu
 from node.deliver.scu import Sent, send
 from node.dimse.associations import Peer
 from node.dimse.status import Verdict
-from node.errors import LostError, MissingError, PeerError
+from node.errors import LostError, PeerError
 from node.payloads import DeliverRequest
 from node.tracker import commitments, deliveries, steps
+from node.tracker.audit import Action, Detail, audit
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Committing, Done, Failed, Missing, Outcome, Retry
 from node.tracker.queue import Claim, backoff_s
@@ -47,7 +48,7 @@ def make_deliver_handler(tracker: Tracker, archive: Archive, settings: Settings)
         try:
             derived = archive.derived(asked.result)
             if derived is None:
-                raise MissingError(f"what was derived from {asked.result}")
+                return Missing("nothing is derived yet", steps.derive_job(asked.result, asked.request))
             deliveries.enter(tracker, claim, derived)
             return (
                 _send(tracker, archive, lease, destination, settings.scp.ae_title, delay_s)
@@ -67,17 +68,28 @@ def _send(
     """Send what was not accepted yet; None when every instance is."""
     rows = deliveries.entered(tracker, lease.claim)
     waiting = [archive.derived_instance(row.key, row.sha256) for row in rows if not row.accepted]
-    refused: list[Sent] = []
-    for done, sent in enumerate(send(waiting, destination, ae_title), start=len(rows) - len(waiting) + 1):
-        if sent.status is None and sent.sop_class_uid in DOCUMENTS:
-            log.warning("deliver.document_left_out", destination=destination.name, reason=sent.words)
-            deliveries.leave_out(tracker, lease.claim, sent.sop_uid)
-            continue
-        deliveries.note(tracker, lease.claim, sent.sop_uid, sent.accepted, sent.words, (done, len(rows)))
-        if not sent.accepted:
-            refused.append(sent)
-        if done < len(rows):
-            lease.check()
+    accepted, refused = 0, list[Sent]()
+    try:
+        for done, sent in enumerate(send(waiting, destination, ae_title), start=len(rows) - len(waiting) + 1):
+            if sent.status is None and sent.sop_class_uid in DOCUMENTS:
+                log.warning("deliver.document_left_out", destination=destination.name, reason=sent.words)
+                deliveries.leave_out(tracker, lease.claim, sent.sop_uid)
+                continue
+            deliveries.note(tracker, lease.claim, sent.sop_uid, sent.accepted, sent.words, (done, len(rows)))
+            if sent.accepted:
+                accepted += 1
+            else:
+                refused.append(sent)
+            if done < len(rows):
+                lease.check()
+    finally:
+        if accepted:
+            details: dict[str, Detail] = {
+                "destination": destination.name,
+                "instances": accepted,
+                "job": lease.claim.job_id,
+            }
+            audit(tracker, Action.SENT, lease.claim.worker, lease.claim.study_uid, details)
     if not refused:
         return None
     error = f"{destination.name} did not accept {len(refused)} of {len(rows)} instances: {refused[0].words}"

@@ -11,6 +11,7 @@ from node.config.settings import DestinationSettings
 from node.errors import NotFoundError, TransitionError
 from node.payloads import PairRequest
 from node.tracker import deliveries, queue, steps, transitions
+from node.tracker.audit import Action, audit
 from node.tracker.handle import Tracker
 from node.tracker.matches import SUPERSEDED
 from node.tracker.outcomes import NewJob
@@ -85,7 +86,14 @@ def _act(
             raise TransitionError(f"job {job_id} is {job.state}; it cannot become {state}")
         if state is State.READY and job.state in FINISHED and queue.outgrown(session, job):
             raise _outgrown(job)
-        transitions.move(session, now, job, state, actor, change(session, job, now))
+        sentence = change(session, job, now)
+        transitions.move(session, now, job, state, actor, sentence)
+        _audit(tracker, session, job, actor, sentence)
+
+
+def _audit(tracker: Tracker, session: Session, job: Job, actor: str, sentence: str) -> None:
+    details = {"job": job.id, "kind": job.kind.value, "act": sentence}
+    audit(tracker, Action.ADMINISTERED, actor, job.study_uid or None, details, session)
 
 
 def _job(session: Session, job_id: int) -> Job:
@@ -138,7 +146,7 @@ def resend_job(
         if queue.outgrown(session, infer):
             raise _outgrown(infer)
         chosen = _chosen(destinations, to or job.destination)
-        return [_resend(session, now, infer, destination, actor) for destination in chosen]
+        return [_resend(tracker, session, now, infer, destination, actor) for destination in chosen]
 
 
 def resend_study(
@@ -154,7 +162,7 @@ def resend_study(
             for destination in chosen:
                 known = _delivery(session, infer, destination)
                 if known is None or known.state is not State.CANCELLED or known.error != SUPERSEDED:
-                    sent.append(_resend(session, now, infer, destination, actor))
+                    sent.append(_resend(tracker, session, now, infer, destination, actor))
         if not sent:
             raise NotFoundError(f"study {study_uid} has no result to send; see: diffmsr-node explain {study_uid}")
         return sent
@@ -186,7 +194,9 @@ def _new(infer: Job, destination: DestinationSettings) -> NewJob:
     return replace(new, revision=infer.revision)
 
 
-def _resend(session: Session, now: datetime, infer: Job, destination: DestinationSettings, actor: str) -> Resent:
+def _resend(
+    tracker: Tracker, session: Session, now: datetime, infer: Job, destination: DestinationSettings, actor: str
+) -> Resent:
     job = _delivery(session, infer, destination)
     if job is None:
         derive = session.scalars(
@@ -195,9 +205,12 @@ def _resend(session: Session, now: datetime, infer: Job, destination: Destinatio
         sentence = "to be sent, by an administrator"
         new = _new(infer, destination)
         job = transitions.add(session, now, new, State.READY, actor, sentence, parent_id=derive or infer.id)
+        _audit(tracker, session, job, actor, sentence)
     elif job.state in FINISHED:
         deliveries.forget(session, job)
         job.attempts, job.error, job.revision = 0, None, infer.revision
         transitions.make_due(session, job, now)
-        transitions.move(session, now, job, State.READY, actor, "to be sent again, by an administrator")
+        sentence = "to be sent again, by an administrator"
+        transitions.move(session, now, job, State.READY, actor, sentence)
+        _audit(tracker, session, job, actor, sentence)
     return Resent(job.id, destination.name, job.state)

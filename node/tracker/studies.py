@@ -133,13 +133,14 @@ def state_of(jobs: Sequence[Job]) -> StudyState:
 
 
 def _descendants(jobs: Sequence[Job], parents: set[int]) -> list[Job]:
-    """What was made of the results of jobs, step by step; a child has a higher id than its parent."""
-    found = []
-    for job in jobs:
-        if job.parent_id in parents and job.kind not in {Kind.INFER, Kind.FETCH}:
-            parents = parents | {job.id}
-            found.append(job)
-    return [job for job in found if job.state is not State.CANCELLED]
+    """What was made of the results of jobs, step by step. A child may be older than its parent: a delivery of a version
+    without derive jobs gets its derive job later."""
+    found: dict[int, Job] = {}
+    while parents:
+        children = [job for job in jobs if job.parent_id in parents and job.id not in found]
+        found |= {job.id: job for job in children if job.kind not in {Kind.INFER, Kind.FETCH}}
+        parents = {job.id for job in children} & found.keys()
+    return [job for job in found.values() if job.state is not State.CANCELLED]
 
 
 def _changed(session: Session) -> set[str]:

@@ -21,11 +21,13 @@ from node.payloads import PairRequest, StackRequest
 from node.roles import Role
 from node.service import Service
 from node.tracker import queue, steps, views
+from node.tracker.audit import Action
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import NewJob
 from node.tracker.states import Kind, State
 from tests.conftest import free_port
+from tests.unit.node.tracker.jobs import audited
 from tests.waiting import until
 
 ROLES = [Role.MATCH, Role.DELIVER, Role.HOUSEKEEP]
@@ -77,6 +79,8 @@ def test_its_roles_run_and_then_do_not(tmp_path: Path, by_signal: bool) -> None:
     settings = settings_in(tmp_path)
     run_until(settings, lambda: set(running_roles(settings.node.data_dir)) == set(ROLES), by_signal=by_signal)
     assert running_roles(settings.node.data_dir) == {}
+    ((actor, _, details),) = audited(tracker_of(settings), Action.CONFIGURED)
+    assert (actor, details["roles"]) == ("start", ["match", "deliver", "housekeep"])
 
 
 def test_a_second_one_on_the_same_folder_is_refused(tmp_path: Path) -> None:

@@ -11,10 +11,13 @@ from pynetdicom import AE, evt
 from sqlalchemy import delete, update
 
 from node.config.settings import DestinationSettings, OutputSettings, Settings
+from node.tracker.audit import Action
 from node.tracker.states import Kind, State
-from node.tracker.tables import Event, Job
+from node.tracker.studies import StudyState
+from node.tracker.tables import Event, Job, Study
 from tests.unit.node.kept import spoil
 from tests.unit.node.super_resolved import SuperResolved
+from tests.unit.node.tracker.jobs import audited
 
 
 @pytest.fixture
@@ -65,6 +68,9 @@ def test_a_pacs_that_stores_images_only_gets_the_images(node: SuperResolved) -> 
     job = node.last(Kind.DELIVER)
     assert [i.accepted for i in job.instances] == [True] * 3
     assert job.events[-1].why == "pacs has accepted all 3 instances"
+    assert audited(node.tracker, Action.SENT) == [
+        ("host/deliver/1", node.request.study_uid, {"destination": "pacs", "instances": 3, "job": job.id})
+    ]
 
 
 @pytest.mark.parametrize("lost", ["index.json", "*.dcm"])
@@ -97,6 +103,9 @@ def test_a_delivery_of_a_tracker_without_derive_jobs_goes_the_same_way(node: Sup
     assert node.last(Kind.DERIVE).parent_id == node.last(Kind.INFER).id
     assert node.last(Kind.DELIVER).parent_id == node.last(Kind.DERIVE).id
     assert node.deliver(settings) is State.DONE
+    with node.tracker.read() as session:
+        study = session.get_one(Study, node.request.study_uid)
+    assert study.state == StudyState.DELIVERED, "though the delivery is older than its derive job"
     assert len(list(folder.iterdir())) == 4
 
 

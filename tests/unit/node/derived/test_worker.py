@@ -1,7 +1,6 @@
 """The derive stage on a tracker and an archive as the infer stage leaves them."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +86,8 @@ def test_a_lost_result_is_made_again_while_the_derive_job_waits(node: SuperResol
     assert len(node.derived()) == 4
 
 
-def test_a_header_that_is_missing_fails_the_job_in_words(node: SuperResolved) -> None:
-    node.archive.put_result(RESULT, replace(node.study.result, source_uids=["1.2.3"] * 3))
+def test_a_header_that_is_missing_fails_the_job_in_words(tmp_path: Path, study: Any) -> None:
+    node = SuperResolved(tmp_path, study.with_result(source_uids=["1.2.3"] * 3))
     assert node.derive() is State.FAILED
     assert "1.2.3" in (node.jobs(Kind.DERIVE)[0][1] or "")
 

@@ -1,10 +1,16 @@
 """Jobs of a small study, and how far they are."""
 
+from typing import Any
+
+from sqlalchemy import select
+
 from node.tracker import arrivals, queue, views
+from node.tracker.audit import Action
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Matched, NewJob
 from node.tracker.queue import Claim
 from node.tracker.states import Kind
+from node.tracker.tables import Audit
 
 from .conftest import Clock, arrival
 
@@ -33,6 +39,13 @@ def matched(tracker: Tracker, clock: Clock, *wanted: NewJob) -> None:
         arrivals.record(tracker, arrival(1, series), QUIET_S)
     clock.forward(QUIET_S)
     queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, wanted))
+
+
+def audited(tracker: Tracker, action: Action) -> list[tuple[str, str | None, dict[str, Any]]]:
+    """(actor, study, details) of the rows of the audit trail with that action."""
+    with tracker.read() as session:
+        rows = session.scalars(select(Audit).where(Audit.action == action).order_by(Audit.id)).all()
+    return [(row.actor, row.study_uid, row.details) for row in rows]
 
 
 def states(tracker: Tracker, kind: Kind) -> list[str]:

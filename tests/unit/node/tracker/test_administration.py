@@ -6,12 +6,13 @@ import pytest
 
 from node.errors import NotFoundError, TransitionError
 from node.tracker import administration, arrivals, queue, views
+from node.tracker.audit import Action
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Done, Failed, Matched, Retry
 from node.tracker.states import Kind, State
 
 from .conftest import Clock, arrival
-from .jobs import QUIET_S, claimed, deliver_job, infer_job, matched, states
+from .jobs import QUIET_S, audited, claimed, deliver_job, infer_job, matched, states
 
 
 def test_administration(tracker: Tracker, clock: Clock) -> None:
@@ -31,6 +32,10 @@ def test_administration(tracker: Tracker, clock: Clock) -> None:
         administration.retry(tracker, row.id, "admin")
     with pytest.raises(NotFoundError):
         administration.retry(tracker, 999, "admin")
+    acts = ["retried by an administrator", "cancelled by an administrator", "retried by an administrator"]
+    assert audited(tracker, Action.ADMINISTERED) == [
+        ("admin", "1.2", {"job": row.id, "kind": "infer", "act": act}) for act in acts
+    ]
 
 
 def test_what_an_administrator_cancelled_stays_so_when_it_is_wanted_again(tracker: Tracker, clock: Clock) -> None:

@@ -10,12 +10,13 @@ from node.errors import NotFoundError, TransitionError
 from node.payloads import PairRequest, StackRequest
 from node.tracker import administration, arrivals, deliveries, queue, steps, views
 from node.tracker.administration import Resent
+from node.tracker.audit import Action
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Done, Failed
 from node.tracker.states import Kind, State
 
 from .conftest import Clock, arrival
-from .jobs import QUIET_S, claimed, matched, states
+from .jobs import QUIET_S, audited, claimed, matched, states
 
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", max_attempts=7)
 OTHER = DestinationSettings(name="other", ae_title="OTHER", host="127.0.0.1")
@@ -49,6 +50,8 @@ def test_a_delivered_result_is_sent_again_whole(tracker: Tracker, clock: Clock) 
     assert administration.resend_job(tracker, 4, [PACS, OTHER], "admin") == [Resent(4, "pacs", State.READY)]
     job = views.job(tracker.database, 4)
     assert (job.events[-1].actor, job.events[-1].why) == ("admin", "to be sent again, by an administrator")
+    (row,) = audited(tracker, Action.ADMINISTERED)
+    assert row == ("admin", "1.2", {"job": 4, "kind": "deliver", "act": "to be sent again, by an administrator"})
     claim = claimed(tracker, Kind.DELIVER)
     assert claim.attempts == 1
     assert deliveries.entered(tracker, claim) == [], "every instance is sent again"
