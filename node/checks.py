@@ -1,6 +1,7 @@
 """What has to be so before the node can work, each question in one place. `start` asks them before it begins, and so does
 whatever else has to know whether the node is fit."""
 
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum

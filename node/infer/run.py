@@ -21,9 +21,9 @@ def run(
     """Super-resolve the target of a pair, guided by its reference.
 
     `instances` has each by its SOP instance UID, in a folder or in the archive. Rows or columns above `max_matrix`
-    ([match.stack] max_matrix) mean a damaged header. `progress` is called with (slices done, slices in all) before the first batch
-    and after each; an exception that it raises ends the work. Raises RefusedError when the pixels cannot be used or the two
-    stacks do not fit, NotFoundError when an instance is missing, and what reading an instance raises.
+    ([match.stack] max_matrix) mean a damaged header. `progress` is called with (slices done, slices in all) before the
+    first batch and after each; an exception that it raises ends the work. Raises RefusedError when the pixels cannot be
+    used or the two stacks do not fit, NotFoundError when an instance is missing, and what reading an instance raises.
     """
     target, reference = (_volume(stack, instances, max_matrix) for stack in (request.target, request.reference))
     return engine.super_resolve(target, reference, request, progress)

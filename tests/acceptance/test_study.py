@@ -391,7 +391,7 @@ def test_tcp_probes_and_broken_associations_leave_the_node_well(site: Site, pacs
 
     for payload in (b"", b"GET / HTTP/1.0\r\n\r\n", b"\x01\x00\x00\x00\x00\x44" + b"\x00" * 20, b"\xff" * 300):
         for _ in range(10):
-            with socket.create_connection(("127.0.0.1", site.port), timeout=5) as probe:
+            with socket.create_connection(("127.0.0.1", site.port)) as probe:
                 probe.sendall(payload)
     send(site.port, *files.t1, *files.t2)
     check_delivered(site, pacs, files)

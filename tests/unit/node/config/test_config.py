@@ -84,3 +84,26 @@ def test_every_renamed_key_leads_to_a_key_that_is_there() -> None:
         for part in section:
             table = table[part]
         assert new in table and old not in table
+
+
+@pytest.mark.parametrize(
+    ("written_as", "devices"),
+    [("auto", ("auto",)), ("all", ("all",)), ("cpu", ("cpu",)), ("cuda:0, cuda:1", ("cuda:0", "cuda:1"))],
+)
+def test_devices_of_the_model(tmp_path: Path, written_as: str, devices: tuple[str, ...]) -> None:
+    settings = load_settings(written(tmp_path, f"[model]\ndevice = '{written_as}'"))
+    assert settings.model.devices == devices
+
+
+@pytest.mark.parametrize(
+    ("written_as", "says"),
+    [
+        ("cuda:0,cuda:0", "named twice"),
+        ("cuda,all", "stand alone"),
+        ("GPU 1", "separated by commas"),
+        ("", "a device is"),
+    ],
+)
+def test_devices_that_cannot_be_meant(tmp_path: Path, written_as: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\[model\] device: .*{says}"):
+        load_settings(written(tmp_path, f"[model]\ndevice = '{written_as}'"))
