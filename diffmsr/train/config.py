@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
+from diffmsr.acquisition.draw import Mix
 from diffmsr.data import DATASETS, SCALE, Augmentation
 from diffmsr.losses import DC_WEIGHT
 from diffmsr.models import ModelConfig, Objective, UnknownPresetError, preset_named
@@ -60,6 +61,8 @@ class Config:
     input_kind: Literal["magnitude", "complex"] = "magnitude"
     """What the network gets as target: magnitudes, as in DICOM, or complex images, as k-space gives them."""
     augmentation: Augmentation = Field(default_factory=Augmentation)
+    acquisitions: Mix | None = None
+    """How targets were acquired. Left out, all of them are clean."""
     preset: str = "small"
     network: Mapping[str, Any] = Field(default_factory=dict)
     """Fields of the preset to change, such as steps = 8. A changed network can be trained and measured, not exported."""
@@ -69,6 +72,9 @@ class Config:
     """Bounded so that the seeds of the noise, which derive from it, fit into 63 bits."""
     joint: bool = True
     """Whether stage two trains the whole network by all losses (equation 10), or the diffusion alone by L_diff."""
+    diffusion_first: NonNegativeInt = 0
+    """Slices at the beginning of stage two in which the diffusion alone learns, by L_diff, before all learn together: a
+    network that is given a poor prior learns to ignore it."""
     dc_weight: NonNegativeFloat = DC_WEIGHT
     """lambda_2 of equation 5."""
     schedule: Literal["cosine", "paper"] = "cosine"
@@ -119,6 +125,12 @@ class Config:
     def objective(self) -> Objective:
         """What the losses depend on."""
         return Objective(dc_weight=self.dc_weight, joint=self.joint)
+
+    def objective_at(self, slices: int) -> Objective:
+        """What the losses of the step after so many slices depend on."""
+        number, _, done = self.stage_at(slices)
+        alone = number == 2 and done < self.diffusion_first
+        return Objective(dc_weight=self.dc_weight, joint=self.joint and not alone)
 
     def stage_at(self, slices: int) -> tuple[int, Stage, int]:
         """Number and settings of the stage that a run is in after so many slices, and how many of them are of this stage."""

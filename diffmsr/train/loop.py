@@ -20,6 +20,9 @@ from diffmsr.train.progress import Follower, following
 from diffmsr.train.sampling import Pools, steps
 from diffmsr.train.validation import validate
 
+VALIDATED = 4
+"""Validation takes every fourth slice of its part of the split."""
+
 
 def train(config: Config, folder: Path, minutes: float | None = None) -> Run:
     """Train for the configured number of slices, or for so many minutes. Continues from a checkpoint in `folder`.
@@ -32,7 +35,9 @@ def train(config: Config, folder: Path, minutes: float | None = None) -> Run:
     first = rank == 0
     slices = {name: read_slices(name, Path(root), config.split.get(name)) for name, root in config.data.items()}
     pools = {name: [piece for piece in pieces if piece.part == "train"] for name, pieces in slices.items()}
-    unseen = [piece for pieces in slices.values() for piece in [p for p in pieces if p.held_out][::8]]
+    unseen = [
+        piece for pieces in slices.values() for piece in [p for p in pieces if p.part == "validation"][::VALIDATED]
+    ]
     if not all(pools.values()):
         raise DataError(f"no training slices in {', '.join(name for name, pool in pools.items() if not pool)}")
     try:
@@ -115,7 +120,10 @@ def _train_steps(
         if rank:
             continue
         if previous // config.validate_every != run.slices // config.validate_every or run.slices >= config.slices:
-            follower.record(slices=run.slices, gain_db=validate(run.average, unseen, run.stage, config.input_kind))
+            follower.record(
+                slices=run.slices,
+                gain_db=validate(run.average, unseen, run.stage, config.input_kind, config.acquisitions),
+            )
         if time.monotonic() - saved > 60 * config.checkpoint_minutes:
             save(run, folder)
             saved = time.monotonic()
@@ -136,7 +144,7 @@ def step(run: Run, config: Config, batches: Sequence[Batch]) -> dict[str, Tensor
     device = torch.device(config.device).type
     for batch in batches:
         with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            losses = run.model.loss(batch, run.stage, config.objective)
+            losses = run.model.loss(batch, run.stage, config.objective_at(run.slices))
         (torch.stack(list(losses.values())).sum() / len(batches)).backward()  # type: ignore[no-untyped-call]
         parts.append({name: loss.detach() for name, loss in losses.items()})
     distributed.average(parameter.grad for parameter in parameters if parameter.grad is not None)

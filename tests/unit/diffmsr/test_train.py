@@ -19,6 +19,8 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from diffmsr.acquisition import FEATURES
+from diffmsr.acquisition.draw import Mix
 from diffmsr.cli import app
 from diffmsr.data import Augmentation
 from diffmsr.images import as_two_channels, zero_filled_channels
@@ -264,7 +266,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_move(config: Config,
 def test_data_that_are_not_finite_are_said_to_be_so(config: Config) -> None:
     run = start(config)
     before = _flat(run)
-    batch = Batch(*(torch.full((2, 2, size, size), torch.nan) for size in (16, 64, 64, 64)), seeds=(0, 1))
+    batch = Batch(
+        *(torch.full((2, 2, size, size), torch.nan) for size in (16, 64, 64, 64)), (0, 1), torch.zeros(2, FEATURES)
+    )
     with pytest.raises(TrainingError, match="the data of slices 0 to 1 of the run is not finite"):
         step(run, config, [batch])
     assert torch.equal(before, _flat(run)) and run.slices == 0
@@ -436,10 +440,15 @@ def test_the_configuration_that_comes_along_has_every_key_at_its_default() -> No
     config = read_config(path)
     assert config.stage_two is not None
     stages = {"stage_one": Stage(config.stage_one.slices), "stage_two": Stage(config.stage_two.slices)}
-    assert config == Config(data=config.data, share=config.share, **stages)
+    assert config == Config(data=config.data, share=config.share, acquisitions=Mix(), **stages)
     written = tomllib.loads(path.read_text())
     assert written.keys() | {"init"} == {field.name for field in fields(Config)}
-    for table, of in (("stage_one", Stage), ("stage_two", Stage), ("augmentation", Augmentation)):
+    for table, of in (
+        ("stage_one", Stage),
+        ("stage_two", Stage),
+        ("augmentation", Augmentation),
+        ("acquisitions", Mix),
+    ):
         assert written[table].keys() == {field.name for field in fields(of)}
 
 
