@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from diffmsr.acquisition import FEATURES
@@ -204,6 +205,18 @@ def test_a_bad_checkpoint_is_refused(config: Config, tmp_path: Path, damage: str
     with pytest.raises(TrainingError, match="is not a checkpoint of preset mini as configured") as caught:
         resume(config, tmp_path / "run")
     assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_the_baseline_from_0_1_0_is_continued(config: Config, tmp_path: Path) -> None:
+    """It names a field that the baseline no longer has."""
+    baseline = replace(config, preset="cnn", stage_two=None)
+    save(start(baseline), tmp_path)
+    path = tmp_path / CHECKPOINT
+    with safe_open(path, "pt") as file:
+        progress = file.metadata()
+    progress["network"] = json.dumps({**json.loads(progress["network"]), "z_size": 0})
+    save_file(load_file(path), path, metadata=progress)
+    assert train(baseline, tmp_path).slices == 6
 
 
 SAVE_FOREVER = """
