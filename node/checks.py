@@ -1,5 +1,5 @@
-"""What has to be so before the node can work, each question in one place. `start` asks them before it begins, and so does
-whatever else has to know whether the node is fit."""
+"""What must be true before the node can work. Each question stands here once; `start` asks them before it begins, and so
+does everything else that needs to know whether the node is fit."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.ss
 class Level(StrEnum):
     OK = "ok"
     WARN = "warn"
-    """The node works, and somebody should know."""
+    """The node works, and an administrator should know this."""
     FAIL = "fail"
     """The node cannot work."""
 
@@ -124,7 +124,7 @@ def archive(settings: Settings) -> Check:
 
 
 PRECONDITIONS: tuple[Question, ...] = (data_folder, tracker_place, tracker, archive, model, destinations)
-"""In this order, because a later question needs what an earlier one has found."""
+"""In this order, because a later question relies on the answer to an earlier one."""
 
 
 def ask(settings: Settings, questions: Iterable[Question] = PRECONDITIONS) -> list[Check]:
@@ -138,7 +138,7 @@ def ask(settings: Settings, questions: Iterable[Question] = PRECONDITIONS) -> li
 
 
 def require(answers: Iterable[Check]) -> None:
-    """Log what somebody should know. Raises the failure of the first answer that says the node cannot work."""
+    """Log what an administrator should know. Raises the failure of the first answer that says the node cannot work."""
     for answer in answers:
         if answer.level is Level.FAIL:
             raise answer.failure(answer.says)
