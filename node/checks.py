@@ -1,5 +1,5 @@
-"""What has to be so before the node can work, each question in one place. `start` asks them before it begins, and so does
-whatever else has to know whether the node is fit."""
+"""What must be true before the node can work. Each question stands here once; `start` asks them before it begins, and so
+does everything else that needs to know whether the node is fit."""
 
 import shutil
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.ss
 class Level(StrEnum):
     OK = "ok"
     WARN = "warn"
-    """The node works, and somebody should know."""
+    """The node works, and an administrator should know this."""
     FAIL = "fail"
     """The node cannot work."""
 
@@ -150,7 +150,7 @@ PRECONDITIONS: tuple[Question, ...] = (
     destinations,
     disk_space,
 )
-"""In this order, because a later question needs what an earlier one has found."""
+"""In this order, because a later question relies on the answer to an earlier one."""
 
 
 def ask(settings: Settings, questions: Iterable[Question] = PRECONDITIONS) -> list[Check]:
@@ -164,7 +164,7 @@ def ask(settings: Settings, questions: Iterable[Question] = PRECONDITIONS) -> li
 
 
 def require(answers: Iterable[Check]) -> None:
-    """Log what somebody should know. Raises the failure of the first answer that says the node cannot work."""
+    """Log what an administrator should know. Raises the failure of the first answer that says the node cannot work."""
     for answer in answers:
         if answer.level is Level.FAIL:
             raise answer.failure(answer.says)

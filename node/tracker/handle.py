@@ -1,4 +1,4 @@
-"""The tracker as its users hold it."""
+"""What everybody who uses the tracker holds of it."""
 
 import socket
 from collections.abc import Callable, Iterator

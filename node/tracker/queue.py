@@ -21,7 +21,8 @@ from node.tracker.states import CLAIMABLE, FINISHED, LEASED, Kind, State
 from node.tracker.tables import Commitment, Job, Series
 
 LOOK_AGAIN = timedelta(days=1)
-"""After which a job that waits for another one looks by itself. It need not: when the other is done, it is due at once."""
+"""A job that waits for another job is due when the other one is done. If that never happens, it looks again after this
+time."""
 
 _MEMBERS = (
     select(func.coalesce(func.sum(Series.instances), 0))

@@ -46,8 +46,8 @@ def want(session: Session, now: datetime, new: NewJob, parent_id: int | None, ac
 
 
 def move(session: Session, now: datetime, job: Job, state: State, actor: str, sentence: str) -> None:
-    """Change the state of a job. TransitionError when that change does not exist. A job that comes to wait, or to its
-    end, is nobody's; when it may be claimed is for the caller to say."""
+    """Change the state of a job. TransitionError when that change does not exist. A job that waits or has ended belongs to no
+    worker. The caller sets when it may be claimed, see `make_due`."""
     before = job.state
     if not allowed(before, state):
         raise TransitionError(f"job {job.id} is {before}; it cannot become {state}")

@@ -1,5 +1,4 @@
-"""Who waits for work in this process, and is woken at once when there is some. Work that another process enqueues is found
-by the poll."""
+"""Wakes the workers of this process when there is work for them. The poll finds the work that another process enqueues."""
 
 import threading
 from collections import Counter
@@ -9,8 +8,8 @@ from node.tracker.states import Kind
 
 
 class Wakeups:
-    """One counter per kind of job. A worker reads the counter before it looks for work, and then waits until it rises:
-    so nothing that is enqueued between the two is missed."""
+    """One counter per kind of job. A worker reads the counter before it looks for work, and then waits until it rises. So it
+    misses nothing that is enqueued in between."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -18,7 +17,7 @@ class Wakeups:
         self._listeners: list[Callable[[Kind], None]] = []
 
     def listen(self, listener: Callable[[Kind], None]) -> None:
-        """Have a function called with every kind that is woken: a bridge to the workers of another process."""
+        """Call a function with every kind that is woken: a bridge to the workers of another process."""
         self._listeners.append(listener)
 
     def wake(self, *kinds: Kind) -> None:

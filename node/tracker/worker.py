@@ -111,8 +111,8 @@ def run_worker(
 
 
 def _until_due_s(tracker: Tracker, kind: Kind, destinations: Destinations | None) -> float:
-    """Seconds until a job can be claimed, not above 0 when one can be now. Only reads: a claim would lock all writers out,
-    if there is something to claim or not."""
+    """Seconds until a job is due, not above 0 when one is due now. This only reads. A claim would lock out all writers,
+    whether there is something to claim or not."""
     due = queue.next_due(tracker, kind, destinations)
     return LONGEST_POLL_S if due is None else (due - tracker.clock()) / timedelta(seconds=1)
 
