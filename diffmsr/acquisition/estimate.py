@@ -1,0 +1,262 @@
+"""Backward: what a stack of stored images tells about its acquisition, with what its header says as a first opinion."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffmsr.acquisition.air import air_noise
+from diffmsr.acquisition.evidence import FILTERS, FRACTIONS, NARROWEST, axis_evidence, diagonal_evidence
+from diffmsr.acquisition.model import Acquisition, Filter
+from diffmsr.acquisition.spectrum import Floats, axis_profile, diagonal_profile, mean_energy
+from diffmsr.acquisition.transfer import acquired_matrix, filter_weights, kept
+
+SURE = 0.95
+"""Posterior probability above which the spectrum is believed, where the header is silent or says otherwise."""
+HEADER = 0.9
+"""Prior probability of what a header says."""
+SAME_EXTENT = 0.04
+"""Extents that differ by less say the same."""
+WHOLE = 0.96
+"""An extent above this, which only the spectrum shows, is no extent: cropping would win little."""
+CANDIDATES = 64
+"""Extents that are tried along an axis."""
+
+Source = Literal["header", "spectrum", "both", "unknown"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An acquisition as header and spectrum tell it. `confidence` and `source` have one entry for each fact: `extent
+    rows`, `extent columns`, `partial Fourier rows`, `partial Fourier columns`, `filter`, `ellipse`, `noise`."""
+
+    acquisition: Acquisition
+    confidence: Mapping[str, float] = field(default_factory=dict)
+    source: Mapping[str, Source] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """The posterior of one axis, without its filter: log weights (counts, fractions, filters)."""
+
+    name: str
+    stored: int
+    counts: tuple[int, ...]
+    weights: Floats
+
+
+def estimate(stack: NDArray[np.float32], header: Acquisition = Acquisition()) -> Estimate:
+    """The acquisition of magnitudes (n, h, w), one stack of one series. What neither header nor spectrum tells stays
+    None. Raises ValueError for a stack that is not of finite images of at least 16 pixels a side."""
+    if stack.ndim != 3 or min(stack.shape[1:]) < 16 or not np.isfinite(stack).all():
+        raise ValueError(f"a stack must be finite and (n, h, w), of at least 16 pixels a side, not {stack.shape}")
+    if not stack.any():
+        return Estimate(header)
+    energy = mean_energy(stack)
+    axes = [_axis(energy, axis, header) for axis in (0, 1)]
+    applied, sure_of_filter = _common_filter(axes, header)
+    found = [_of_axis(axis, applied, header, i) for i, axis in enumerate(axes)]
+    acquisition = replace(
+        header,
+        extent=(found[0].extent, found[1].extent),
+        partial_fourier=(found[0].fraction, found[1].fraction),
+        homodyne=_homodyne(header, found),
+        filter=applied if sure_of_filter >= SURE else header.filter,
+    )
+    acquisition, sure_of_ellipse = _corners(acquisition, energy, header)
+    acquisition, sure_of_noise = _with_noise(acquisition, stack)
+    confidence = {"filter": sure_of_filter, "ellipse": sure_of_ellipse, "noise": sure_of_noise}
+    source: dict[str, Source] = {
+        "filter": _source(header.filter is not None, sure_of_filter >= SURE),
+        "ellipse": _source(header.ellipse is not None, sure_of_ellipse >= SURE),
+        "noise": _source(header.noise is not None, sure_of_noise >= SURE),
+    }
+    for of in found:
+        confidence |= of.confidence
+        source |= of.source
+    return Estimate(acquisition, confidence, source, tuple(line for of in found for line in of.warnings))
+
+
+def _axis(energy: Floats, axis: int, header: Acquisition) -> _Axis:
+    stored = energy.shape[axis]
+    said, other = header.extent[axis], header.extent[1 - axis]
+    counts = _counts(stored, said)
+    k, log_energy = axis_profile(energy, axis, other or 1.0)
+    evidence = axis_evidence(k, log_energy, stored, counts)
+    weights = np.logaddexp.reduce(evidence, axis=3)
+    weights += _log_extent_prior(counts, stored, said)[:, None, None]
+    weights += _log_fraction_prior(header, axis)[None, :, None]
+    return _Axis(("rows", "columns")[axis], stored, counts, weights)
+
+
+def _counts(stored: int, said: float | None) -> tuple[int, ...]:
+    step = max(1, round(stored * (1 - NARROWEST) / CANDIDATES))
+    counts = set(range(stored, round(NARROWEST * stored) - 1, -step))
+    if said is not None:
+        counts.add(min(stored, max(2, round(said * stored))))
+    return tuple(sorted(counts, reverse=True))
+
+
+def _log_extent_prior(counts: tuple[int, ...], stored: int, said: float | None) -> Floats:
+    prior = np.full(len(counts), 0.3 / len(counts))
+    prior[0] = 0.7
+    if said is not None:
+        near = np.array([abs(c / stored - said) * stored <= 0.5 + 1e-9 for c in counts])
+        prior = prior * (1 - HEADER)
+        prior[near] += HEADER / max(1, near.sum())
+    return np.log(prior)
+
+
+def _log_fraction_prior(header: Acquisition, axis: int) -> Floats:
+    """A header that says partial Fourier does not say whether the missing side was filled in."""
+    said = header.partial_fourier[axis]
+    prior = np.array([0.7] + [0.1] * (len(FRACTIONS) - 1))
+    if said is not None:
+        zero_filled = 0.0 if said == 1 or header.homodyne else (1.0 if header.homodyne is False else 0.5)
+        prior = prior * (1 - HEADER)
+        prior[int(np.argmin(np.abs(np.array(FRACTIONS) - said)))] += HEADER * zero_filled
+        prior[0] += HEADER * (1 - zero_filled)
+    return np.log(prior)
+
+
+def _common_filter(axes: list[_Axis], header: Acquisition) -> tuple[Filter, float]:
+    """The filter along both axes, or one of them, that explains them best, and its posterior probability.
+
+    A neighbour in strength is the same filter in practice, so the probability is that of there being one.
+    """
+    if header.filter is not None:
+        return header.filter, 1.0
+    rows, columns = (np.logaddexp.reduce(axis.weights, axis=(0, 1)) for axis in axes)
+    n = len(FILTERS) - 1
+    log_prior_none, log_prior_both, log_prior_one = np.log(0.5), np.log(0.4 / n), np.log(0.05 / n)
+    none = rows[0] + columns[0] + log_prior_none
+    tables = {
+        "both": rows[1:] + columns[1:] + log_prior_both,
+        "rows": rows[1:] + columns[0] + log_prior_one,
+        "columns": rows[0] + columns[1:] + log_prior_one,
+    }
+    total = np.logaddexp.reduce([none, *(np.logaddexp.reduce(table) for table in tables.values())])
+    along = max(tables, key=lambda name: tables[name].max())
+    best = FILTERS[1 + int(tables[along].argmax())]
+    without = float(np.exp(none - total))
+    if without >= 0.5:
+        return Filter(), without
+    return replace(best, along="radial" if along == "both" else along), 1 - without
+
+
+@dataclass(frozen=True)
+class _Found:
+    extent: float | None
+    fraction: float | None
+    zero_filled: bool
+    confidence: Mapping[str, float]
+    source: Mapping[str, Source]
+    warnings: tuple[str, ...]
+
+
+def _of_axis(axis: _Axis, applied: Filter, header: Acquisition, number: int) -> _Found:
+    """Extent and partial Fourier of an axis, given the filter."""
+    other = "columns" if axis.name == "rows" else "rows"
+    weights = axis.weights[:, :, 0 if applied.along == other or applied not in _ALONG_BOTH else _index(applied)]
+    posterior = np.exp(weights - np.logaddexp.reduce(weights, axis=None))
+    extents = np.array(axis.counts) / axis.stored
+    of_extent, of_fraction = posterior.sum(axis=1), posterior.sum(axis=0)
+    said, said_fraction = header.extent[number], header.partial_fourier[number]
+
+    best = float(extents[int(of_extent.argmax())])
+    near = np.abs(extents - best) < SAME_EXTENT
+    sure = float(of_extent[near].sum())
+    warnings: list[str] = []
+    if said is not None and (abs(best - said) < SAME_EXTENT or sure < SURE):
+        extent: float | None = said
+    elif said is None and best > WHOLE:
+        extent = 1.0 if float(of_extent[extents > WHOLE].sum()) >= 0.5 else None
+    else:
+        extent = best if sure >= SURE else None
+        if said is not None:
+            warnings.append(
+                f"W_ACQUISITION: the header says that {said:.0%} of the k-space along {axis.name} was acquired, the images "
+                f"show {best:.0%}; the images are believed"
+            )
+    seen = FRACTIONS[int(of_fraction.argmax())]
+    sure_of_fraction = float(of_fraction.max())
+    fraction = said_fraction
+    if seen < 1 and sure_of_fraction >= SURE and (said_fraction is None or abs(seen - said_fraction) > 0.07):
+        fraction = seen
+        if said_fraction is not None:
+            warnings.append(
+                f"W_ACQUISITION: the header says that {said_fraction:.3g} of the k-space along {axis.name} was sampled, the "
+                f"images show {seen:.3g}; the images are believed"
+            )
+    elif said_fraction is None and seen == 1 and sure_of_fraction >= SURE:
+        fraction = 1.0
+    names = f"extent {axis.name}", f"partial Fourier {axis.name}"
+    return _Found(
+        extent,
+        fraction,
+        seen < 1 and sure_of_fraction >= 0.5,
+        {names[0]: sure, names[1]: sure_of_fraction},
+        {
+            names[0]: _source(said is not None and extent == said, extent is not None and abs(best - extent) < SAME_EXTENT),
+            names[1]: _source(said_fraction is not None and fraction == said_fraction, fraction is not None),
+        },
+        tuple(warnings),
+    )
+
+
+_ALONG_BOTH = frozenset(replace(f, along=along) for f in FILTERS for along in ("radial", "both", "rows", "columns"))
+
+
+def _index(applied: Filter) -> int:
+    return FILTERS.index(Filter(applied.kind, applied.strength))
+
+
+def _homodyne(header: Acquisition, found: list[_Found]) -> bool | None:
+    """Whether partial Fourier was filled in: it was, where a header has it and the images do not show its loss."""
+    if header.homodyne is not None:
+        return header.homodyne
+    partial = [of for of in found if of.fraction is not None and of.fraction < 1]
+    if not partial:
+        return None
+    return not any(of.zero_filled for of in partial)
+
+
+def _corners(acquisition: Acquisition, energy: Floats, header: Acquisition) -> tuple[Acquisition, float]:
+    """The acquisition with its ellipse, and whether its filter is radial or a product, as far as the corners tell."""
+    rows, columns = acquired_matrix(acquisition, *energy.shape)
+    applied = acquisition.filter or Filter()
+    if applied.along in ("rows", "columns"):
+        applied = Filter()
+    zero_filled = [1.0 if acquisition.homodyne or f is None else f for f in acquisition.partial_fourier]
+    radius, log_energy = diagonal_profile(energy, (rows, columns), max(16, min(rows, columns) // 2))
+    table = diagonal_evidence(radius, log_energy, applied, min(zero_filled))
+    posterior = np.exp(table - np.logaddexp.reduce(table, axis=None))
+    with_ellipse = float(posterior[0].sum())
+    sure = max(with_ellipse, 1 - with_ellipse)
+    if header.filter is None and applied.kind != "none":
+        along: Literal["radial", "both"] = "radial" if posterior[:, 0].sum() >= 0.5 else "both"
+        acquisition = replace(acquisition, filter=replace(applied, along=along))
+    if header.ellipse is None and sure >= SURE:
+        acquisition = replace(acquisition, ellipse=with_ellipse > 0.5)
+    return acquisition, sure
+
+
+def _with_noise(acquisition: Acquisition, stack: NDArray[np.float32]) -> tuple[Acquisition, float]:
+    """The acquisition with its noise and coils from the air, the noise as it was before k-space was weighed."""
+    air = air_noise(stack)
+    if air is None or acquisition.noise is not None:
+        return acquisition, 0.0 if air is None else air.confidence
+    weights = kept(acquisition, *stack.shape[1:]) * filter_weights(acquisition, *stack.shape[1:])
+    passed = float(weights.square().mean().sqrt())
+    largest = float(np.median(stack.max(axis=(1, 2))))
+    coils = acquisition.coils if acquisition.coils is not None else air.coils
+    return replace(acquisition, noise=air.deviation / max(passed, 1e-3) / max(largest, 1e-12), coils=coils), air.confidence
+
+
+def _source(from_header: bool, from_spectrum: bool) -> Source:
+    if from_header:
+        return "both" if from_spectrum else "header"
+    return "spectrum" if from_spectrum else "unknown"
