@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from diffmsr import kspace
+from diffmsr.acquisition import Acquisition, Undoing, features, left_over, onto_cropped_grid, onto_stored_grid, undo
 from diffmsr.arrays import Pixels
 from diffmsr.images import as_two_channels, from_two_channels
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, default_weights_folder, read_manifest
@@ -40,6 +41,7 @@ class SuperResolver:
         self.manifest = manifest
         model = model.to(device).eval()
         self._noise_shape = model.noise_shape
+        self._is_told = model.config.acquisition
         self._network = model.optimised(dtype) if fast else in_precision(model, dtype)
         self._data_consistency = data_consistency
         self._device = device
@@ -70,9 +72,20 @@ class SuperResolver:
         return cls(model, manifest, torch.device(device), PRECISIONS[precision], fast, data_consistency)
 
     @torch.inference_mode()
-    def __call__(self, target: Pixels, reference: Pixels, seeds: Sequence[int]) -> Pixels:
-        """Super-resolve slices: target (n, h, w) and reference (n, s h, s w), magnitudes in any unit, with one seed per
-        slice for its noise, to (n, s h, s w) in the target's unit, finite and not negative.
+    def __call__(
+        self,
+        target: Pixels,
+        reference: Pixels,
+        seeds: Sequence[int],
+        acquisition: Acquisition = Acquisition(),
+        undoing: Undoing = Undoing(),
+    ) -> Pixels:
+        """Super-resolve slices: target (n, h, w) as stored and reference (n, s h, s w), magnitudes in any unit, with one
+        seed per slice for its noise, to (n, s h, s w) in the target's unit, finite and not negative.
+
+        What is known of the target's `acquisition` is undone first, in the steps that `undoing` names. The network then
+        works on the acquired matrix and is told of the rest, and its result comes back on the fine grid of the stored
+        matrix, exactly aligned (pixel i of the target lies on pixel s i). What is unknown is left alone.
 
         Weights whose manifest says `complex` take a complex target and give a complex image with its phase.
 
@@ -83,14 +96,19 @@ class SuperResolver:
         kind = np.complex64 if self.manifest.input_kind == "complex" else np.float32
         low = torch.from_numpy(np.ascontiguousarray(target, dtype=kind)).to(self._device)
         guide = torch.from_numpy(np.ascontiguousarray(reference, dtype=np.float32)).to(self._device)
+        if not low.is_complex():
+            low = undo(low, acquisition, undoing)
+            guide = onto_cropped_grid(guide, *(self.manifest.scale * n for n in low.shape[-2:]))
         unit = slice_maximum(low)
         low, guide = low / unit, normalised(guide)
         noise = standard_normal(seeds, self._noise_shape(*low.shape[-2:])).to(self._device)
-        two = self._network(as_two_channels(low), as_two_channels(guide), noise).float()
+        facts = features(left_over(acquisition, undoing)).expand(len(seeds), -1).to(self._device)
+        told = (facts,) if self._is_told else ()
+        two = self._network(as_two_channels(low), as_two_channels(guide), noise, *told).float()
         high = from_two_channels(two, self.manifest.input_kind)
         if self._data_consistency:
             high = kspace.data_consistent(high, low)
-        high = high if high.is_complex() else high.clamp_min(0)
+        high = high if high.is_complex() else onto_stored_grid(high.clamp_min(0), *reference.shape[-2:])
         images: Pixels = (high * unit).cpu().numpy()
         return images
 

@@ -22,8 +22,11 @@ class Undoing:
     """Divide the scanner's filter out."""
     partial_fourier: bool = True
     """Double the frequencies of which zero-filled partial Fourier has left one side."""
-    regularisation: NonNegativeFloat = 0.003
-    """Lambda of W / (W^2 + lambda): frequencies weakened to less than its root are not brought back in full."""
+    smooth: NonNegativeFloat = 0.001
+    """Lambda of W / (W^2 + lambda) for a Hamming or Hanning filter: frequencies weakened to less than its root are not
+    brought back in full."""
+    steep: NonNegativeFloat = 0.006
+    """Lambda for the others: they end so abruptly that the magnitude of what rings lies above what they have left."""
 
 
 CROPPED_ABOVE = 1.03
@@ -37,8 +40,10 @@ def undo(stored: Tensor, acquisition: Acquisition, steps: Undoing = Undoing()) -
     cropped = kspace.crop(stored, rows, columns)
     weights = weights_to_divide(acquisition, rows, columns, steps)
     if weights is not None:
-        gain = weights * (1 + steps.regularisation) / (weights**2 + steps.regularisation)
-        cropped = kspace.ifft2c(kspace.fft2c(cropped) * gain)
+        of_filter = (acquisition.filter or Filter()).kind
+        regularisation = steps.smooth if of_filter == "hamming" else steps.steep
+        gain = weights * (1 + regularisation) / (weights**2 + regularisation)
+        cropped = kspace.ifft2c(kspace.fft2c(cropped) * gain.to(cropped.device))
     return cropped.real.clamp_min(0)
 
 

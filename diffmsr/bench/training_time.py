@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from diffmsr.acquisition import FEATURES
 from diffmsr.bench.timing import Task, in_turns
 from diffmsr.images import zero_filled_channels
 from diffmsr.models import Batch, Model, ModelConfig, Objective
@@ -27,7 +28,8 @@ def training_times(config: ModelConfig, device: str, rounds: int, batch: int = 8
     model = next(iter(run.model.comparisons().values()), copy.deepcopy(run.model))
     optimizer = torch.optim.Adam(p for p in model.parameters() if p.requires_grad)
     low, truth = (torch.rand(batch, 2, side, side, device=device) for side in (patch // config.scale, patch))
-    given = Batch(low, truth, torch.rand_like(truth), zero_filled_channels(low, config.scale), seeds=range(batch))
+    facts = torch.zeros(batch, FEATURES, device=device)
+    given = Batch(low, truth, torch.rand_like(truth), zero_filled_channels(low, config.scale), range(batch), facts)
     tasks: dict[str, Task] = {
         "straightforward": partial(_straightforward_step, model, optimizer, given, run.stage),
         "product": partial(step, run, settings, [given]),

@@ -10,7 +10,7 @@ All modules are imported here, so each data set that registers itself is known.
 from diffmsr.data.bandwidth import subject_bandwidth
 from diffmsr.data.datasets import DATASETS, RESEARCH_ONLY, Dataset, read_slices, register_dataset
 from diffmsr.data.degradation import acquire, as_tensor, degrade, with_phase
-from diffmsr.data.samples import Augmentation, training_sample
+from diffmsr.data.samples import Augmentation, acquired, training_sample
 from diffmsr.data.slices import SCALE, DataError, Slice, usual_pair
 from diffmsr.discovery import import_modules_of
 
@@ -25,6 +25,7 @@ __all__ = [
     "Dataset",
     "Slice",
     "acquire",
+    "acquired",
     "as_tensor",
     "degrade",
     "read_slices",

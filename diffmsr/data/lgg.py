@@ -15,6 +15,17 @@ from diffmsr.data.slices import Cache, DataError, Slice, StoredImages, fitted, r
 from diffmsr.data.split import Members
 
 CONTRASTS = ("T1", "T2-FLAIR", "T1-POST")
+VALIDATION = (
+    "TCGA_DU_5853_19950823",
+    "TCGA_DU_6401_19831001",
+    "TCGA_DU_7018_19911220",
+    "TCGA_DU_7304_19930325",
+    "TCGA_DU_8167_19970402",
+    "TCGA_DU_A5TY_19970709",
+    "TCGA_HT_7680_19970202",
+    "TCGA_HT_7856_19950831",
+    "TCGA_HT_8106_19970727",
+)
 COLUMNS = ("file", "subject", "site", "slice", "has_t1post")
 
 
@@ -58,6 +69,7 @@ register_dataset(
         licence="non-commercial, share-alike",
         training_note="TCGA-LGG as published by Buda et al. (non-commercial, share-alike), without site CS",
         # A whole hospital, 16 subjects and 170 slices, is never trained on.
-        split={"held-out": Members(sites=frozenset({"CS"}))},
+        # Every eighth of the other subjects, by name from the fourth, is validated on: it decides what is chosen.
+        split={"held-out": Members(sites=frozenset({"CS"})), "validation": Members(subjects=frozenset(VALIDATION))},
     )
 )

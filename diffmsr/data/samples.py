@@ -10,6 +10,8 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from diffmsr import kspace
+from diffmsr.acquisition import FULL, features, left_over, simulate, undo
+from diffmsr.acquisition.draw import Mix, draw_acquisition
 from diffmsr.data.degradation import acquire, as_tensor, with_phase
 from diffmsr.data.slices import SCALE, DataError, Slice, usual_pair
 from diffmsr.normalisation import normalised, slice_maximum
@@ -48,9 +50,18 @@ def draw_pair(piece: Slice, deployed_roles: float, rng: np.random.Generator) -> 
 
 
 def training_sample(
-    piece: Slice, patch: int, rng: np.random.Generator, augmentation: Augmentation, input_kind: str = "magnitude"
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A patch of a slice: low (p/4, p/4), truth, reference and zero-filled target (p, p), normalised as for inference.
+    piece: Slice,
+    patch: int,
+    rng: np.random.Generator,
+    augmentation: Augmentation,
+    input_kind: str = "magnitude",
+    mix: Mix | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """A patch of a slice: low (p/4, p/4), truth, reference and zero-filled target (p, p), normalised as for inference;
+    and what is known of the acquisition (FEATURES,).
+
+    With a `mix`, each sample has its own acquisition, and what is known of it is undone. Without one, and for complex
+    images, the target is clean.
 
     With `input_kind` complex, all images but the reference are complex, with the phase of the data or a random smooth one.
     `rng` decides on flips, transposition and augmentation. The low-resolution image and the zero-filled one come from the
@@ -74,8 +85,8 @@ def training_sample(
         reference = 1 - reference
     noise = float(rng.uniform(0, augmentation.noise))
     image = with_phase(truth, rng)
-    low = acquire(image, rng, noise)
-    low, truth = (low, image) if input_kind == "complex" else (low.abs(), truth.abs())
+    low, _, facts = acquired(image, rng, noise, mix, input_kind)
+    truth = image if input_kind == "complex" else truth.abs()
     unit = slice_maximum(low)
     low, truth = low / unit, truth / unit
     rows, columns = truth.shape
@@ -92,7 +103,24 @@ def training_sample(
         guide = _misplaced(reference, window, augmentation, rng)
     if rng.random() < augmentation.dropout:
         guide = torch.zeros_like(guide)
-    return low[coarse], truth[window], guide, skip[window]
+    return low[coarse], truth[window], guide, skip[window], facts
+
+
+def acquired(
+    image: Tensor, rng: np.random.Generator, noise: float, mix: Mix | None, input_kind: str = "magnitude"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of a complex image (h, w): the low-resolution target (h / 4, w / 4) with its acquisition, drawn from `mix`, undone as
+    far as it is known; the target as it was stored; and what is known. A clean target gets noise of deviation `noise`."""
+    true = known = FULL
+    if mix is not None and input_kind == "magnitude":
+        true, known = draw_acquisition(mix, rng)
+    if true == FULL:
+        low = acquire(image, rng, noise)
+        low = low if input_kind == "complex" else low.abs()
+        return low, low, features(known)
+    rows, columns = image.shape
+    stored = simulate(image, true, rng, (rows // SCALE, columns // SCALE))
+    return undo(stored, known), stored, features(left_over(known))
 
 
 def _misplaced(

@@ -25,6 +25,8 @@ class ModelConfig:
     """The preset's name."""
     scale: int = 4
     """Super-resolution factor in each in-plane direction."""
+    acquisition: bool = False
+    """Whether the network is told how the target was acquired: then `forward` takes those facts as its last argument."""
 
     stage_two_fields: ClassVar[frozenset[str]] = frozenset()
     """Fields that change nothing before stage two. Ablations that differ only in these share their stage one."""
@@ -67,15 +69,17 @@ class Batch:
     skip: Tensor
     """The zero-filled target (b, 2, s h, s w). A patch is cut from its image's: its own k-space would give another."""
     seeds: Sequence[int]
+    facts: Tensor
+    """What is known of each target's acquisition (b, FEATURES), see `acquisition/features.py`."""
 
     def noise(self, shape: Sequence[int]) -> Tensor:
         """Standard normal noise (b, *shape), on the device of the images."""
         return standard_normal(self.seeds, shape).to(self.low.device)
 
     def each(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """The batch with a function applied to its images."""
+        """The batch with a function applied to its images and facts."""
         low, truth, reference, skip = map(function, self.images)
-        return replace(self, low=low, truth=truth, reference=reference, skip=skip)
+        return replace(self, low=low, truth=truth, reference=reference, skip=skip, facts=function(self.facts))
 
     @property
     def images(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -109,7 +113,8 @@ class Model(nn.Module, ABC):
     def prediction(self, batch: Batch, stage: int) -> Tensor:
         """The super-resolved target (b, 2, s h, s w) as the network gives it in this stage. Validation judges it."""
         noise = batch.noise(self.noise_shape(*batch.low.shape[-2:]))
-        image: Tensor = self(batch.low, batch.reference, noise, batch.skip)
+        told = (batch.facts,) if self.config.acquisition else ()
+        image: Tensor = self(batch.low, batch.reference, noise, batch.skip, *told)
         return image
 
     def begin_stage(self, stage: int, average: Self | None, objective: Objective) -> None:
@@ -122,7 +127,9 @@ class Model(nn.Module, ABC):
         self.compile()
 
     def optimised(self, dtype: torch.dtype) -> nn.Module:
-        """The network for inference in this arithmetic: the same arguments but `skip`, the same image."""
+        """The network for inference in this arithmetic: the same arguments but `skip`, the same image.
+
+        A network that is told of acquisitions takes the facts after the noise."""
         return in_precision(self, dtype)
 
     @property
@@ -154,17 +161,17 @@ def standard_normal(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
 
 def in_precision(model: Model, dtype: torch.dtype) -> nn.Module:
     """The network as it is, in this arithmetic."""
-    return model if dtype is torch.float32 else _Autocast(model, dtype)
+    return _Autocast(model, dtype)
 
 
 class _Autocast(nn.Module):
-    """A network in reduced precision. Its image is float32."""
+    """A network in an arithmetic, without the argument `skip`. Its image is float32."""
 
     def __init__(self, network: Model, dtype: torch.dtype) -> None:
         super().__init__()
         self.network, self.dtype = network, dtype
 
-    def forward(self, low: Tensor, reference: Tensor, noise: Tensor) -> Tensor:
-        with torch.autocast(low.device.type, self.dtype):
-            image: Tensor = self.network(low, reference, noise)
+    def forward(self, low: Tensor, reference: Tensor, noise: Tensor, *facts: Tensor) -> Tensor:
+        with torch.autocast(low.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+            image: Tensor = self.network(low, reference, noise, None, *facts)
         return image.float()

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
+from diffmsr.acquisition.draw import Mix
 from diffmsr.data import DATASETS, SCALE, Augmentation
 from diffmsr.losses import DC_WEIGHT
 from diffmsr.models import ModelConfig, Objective, UnknownPresetError, preset_named
@@ -60,6 +61,8 @@ class Config:
     input_kind: Literal["magnitude", "complex"] = "magnitude"
     """What the network gets as target: magnitudes, as in DICOM, or complex images, as k-space gives them."""
     augmentation: Augmentation = Field(default_factory=Augmentation)
+    acquisitions: Mix | None = None
+    """How targets were acquired. Left out, all of them are clean."""
     preset: str = "small"
     network: Mapping[str, Any] = Field(default_factory=dict)
     """Fields of the preset to change, such as steps = 8. A changed network can be trained and measured, not exported."""

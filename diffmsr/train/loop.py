@@ -21,6 +21,10 @@ from diffmsr.train.sampling import Pools, steps
 from diffmsr.train.validation import validate
 
 
+VALIDATED = 4
+"""Validation takes every fourth slice of its part of the split."""
+
+
 def train(config: Config, folder: Path, minutes: float | None = None) -> Run:
     """Train for the configured number of slices, or for so many minutes. Continues from a checkpoint in `folder`.
 
@@ -32,7 +36,7 @@ def train(config: Config, folder: Path, minutes: float | None = None) -> Run:
     first = rank == 0
     slices = {name: read_slices(name, Path(root), config.split.get(name)) for name, root in config.data.items()}
     pools = {name: [piece for piece in pieces if piece.part == "train"] for name, pieces in slices.items()}
-    unseen = [piece for pieces in slices.values() for piece in [p for p in pieces if p.held_out][::8]]
+    unseen = [piece for pieces in slices.values() for piece in [p for p in pieces if p.part == "validation"][::VALIDATED]]
     if not all(pools.values()):
         raise DataError(f"no training slices in {', '.join(name for name, pool in pools.items() if not pool)}")
     try:
@@ -115,7 +119,7 @@ def _train_steps(
         if rank:
             continue
         if previous // config.validate_every != run.slices // config.validate_every or run.slices >= config.slices:
-            follower.record(slices=run.slices, gain_db=validate(run.average, unseen, run.stage, config.input_kind))
+            follower.record(slices=run.slices, gain_db=validate(run.average, unseen, run.stage, config))
         if time.monotonic() - saved > 60 * config.checkpoint_minutes:
             save(run, folder)
             saved = time.monotonic()

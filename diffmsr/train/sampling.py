@@ -25,9 +25,13 @@ def draw_batch(config: Config, pools: Pools, seen: int, stage: Stage) -> Batch:
         rng = np.random.default_rng([config.seed, seen + i])
         pool = pools[names[int(rng.choice(len(names), p=share / share.sum()))]]
         piece = pool[int(rng.integers(len(pool)))]
-        samples.append(training_sample(piece, stage.patch, rng, config.augmentation, config.input_kind))
-    low, truth, reference, skip = (as_two_channels(torch.stack(part)) for part in zip(*samples, strict=True))
-    batch = Batch(low, truth, reference, skip, seeds=[config.seed * 2**40 + seen + i for i in range(stage.batch)])
+        samples.append(
+            training_sample(piece, stage.patch, rng, config.augmentation, config.input_kind, config.acquisitions)
+        )
+    *images, facts = (torch.stack(part) for part in zip(*samples, strict=True))
+    low, truth, reference, skip = map(as_two_channels, images)
+    seeds = [config.seed * 2**40 + seen + i for i in range(stage.batch)]
+    batch = Batch(low, truth, reference, skip, seeds, facts)
     return batch.each(torch.Tensor.pin_memory) if torch.device(config.device).type == "cuda" else batch
 
 

@@ -43,7 +43,7 @@ class DiffMSRConfig(ModelConfig):
     """T of the diffusion."""
     denoiser_layers: int = 5
 
-    # The ablations of Table 2 switch these off. The paper does not use the last two.
+    # The ablations of Table 2 switch these off. The paper does not use the last three.
     reference: bool = True
     """Whether a reference guides. Without one there is no CATL."""
     prior: bool = True
@@ -52,6 +52,9 @@ class DiffMSRConfig(ModelConfig):
     """Whether CE gives the denoiser a summary of the low-resolution target."""
     shift: bool = False
     """Whether the windows of every second PLWformer block are shifted by half a window."""
+    acquisition: bool = False
+    """Whether a small network turns the facts of the acquisition into a latent that is added to the prior, or stands for
+    it where there is none."""
     skip_input: bool = False
     """Whether the network sees the zero-filled target too, folded to low resolution, and does not only add to it. The
     target's ringing reaches across the image, so a window of low-resolution pixels hardly shows what to remove."""
@@ -87,6 +90,11 @@ class DiffMSRConfig(ModelConfig):
         """Length of the prior the network takes: 0 without one."""
         return self.latent if self.prior else 0
 
+    @property
+    def modulation(self) -> int:
+        """Length of the latent that modulates the PLWformer: 0 where neither prior nor acquisition does."""
+        return self.latent if self.prior or self.acquisition else 0
+
     def variants(self) -> Mapping[str, ModelConfig]:
         """The ratios of Table 3."""
         return {f"k = {k}": replace(self, k=k) for k in RATIOS}
@@ -105,7 +113,10 @@ TINY = DiffMSRConfig(
     reference_width=16,
     tail_width=16,
 )
-SMALL = replace(TINY, name="small", blocks=(3, 3, 3), cross_k=1, skip_input=True)
+SMALL = replace(TINY, name="small", blocks=(3, 3, 3), cross_k=1, skip_input=True, acquisition=True)
 """As large as two CPU cores can train. CATL reads the reference pixel by pixel, as in the paper: with cross_k = 2, as in
 `tiny`, a query cannot tell which of the four pixels of a cell is its own. Unlike the paper's network it sees the
-zero-filled target. docs/ablations.md gives the worth of both."""
+zero-filled target, and it is told how the target was acquired. docs/ablations.md and docs/acquisition.md give the worth
+of each."""
+SMALL_WITHOUT_DIFFUSION = replace(SMALL, name="small-without-diffusion", prior=False)
+"""`small` without prior. It is told of the acquisition too, so the comparison shows what the diffusion adds to that."""

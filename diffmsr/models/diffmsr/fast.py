@@ -16,6 +16,7 @@ from einops import rearrange
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
+from diffmsr.acquisition import FEATURES
 from diffmsr.images import zero_filled_channels
 from diffmsr.models.diffmsr.blocks import CATLBlock, Conv, FeedForward, Modulation, PLWformerBlock, WindowAttention
 from diffmsr.models.kernels import Folded, Replayed, by_onednn, fixed, fixed_linear
@@ -48,6 +49,7 @@ class FastDiffMSR(nn.Module):
         self.network = network = copy.deepcopy(model).eval().requires_grad_(False)
         if p.prior:
             del network.encoder
+        if p.modulation:
             self.modulations = AllModulations([part for part in network.modules() if isinstance(part, Modulation)])
         if p.reference:
             network.embed_reference = nn.Sequential(Folded(network.embed_reference, inputs=2, taps=9, stride=4))
@@ -68,23 +70,29 @@ class FastDiffMSR(nn.Module):
         )
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for name, child in network.named_children():
+            if name == "acquisition":
+                continue
             if name != "diffusion":
                 child.to(dtype)
             elif p.condition:
                 child.condition.to(dtype)
 
-    def forward(self, low: Tensor, reference: Tensor, z_T: Tensor) -> Tensor:
+    def forward(self, low: Tensor, reference: Tensor, z_T: Tensor, facts: Tensor | None = None) -> Tensor:
         """As `DiffMSR.forward`."""
+        if facts is None:
+            facts = low.new_zeros(len(low), FEATURES)
         if low.device.type == "cpu":
             # The data of one slice fits the caches. Four slices at once take 1.4 times as long.
             slices = [slice(i, i + 1) for i in range(len(low))]
-            return torch.cat([self._together(low[i], reference[i], z_T[i]) for i in slices])
-        return self._together(low, reference, z_T)
+            return torch.cat([self._together(low[i], reference[i], z_T[i], facts[i]) for i in slices])
+        return self._together(low, reference, z_T, facts)
 
-    def _together(self, low: Tensor, reference: Tensor, z_T: Tensor) -> Tensor:
+    def _together(self, low: Tensor, reference: Tensor, z_T: Tensor, facts: Tensor) -> Tensor:
         inputs, modulations = low.to(self.dtype), None
-        if self.config.prior:
-            modulations = self.modulations(self.network.predicted_prior(inputs, z_T)).to(self.dtype)
+        prior = self.network.predicted_prior(inputs, z_T) if self.config.prior else None
+        latent = self.network.latent(prior, facts, len(low))
+        if latent is not None:
+            modulations = self.modulations(latent).to(self.dtype)
         skip = zero_filled_channels(low, self.config.scale)
         return self.network.reconstruct(inputs, reference.to(self.dtype), modulations, skip)
 

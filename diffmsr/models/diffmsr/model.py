@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from diffmsr.acquisition import FEATURES
 from diffmsr.images import zero_filled_channels
-from diffmsr.models.diffmsr.blocks import CATLBlock, Conv, Extractor, PLWformerBlock, SubpixelConv, contiguous
-from diffmsr.models.diffmsr.config import PAPER, PAPER_REFINE, SMALL, TINY, DiffMSRConfig
+from diffmsr.models.diffmsr.blocks import LEAK, CATLBlock, Conv, Extractor, PLWformerBlock, SubpixelConv, contiguous
+from diffmsr.models.diffmsr.config import PAPER, PAPER_REFINE, SMALL, SMALL_WITHOUT_DIFFUSION, TINY, DiffMSRConfig
 from diffmsr.models.diffmsr.diffusion import LatentDiffusion
 from diffmsr.models.diffmsr.fast import fast_network
 from diffmsr.models.diffmsr.objective import stage_one_loss, stage_one_prediction, stage_two_loss
@@ -18,7 +19,7 @@ from diffmsr.models.protocol import Batch, Losses, Model, Objective
 from diffmsr.models.registry import register_model
 
 
-@register_model(PAPER, PAPER_REFINE, SMALL, TINY)
+@register_model(PAPER, PAPER_REFINE, SMALL, SMALL_WITHOUT_DIFFUSION, TINY)
 class DiffMSR(Model):
     """Figure 2 of the paper, at any image size: reflection pads to whole attention windows, and the result is cropped."""
 
@@ -31,6 +32,8 @@ class DiffMSR(Model):
         if p.prior:
             self.encoder = Extractor(2 * p.scale**2 + 2, p.extractor_width, p.extractor_blocks, p.latent)
             self.diffusion = LatentDiffusion(p)
+        if p.acquisition:
+            self.acquisition = AcquisitionLatent(p.latent)
         self.embed = Conv(2 + 2 * p.scale**2 * p.skip_input, c)
         if p.reference:
             self.embed_reference = nn.Sequential(
@@ -42,7 +45,7 @@ class DiffMSR(Model):
             self.cross_out = Conv(c, c)
         self.layers = nn.ModuleList(
             nn.ModuleList(
-                PLWformerBlock(c, p.heads, p.window, p.k, p.z_size, p.expansion, shifted=p.shift and i % 2 == 1)
+                PLWformerBlock(c, p.heads, p.window, p.k, p.modulation, p.expansion, shifted=p.shift and i % 2 == 1)
                 for i in range(n)
             )
             for n in p.blocks
@@ -64,8 +67,18 @@ class DiffMSR(Model):
         prior: Tensor = self.diffusion(_channels_last(low), z_T)
         return prior
 
-    def reconstruct(self, low: Tensor, reference: Tensor, prior: Tensor | None, skip: Tensor | None = None) -> Tensor:
-        """The PLWformer: low (b, 2, h, w), reference (b, 2, s h, s w), prior (b, latent) to (b, 2, s h, s w).
+    def latent(self, prior: Tensor | None, facts: Tensor | None, batch: int) -> Tensor | None:
+        """What modulates the PLWformer (batch, latent): the prior, and what the facts of the acquisition (batch, FEATURES)
+        add to it. Without facts all of them are unknown, which zeros say."""
+        if not self.config.acquisition:
+            return prior
+        if facts is None:
+            facts = next(self.acquisition.parameters()).new_zeros(batch, FEATURES)
+        told: Tensor = self.acquisition(facts)
+        return told if prior is None else prior + told
+
+    def reconstruct(self, low: Tensor, reference: Tensor, latent: Tensor | None, skip: Tensor | None = None) -> Tensor:
+        """The PLWformer: low (b, 2, h, w), reference (b, 2, s h, s w), latent (b, latent) to (b, 2, s h, s w).
 
         `skip` is the zero-filled target, given when `low` is a patch: its own k-space is not that of the image.
         """
@@ -83,7 +96,7 @@ class DiffMSR(Model):
         for blocks, out in zip(self.layers, self.layers_out, strict=True):
             y = x
             for block in blocks.children():
-                y = block(y, prior)
+                y = block(y, latent)
             x = x + out(y)
         detail = rearrange(self.tail(x), "b h w c -> b c h w")[..., : s * h, : s * w]
         image: Tensor = detail + skip
@@ -97,10 +110,18 @@ class DiffMSR(Model):
         added: Tensor = self.cross_out(x)
         return added
 
-    def forward(self, low: Tensor, reference: Tensor, noise: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Inference, section 3.4: the super-resolved target (b, 2, s h, s w). `noise` is Z_T."""
+    def forward(
+        self,
+        low: Tensor,
+        reference: Tensor,
+        noise: Tensor,
+        skip: Tensor | None = None,
+        facts: Tensor | None = None,
+    ) -> Tensor:
+        """Inference, section 3.4: the super-resolved target (b, 2, s h, s w). `noise` is Z_T, `facts` (b, FEATURES) what
+        is known of the acquisition."""
         prior = self.predicted_prior(low, noise) if self.config.prior else None
-        return self.reconstruct(low, reference, prior, skip)
+        return self.reconstruct(low, reference, self.latent(prior, facts, len(low)), skip)
 
     def noise_shape(self, rows: int, columns: int) -> tuple[int, ...]:
         """That of Z_T, whatever the size of the image."""
@@ -164,6 +185,20 @@ class DiffMSR(Model):
         if min(h, w) < window:
             raise ValueError(f"an image of {h} x {w} pixels is smaller than an attention window of {window} x {window}")
         return [0, -w % window, 0, -h % window]
+
+
+class AcquisitionLatent(nn.Module):
+    """Facts of an acquisition (b, FEATURES) to what they add to the prior (b, latent), which is nothing at first."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.inward, self.outward = nn.Linear(FEATURES, latent), nn.Linear(latent, latent)
+        nn.init.zeros_(self.outward.weight)
+        nn.init.zeros_(self.outward.bias)
+
+    def forward(self, facts: Tensor) -> Tensor:
+        added: Tensor = self.outward(F.leaky_relu(self.inward(facts), LEAK))
+        return added
 
 
 def _channels_last(image: Tensor) -> Tensor:

@@ -38,7 +38,8 @@ def prior_loss(predicted: Tensor, prior: Tensor) -> Tensor:
 
 def stage_one_prediction(model: "DiffMSR", batch: Batch) -> Tensor:
     """The image with the prior from the truth. No inference can reach its quality."""
-    return model.reconstruct(batch.low, batch.reference, _prior_of_truth(model, batch), batch.skip)
+    latent = model.latent(_prior_of_truth(model, batch), batch.facts, len(batch.low))
+    return model.reconstruct(batch.low, batch.reference, latent, batch.skip)
 
 
 def _prior_of_truth(model: "DiffMSR", batch: Batch) -> Tensor | None:
@@ -46,4 +47,5 @@ def _prior_of_truth(model: "DiffMSR", batch: Batch) -> Tensor | None:
 
 
 def _reconstructed(model: "DiffMSR", batch: Batch, prior: Tensor | None) -> Tensor:
-    return model.training_reconstruct(batch.low, batch.reference, prior, batch.skip)
+    latent = model.latent(prior, batch.facts, len(batch.low))
+    return model.training_reconstruct(batch.low, batch.reference, latent, batch.skip)

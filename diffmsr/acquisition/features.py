@@ -1,0 +1,34 @@
+"""An acquisition as the numbers a network is told."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from diffmsr.acquisition.model import Acquisition, Filter
+from diffmsr.acquisition.transfer import curve
+
+SAMPLES = 10
+FEATURES = 8 + SAMPLES
+"""Missing extent along rows and columns, missing share of partial Fourier (positive where the first end is missing),
+homodyne, ellipse, noise, noise times the root of the coils, and what the filter takes away at ten frequencies."""
+NOISE_UNIT = 0.03
+"""Noise that counts as 1."""
+
+
+def features(acquisition: Acquisition | None) -> Tensor:
+    """(FEATURES,) float32, of the order of 1. Zero is both "nothing" and "unknown": headers often leave facts out, and a
+    network that is told nothing should do what suits most images."""
+    a = acquisition or Acquisition()
+    extents = [4 * (1 - (e or 1.0)) for e in a.extent]
+    partial = [
+        2 * (1 - (f or 1.0)) * (1 if end == "first" else -1)
+        for f, end in zip(a.partial_fourier, a.missing, strict=True)
+    ]
+    noise = (a.noise or 0.0) / NOISE_UNIT
+    numbers = [*extents, *partial, float(bool(a.homodyne)), float(bool(a.ellipse))]
+    numbers += [noise, noise * math.sqrt(a.coils or 1)]
+    applied = a.filter or Filter()
+    share = 1.0 if applied.along in ("both", "radial") else 0.5  # of the axes that the filter works along
+    taken = share * (1 - curve(applied, torch.linspace(0.1, 1, SAMPLES)))
+    return torch.cat([torch.tensor(numbers, dtype=torch.float32), taken])
