@@ -150,6 +150,15 @@ def evaluate(
     data_consistency: Annotated[
         bool, typer.Option(help="Replace the measured part of k-space by the target's own.")
     ] = False,
+    acquisition: Annotated[
+        list[str] | None,
+        typer.Option(help="Measure targets as a scanner stores them: clean, typical, ..., or all. Several times."),
+    ] = None,
+    undoing: Annotated[bool, typer.Option(help="Undo what is known of an --acquisition.")] = True,
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="Give the true --acquisition, not what header and images tell.")
+    ] = False,
+    every: Annotated[int, typer.Option(min=1, help="With --acquisition: every so many slices.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="All figures, by patient too, with definitions.")] = False,
 ) -> None:
     """Measure weights against truth, beside zero-filling, aligned bicubic interpolation and the shipped CNN baseline.
@@ -158,10 +167,14 @@ def evaluate(
     differences, with 95 % bootstrap intervals over patients. PSNR and SSIM with the truth's maximum as data range, over
     the whole frame; NRMSE is the norm of the error over that of the truth, HFEN the same of both seen through a Laplacian
     of a Gaussian (sigma 1.5, 15 x 15).
+
+    With --acquisition, targets are simulated as scanners store them, their acquisition is estimated from the images and
+    what headers usually tell, and gains are over the stored image; docs/acquisition.md lists the names.
     """
     from diffmsr.data import DataError
-    from diffmsr.evaluate import Conditions, names_of, summary
+    from diffmsr.evaluate import Conditions, acquisition_table, evaluate_acquisitions, names_of, summary
     from diffmsr.evaluate import evaluate as measure
+    from diffmsr.evaluate.acquisitions import NO_UNDOING
     from diffmsr.inference import SuperResolver, WeightsError
     from diffmsr.manifest import ManifestError, baseline_weights_folder, default_weights_folder
 
@@ -175,6 +188,14 @@ def evaluate(
                 name: SuperResolver.load(folder, device, precision, data_consistency=data_consistency)
                 for name, folder in names_of(folders).items()
             }
+        if acquisition:
+            names = () if acquisition == ["all"] else acquisition
+            how = None if undoing else NO_UNDOING
+            found = evaluate_acquisitions(
+                dataset, root, loaded, names, target, reference, split, split_file, how, oracle, every
+            )
+            typer.echo(json.dumps(found, indent=2) if as_json else acquisition_table(found))
+            return
         figures = measure(dataset, root, loaded, target, reference, split, split_file, conditions, figure_file=figure)
     except (ManifestError, WeightsError, DataError) as error:
         raise _failed(error) from None

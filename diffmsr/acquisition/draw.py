@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat
 
 from diffmsr.acquisition.estimate import WHOLE
-from diffmsr.acquisition.model import FULL, Acquisition, Filter
+from diffmsr.acquisition.model import FULL, Acquisition, Along, Filter, Kind
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
@@ -79,11 +79,14 @@ def _extent(mix: Mix, rng: np.random.Generator) -> tuple[float, float]:
     return (left, 1.0) if rng.random() < 0.5 else (1.0, left)
 
 
+_USUAL: tuple[tuple[Kind, float], ...] = (("hamming", 0.92), ("tukey", 0.3), ("fermi", 0.06))
+_ALONG: tuple[Along, ...] = ("radial", "both", "rows", "columns")
+
+
 def _filter(mix: Mix, rng: np.random.Generator) -> Filter:
-    usual = {"hamming": 0.92, "tukey": 0.3, "fermi": 0.06}
-    kind = ("hamming", "tukey", "fermi")[int(rng.integers(3))]
-    along = ("radial", "both", "rows", "columns")[int(rng.choice(4, p=[0.5, 0.3, 0.1, 0.1]))]
-    return Filter(kind, usual[kind] * float(rng.uniform(*mix.strength)), along)
+    kind, usual = _USUAL[int(rng.integers(len(_USUAL)))]
+    along = _ALONG[int(rng.choice(4, p=[0.5, 0.3, 0.1, 0.1]))]
+    return Filter(kind, usual * float(rng.uniform(*mix.strength)), along)
 
 
 def _doubted(true: Acquisition, mix: Mix, rng: np.random.Generator) -> Acquisition:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from diffmsr.acquisition.air import air_noise
 from diffmsr.acquisition.evidence import FILTERS, FRACTIONS, NARROWEST, axis_evidence, diagonal_evidence
-from diffmsr.acquisition.model import Acquisition, Filter
+from diffmsr.acquisition.model import Acquisition, Along, Filter
 from diffmsr.acquisition.spectrum import Floats, axis_profile, diagonal_profile, mean_energy
 from diffmsr.acquisition.transfer import acquired_matrix, filter_weights, kept
 
@@ -107,7 +107,7 @@ def _log_extent_prior(counts: tuple[int, ...], stored: int, said: float | None) 
         near = np.array([abs(c / stored - said) * stored <= 0.5 + 1e-9 for c in counts])
         prior = prior * (1 - HEADER)
         prior[near] += HEADER / max(1, near.sum())
-    return np.log(prior)
+    return np.asarray(np.log(prior))
 
 
 def _log_fraction_prior(header: Acquisition, axis: int) -> Floats:
@@ -119,7 +119,7 @@ def _log_fraction_prior(header: Acquisition, axis: int) -> Floats:
         prior = prior * (1 - HEADER)
         prior[int(np.argmin(np.abs(np.array(FRACTIONS) - said)))] += HEADER * zero_filled
         prior[0] += HEADER * (1 - zero_filled)
-    return np.log(prior)
+    return np.asarray(np.log(prior))
 
 
 def _common_filter(axes: list[_Axis], header: Acquisition) -> tuple[Filter, float]:
@@ -133,7 +133,7 @@ def _common_filter(axes: list[_Axis], header: Acquisition) -> tuple[Filter, floa
     n = len(FILTERS) - 1
     log_prior_none, log_prior_both, log_prior_one = np.log(0.5), np.log(0.4 / n), np.log(0.05 / n)
     none = rows[0] + columns[0] + log_prior_none
-    tables = {
+    tables: dict[Along, Floats] = {
         "both": rows[1:] + columns[1:] + log_prior_both,
         "rows": rows[1:] + columns[0] + log_prior_one,
         "columns": rows[0] + columns[1:] + log_prior_one,
@@ -200,7 +200,9 @@ def _of_axis(axis: _Axis, applied: Filter, header: Acquisition, number: int) -> 
         seen < 1 and sure_of_fraction >= 0.5,
         {names[0]: sure, names[1]: sure_of_fraction},
         {
-            names[0]: _source(said is not None and extent == said, extent is not None and abs(best - extent) < SAME_EXTENT),
+            names[0]: _source(
+                said is not None and extent == said, extent is not None and abs(best - extent) < SAME_EXTENT
+            ),
             names[1]: _source(said_fraction is not None and fraction == said_fraction, fraction is not None),
         },
         tuple(warnings),
@@ -253,7 +255,9 @@ def _with_noise(acquisition: Acquisition, stack: NDArray[np.float32]) -> tuple[A
     passed = float(weights.square().mean().sqrt())
     largest = float(np.median(stack.max(axis=(1, 2))))
     coils = acquisition.coils if acquisition.coils is not None else air.coils
-    return replace(acquisition, noise=air.deviation / max(passed, 1e-3) / max(largest, 1e-12), coils=coils), air.confidence
+    return replace(
+        acquisition, noise=air.deviation / max(passed, 1e-3) / max(largest, 1e-12), coils=coils
+    ), air.confidence
 
 
 def _source(from_header: bool, from_spectrum: bool) -> Source:

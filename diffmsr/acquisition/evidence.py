@@ -56,7 +56,9 @@ def axis_evidence(k: Floats, log_energy: Floats, stored: int, counts: Sequence[i
     tables = []
     for acquired in counts:
         edge = acquired / stored
-        usable = (k > LOWEST) & (np.abs(k - edge) * stored >= 0.5)  # the sample on an even matrix's edge has one side only
+        usable = (k > LOWEST) & (
+            np.abs(k - edge) * stored >= 0.5
+        )  # the sample on an even matrix's edge has one side only
         relative = np.minimum(k[usable] / edge, 1.0)
         marks = (
             _halved(relative)[:, None, None]
@@ -86,7 +88,8 @@ def diagonal_evidence(radius: Floats, log_energy: Floats, applied: Filter, fract
 
 def curve_of(applied: Filter, k: Floats) -> Floats:
     """A filter's weight, at least 0.01: what is weaker drowns in the floor."""
-    return np.maximum(curve(applied, torch.from_numpy(k)).numpy(), 0.01)
+    weights: Floats = np.maximum(curve(applied, torch.from_numpy(k)).numpy(), 0.01)
+    return weights
 
 
 def _log_evidence(k: Floats, y: Floats, edge: float, marks: Floats) -> Floats:

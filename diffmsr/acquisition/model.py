@@ -12,6 +12,7 @@ STRICT = ConfigDict(extra="forbid")
 Share = Annotated[float, Field(gt=0, le=1)]
 PartialFourier = Annotated[float, Field(gt=0.5, le=1)]
 Along = Literal["rows", "columns", "both", "radial"]
+Kind = Literal["none", "tukey", "hamming", "fermi"]
 End = Literal["first", "last"]
 
 
@@ -28,7 +29,7 @@ class Filter:
     1 / (1 + exp((k - FERMI_RADIUS) / strength)).
     """
 
-    kind: Literal["none", "tukey", "hamming", "fermi"] = "none"
+    kind: Kind = "none"
     strength: Annotated[float, Field(ge=0, le=1)] = 0.0
     along: Along = "radial"
     """`both` is the product of a filter along each axis; `radial` depends on the distance from the centre, in units of
@@ -73,7 +74,9 @@ class Acquisition:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise AcquisitionError(f"not an acquisition: {where}: {first['msg']}" if where else str(first["msg"])) from None
+            raise AcquisitionError(
+                f"not an acquisition: {where}: {first['msg']}" if where else str(first["msg"])
+            ) from None
 
 
 _ADAPTER = TypeAdapter(Acquisition)

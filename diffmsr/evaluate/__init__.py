@@ -1,12 +1,24 @@
 """Quality of trained weights on patients never seen, compared with methods that know less.
 
 `run` measures, `methods` names what is compared, `intervals` says how sure a mean is, `figure` draws slices and errors,
-`summary` sets the figures for reading.
+`summary` sets the figures for reading; `acquisitions` measures targets as scanners store them; `selection` chooses slices.
 """
 
+from diffmsr.evaluate.acquisitions import acquisition_table, evaluate_acquisitions
 from diffmsr.evaluate.intervals import RESAMPLES, interval
 from diffmsr.evaluate.methods import Method, names_of
 from diffmsr.evaluate.run import BATCH, Conditions, evaluate
 from diffmsr.evaluate.summary import summary
 
-__all__ = ["BATCH", "RESAMPLES", "Conditions", "Method", "evaluate", "interval", "names_of", "summary"]
+__all__ = [
+    "BATCH",
+    "RESAMPLES",
+    "Conditions",
+    "Method",
+    "acquisition_table",
+    "evaluate",
+    "evaluate_acquisitions",
+    "interval",
+    "names_of",
+    "summary",
+]

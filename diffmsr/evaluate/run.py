@@ -11,11 +11,11 @@ import torch
 from scipy.ndimage import shift
 
 from diffmsr.arrays import Magnitudes
-from diffmsr.data import DataError, Slice, acquire, as_tensor, read_slices, subject_bandwidth, usual_pair, with_phase
-from diffmsr.data.contrast import find_contrast
+from diffmsr.data import DataError, Slice, acquire, as_tensor, subject_bandwidth, with_phase
 from diffmsr.evaluate.figure import Example, draw
 from diffmsr.evaluate.intervals import Scores, interval, mean
 from diffmsr.evaluate.methods import BICUBIC, ZERO_FILLED, Method, compared, input_kinds
+from diffmsr.evaluate.selection import select
 from diffmsr.metrics import VARIANTS, quality
 
 FULL_BANDWIDTH = 0.65
@@ -65,19 +65,9 @@ def evaluate(
         raise DataError(f"unknown metric {conditions.metric!r}; known metrics are {', '.join(VARIANTS)}")
     if figure_file and not figure_file.parent.is_dir():
         raise DataError(f"cannot write the figure {figure_file}: its folder does not exist")
-    notes: list[str] = []
-    slices, split = _chosen(dataset, root, split, split_file, notes)
-    known = sorted({contrast for piece in slices for contrast in piece.images})
-    usual = usual_pair(slices[0].images)
-    target = find_contrast(target, known) if target else usual[0]
-    reference = find_contrast(reference, known) if reference else usual[1]
-    if target == reference:
-        raise DataError(f"target and reference are both {target}; name another one with --target and --reference")
-    patients = _by_patient([piece for piece in slices if {target, reference} <= piece.images.keys()])
-    if not patients:
-        raise DataError(
-            f"{root}: no {split} slices have {target} and {reference}; the contrasts are {', '.join(known)}"
-        )
+    selection = select(dataset, root, target, reference, split, split_file)
+    patients, target, reference, split = selection.patients, selection.target, selection.reference, selection.split
+    notes = list(selection.notes)
     if conditions.foreign_reference and len(patients) == 1:
         raise DataError(f"{root}: part {split} is one patient, so there is no other patient's reference")
 
@@ -116,26 +106,9 @@ def evaluate(
         **_rounded(mean(flat), first),
         "intervals": interval(quoted, first),
         "all_patients": {"n_slices": len(everything), **_rounded(mean(everything), first)},
-        "without_pair": sorted({piece.subject for piece in slices} - set(patients)),
+        "without_pair": list(selection.without_pair),
         "patients": rows,
     }
-
-
-def _chosen(
-    dataset: str, root: Path, split: str | None, split_file: Path | None, notes: list[str]
-) -> tuple[list[Slice], str]:
-    """The slices of a part of the split, and its name. Adds a note where no patient is held out."""
-    slices = read_slices(dataset, root, split_file)
-    if split is None:
-        split = "held-out" if any(piece.held_out for piece in slices) else "all"
-        if split == "all":
-            notes.append(
-                "the split holds out no patient of this folder: the weights may have been trained on these patients"
-            )
-    slices = [piece for piece in slices if split in ("all", piece.part)]
-    if not slices:
-        raise DataError(f"{root}: no patient belongs to part {split}")
-    return slices, split
 
 
 def _patient_row(subject: str, pieces: Sequence[Slice], bandwidth: float, means: Scores, first: str) -> dict[str, Any]:
@@ -158,11 +131,6 @@ def _in_columns(example: Example, first: str) -> Example:
         first,
     ]
     return replace(example, images={name: example.images[name] for name in order})
-
-
-def _by_patient(slices: Sequence[Slice]) -> dict[str, list[Slice]]:
-    ordered = sorted(slices, key=lambda piece: piece.subject)
-    return {subject: list(pieces) for subject, pieces in groupby(ordered, key=lambda piece: piece.subject)}
 
 
 def _example_slices(patients: Mapping[str, Sequence[Slice]]) -> set[tuple[str, int]]:

@@ -20,7 +20,6 @@ from diffmsr.train.progress import Follower, following
 from diffmsr.train.sampling import Pools, steps
 from diffmsr.train.validation import validate
 
-
 VALIDATED = 4
 """Validation takes every fourth slice of its part of the split."""
 
@@ -36,7 +35,9 @@ def train(config: Config, folder: Path, minutes: float | None = None) -> Run:
     first = rank == 0
     slices = {name: read_slices(name, Path(root), config.split.get(name)) for name, root in config.data.items()}
     pools = {name: [piece for piece in pieces if piece.part == "train"] for name, pieces in slices.items()}
-    unseen = [piece for pieces in slices.values() for piece in [p for p in pieces if p.part == "validation"][::VALIDATED]]
+    unseen = [
+        piece for pieces in slices.values() for piece in [p for p in pieces if p.part == "validation"][::VALIDATED]
+    ]
     if not all(pools.values()):
         raise DataError(f"no training slices in {', '.join(name for name, pool in pools.items() if not pool)}")
     try:
