@@ -15,6 +15,8 @@ from diffmsr.acquisition.transfer import acquired_matrix, filter_weights, kept
 
 SURE = 0.95
 """Posterior probability above which the spectrum is believed, where the header is silent or says otherwise."""
+LIKELY = 0.5
+"""Below this the air does not behave as noise does, and the noise stays unknown."""
 HEADER = 0.9
 """Prior probability of what a header says."""
 SAME_EXTENT = 0.04
@@ -72,7 +74,7 @@ def estimate(stack: NDArray[np.float32], header: Acquisition = Acquisition()) ->
     source: dict[str, Source] = {
         "filter": _source(header.filter is not None, sure_of_filter >= SURE),
         "ellipse": _source(header.ellipse is not None, sure_of_ellipse >= SURE),
-        "noise": _source(header.noise is not None, sure_of_noise >= SURE),
+        "noise": _source(header.noise is not None, sure_of_noise >= LIKELY),
     }
     for of in found:
         confidence |= of.confidence
@@ -249,7 +251,7 @@ def _corners(acquisition: Acquisition, energy: Floats, header: Acquisition) -> t
 def _with_noise(acquisition: Acquisition, stack: NDArray[np.float32]) -> tuple[Acquisition, float]:
     """The acquisition with its noise and coils from the air, the noise as it was before k-space was weighed."""
     air = air_noise(stack)
-    if air is None or acquisition.noise is not None:
+    if air is None or acquisition.noise is not None or air.confidence < LIKELY:
         return acquisition, 0.0 if air is None else air.confidence
     weights = kept(acquisition, *stack.shape[1:]) * filter_weights(acquisition, *stack.shape[1:])
     passed = float(weights.square().mean().sqrt())

@@ -17,12 +17,12 @@ from diffmsr.acquisition.transfer import curve
 
 Floats = NDArray[np.float64]
 
-MEAN = np.array([0.0, 3.12, -0.61, -3.5, -2.0])
+MEAN = np.array([0.0, 3.12, -0.61, -4.0, -2.0])
 """Of level, slope (per -log k), bend (per log^2 k), floor below the line's end, and slope of the floor."""
 COVARIANCE = np.zeros((5, 5))
 COVARIANCE[0, 0] = 30.0**2
 COVARIANCE[1:3, 1:3] = 2 * np.array([[0.240, -0.080], [-0.080, 0.0383]])
-COVARIANCE[3, 3], COVARIANCE[4, 4] = 1.5**2, 3.0**2
+COVARIANCE[3, 3], COVARIANCE[4, 4] = 2.2**2, 3.0**2
 RESIDUAL = 0.13
 """Standard deviation of log energy about the parabola: 0.10 was measured, over the training patients."""
 

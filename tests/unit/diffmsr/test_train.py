@@ -278,7 +278,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_move(config: Config,
 def test_data_that_are_not_finite_are_said_to_be_so(config: Config) -> None:
     run = start(config)
     before = _flat(run)
-    batch = Batch(*(torch.full((2, 2, size, size), torch.nan) for size in (16, 64, 64, 64)), (0, 1), torch.zeros(2, FEATURES))
+    batch = Batch(
+        *(torch.full((2, 2, size, size), torch.nan) for size in (16, 64, 64, 64)), (0, 1), torch.zeros(2, FEATURES)
+    )
     with pytest.raises(TrainingError, match="the data of slices 0 to 1 of the run is not finite"):
         step(run, config, [batch])
     assert torch.equal(before, _flat(run)) and run.slices == 0
