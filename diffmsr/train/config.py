@@ -72,6 +72,9 @@ class Config:
     """Bounded so that the seeds of the noise, which derive from it, fit into 63 bits."""
     joint: bool = True
     """Whether stage two trains the whole network by all losses (equation 10), or the diffusion alone by L_diff."""
+    diffusion_first: NonNegativeInt = 0
+    """Slices at the beginning of stage two in which the diffusion alone learns, by L_diff, before all learn together: a
+    network that is given a poor prior learns to ignore it."""
     dc_weight: NonNegativeFloat = DC_WEIGHT
     """lambda_2 of equation 5."""
     schedule: Literal["cosine", "paper"] = "cosine"
@@ -122,6 +125,12 @@ class Config:
     def objective(self) -> Objective:
         """What the losses depend on."""
         return Objective(dc_weight=self.dc_weight, joint=self.joint)
+
+    def objective_at(self, slices: int) -> Objective:
+        """What the losses of the step after so many slices depend on."""
+        number, _, done = self.stage_at(slices)
+        alone = number == 2 and done < self.diffusion_first
+        return Objective(dc_weight=self.dc_weight, joint=self.joint and not alone)
 
     def stage_at(self, slices: int) -> tuple[int, Stage, int]:
         """Number and settings of the stage that a run is in after so many slices, and how many of them are of this stage."""

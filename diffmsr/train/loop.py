@@ -120,7 +120,10 @@ def _train_steps(
         if rank:
             continue
         if previous // config.validate_every != run.slices // config.validate_every or run.slices >= config.slices:
-            follower.record(slices=run.slices, gain_db=validate(run.average, unseen, run.stage, config))
+            follower.record(
+                slices=run.slices,
+                gain_db=validate(run.average, unseen, run.stage, config.input_kind, config.acquisitions),
+            )
         if time.monotonic() - saved > 60 * config.checkpoint_minutes:
             save(run, folder)
             saved = time.monotonic()
@@ -141,7 +144,7 @@ def step(run: Run, config: Config, batches: Sequence[Batch]) -> dict[str, Tensor
     device = torch.device(config.device).type
     for batch in batches:
         with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            losses = run.model.loss(batch, run.stage, config.objective)
+            losses = run.model.loss(batch, run.stage, config.objective_at(run.slices))
         (torch.stack(list(losses.values())).sum() / len(batches)).backward()  # type: ignore[no-untyped-call]
         parts.append({name: loss.detach() for name, loss in losses.items()})
     distributed.average(parameter.grad for parameter in parameters if parameter.grad is not None)

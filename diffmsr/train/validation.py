@@ -12,26 +12,27 @@ from diffmsr.images import as_two_channels, from_two_channels, zero_filled_chann
 from diffmsr.metrics import psnr
 from diffmsr.models import Batch, Model
 from diffmsr.normalisation import normalised, slice_maximum
-from diffmsr.train.config import Config
 
 
 @torch.inference_mode()
-def validate(model: Model, slices: Sequence[Slice], stage: int, config: Config) -> dict[str, float]:
+def validate(
+    model: Model, slices: Sequence[Slice], stage: int, input_kind: str, mix: Mix | None = None
+) -> dict[str, float]:
     """Mean gain in dB over the zero-filled image as it was stored, by data set, with fixed phases and seeds, of the usual
-    pair: of clean targets and, where the run varies acquisitions, of one acquisition drawn per slice.
+    pair: of clean targets and, with a `mix`, of one acquisition drawn from it per slice.
 
     The image is the model's `prediction` in this stage. In stage one that may use the truth, as DiffMSR's does: the
     figure is then one that inference cannot reach.
     """
     gains: dict[str, list[float]] = {}
-    mixes: dict[str, Mix | None] = {"": None} | ({", mixed": config.acquisitions} if config.acquisitions else {})
-    device, kind = next(model.parameters()).device, config.input_kind
+    mixes: dict[str, Mix | None] = {"": None} | ({", mixed": mix} if mix else {})
+    device = next(model.parameters()).device
     for piece in slices:
-        for suffix, mix in mixes.items():
-            batch, stored = validation_batch(piece, model.config.scale, kind, mix)
+        for suffix, of in mixes.items():
+            batch, stored = validation_batch(piece, model.config.scale, input_kind, of)
             batch = batch.each(lambda image: image.to(device))
             images = [batch.truth, model.prediction(batch, stage), stored]
-            truth, *made = (from_two_channels(image, kind)[0].abs().cpu().numpy() for image in images)
+            truth, *made = (from_two_channels(image, input_kind)[0].abs().cpu().numpy() for image in images)
             quality = [psnr(image, truth, float(truth.max())) for image in made]
             gains.setdefault(piece.dataset + suffix, []).append(quality[0] - quality[1])
     return {name: float(np.mean(values)) for name, values in gains.items()}

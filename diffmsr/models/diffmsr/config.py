@@ -43,7 +43,7 @@ class DiffMSRConfig(ModelConfig):
     """T of the diffusion."""
     denoiser_layers: int = 5
 
-    # The ablations of Table 2 switch these off. The paper does not use the last three.
+    # The ablations of Table 2 switch these off. The paper does not use the last four.
     reference: bool = True
     """Whether a reference guides. Without one there is no CATL."""
     prior: bool = True
@@ -55,6 +55,8 @@ class DiffMSRConfig(ModelConfig):
     acquisition: bool = False
     """Whether a small network turns the facts of the acquisition into a latent that is added to the prior, or stands for
     it where there is none."""
+    live: bool = False
+    """Whether the extractors start so that Z differs from slice to slice; see `live.py`."""
     skip_input: bool = False
     """Whether the network sees the zero-filled target too, folded to low resolution, and does not only add to it. The
     target's ringing reaches across the image, so a window of low-resolution pixels hardly shows what to remove."""
@@ -118,5 +120,7 @@ SMALL = replace(TINY, name="small", blocks=(3, 3, 3), cross_k=1, skip_input=True
 `tiny`, a query cannot tell which of the four pixels of a cell is its own. Unlike the paper's network it sees the
 zero-filled target, and it is told how the target was acquired. docs/ablations.md and docs/acquisition.md give the worth
 of each."""
+SMALL_LIVE = replace(SMALL, name="small-live", live=True)
+"""`small` with a prior that tells slices apart from the start. `config/small-live.toml` trains it from random weights."""
 SMALL_WITHOUT_DIFFUSION = replace(SMALL, name="small-without-diffusion", prior=False)
 """`small` without prior. It is told of the acquisition too, so the comparison shows what the diffusion adds to that."""

@@ -8,22 +8,25 @@ from torch import Tensor, nn
 
 from diffmsr.models.diffmsr.blocks import LEAK, Extractor
 from diffmsr.models.diffmsr.config import DiffMSRConfig
+from diffmsr.models.diffmsr.live import LiveExtractor
 
 
 class Denoiser(nn.Module):
     """(Z_t, condition, t) to an estimate of Z_0, by linear layers on their concatenation (equation 9, but for its noise)."""
 
-    def __init__(self, latent: int, condition: int, layers: int, steps: int) -> None:
+    def __init__(self, latent: int, condition: int, layers: int, steps: int, live: bool) -> None:
         super().__init__()
-        self.steps = steps
+        self.steps, self.live = steps, live
         widths = [condition + 1 + latent] + [latent] * layers
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, z: Tensor, condition: Tensor, t: int) -> Tensor:
         time = torch.full_like(z[:, :1], t / self.steps)
         x = torch.cat([condition, time, z], dim=-1)
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), LEAK)
+        for i, layer in enumerate(self.layers, start=1):
+            x = layer(x)
+            # A standardised Z is as often below zero as above, which the last leaky ReLU would hardly let through.
+            x = x if self.live and i == len(self.layers) else F.leaky_relu(x, LEAK)
         return x
 
 
@@ -41,9 +44,10 @@ class LatentDiffusion(nn.Module):
         super().__init__()
         self.steps, self.conditioned = config.steps, config.condition
         if config.condition:
-            self.condition = Extractor(2, config.extractor_width, config.extractor_blocks, config.latent)
+            extractor = LiveExtractor if config.live else Extractor
+            self.condition = extractor(2, config.extractor_width, config.extractor_blocks, config.latent)
         known = config.latent if config.condition else 0
-        self.denoiser = Denoiser(config.latent, known, config.denoiser_layers, config.steps)
+        self.denoiser = Denoiser(config.latent, known, config.denoiser_layers, config.steps, config.live)
         beta = torch.linspace(0.1**0.5, 0.99**0.5, config.steps) ** 2
         self.register_buffer("alpha", 1 - beta, persistent=False)
         self.register_buffer("alpha_bar", torch.cumprod(1 - beta, dim=0), persistent=False)

@@ -11,15 +11,24 @@ from torch import Tensor, nn
 from diffmsr.acquisition import FEATURES
 from diffmsr.images import zero_filled_channels
 from diffmsr.models.diffmsr.blocks import LEAK, CATLBlock, Conv, Extractor, PLWformerBlock, SubpixelConv, contiguous
-from diffmsr.models.diffmsr.config import PAPER, PAPER_REFINE, SMALL, SMALL_WITHOUT_DIFFUSION, TINY, DiffMSRConfig
+from diffmsr.models.diffmsr.config import (
+    PAPER,
+    PAPER_REFINE,
+    SMALL,
+    SMALL_LIVE,
+    SMALL_WITHOUT_DIFFUSION,
+    TINY,
+    DiffMSRConfig,
+)
 from diffmsr.models.diffmsr.diffusion import LatentDiffusion
 from diffmsr.models.diffmsr.fast import fast_network
+from diffmsr.models.diffmsr.live import LiveExtractor
 from diffmsr.models.diffmsr.objective import stage_one_loss, stage_one_prediction, stage_two_loss
 from diffmsr.models.protocol import Batch, Losses, Model, Objective
 from diffmsr.models.registry import register_model
 
 
-@register_model(PAPER, PAPER_REFINE, SMALL, SMALL_WITHOUT_DIFFUSION, TINY)
+@register_model(PAPER, PAPER_REFINE, SMALL, SMALL_LIVE, SMALL_WITHOUT_DIFFUSION, TINY)
 class DiffMSR(Model):
     """Figure 2 of the paper, at any image size: reflection pads to whole attention windows, and the result is cropped."""
 
@@ -30,7 +39,8 @@ class DiffMSR(Model):
         p = config
         c, r, w = p.channels, p.reference_width, p.tail_width
         if p.prior:
-            self.encoder = Extractor(2 * p.scale**2 + 2, p.extractor_width, p.extractor_blocks, p.latent)
+            extractor = LiveExtractor if p.live else Extractor
+            self.encoder = extractor(2 * p.scale**2 + 2, p.extractor_width, p.extractor_blocks, p.latent)
             self.diffusion = LatentDiffusion(p)
         if p.acquisition:
             self.acquisition = AcquisitionLatent(p.latent)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from diffmsr.data.lgg import VALIDATION
 from diffmsr.models import PRESETS
 from diffmsr.models.diffmsr import DiffMSRConfig
 
@@ -28,13 +29,13 @@ def mini(monkeypatch: pytest.MonkeyPatch) -> Iterator[DiffMSRConfig]:
 
 @pytest.fixture
 def noise_lgg(tmp_path: Path) -> Path:
-    """An LGG folder of five patients with a slice of noise each, two of them of the site that is held out."""
+    """An LGG folder of five patients with a slice of noise each: two of the site that is held out, one to validate on."""
     folder = tmp_path / "lgg"
     folder.mkdir()
     rows = ["file,subject,site,slice,has_t1post"]
     for i in range(5):
         pixels = np.random.default_rng(i).integers(60, 255, (64, 64, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{i}.webp", lossless=True)
-        rows.append(f"{i}.webp,patient-{i},{'CS' if i >= 3 else 'DU'},{i},1")
+        rows.append(f"{i}.webp,{VALIDATION[0] if i == 2 else f'patient-{i}'},{'CS' if i >= 3 else 'DU'},{i},1")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     return folder

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from diffmsr.acquisition import FEATURES
+from diffmsr.acquisition.draw import Mix
 from diffmsr.cli import app
 from diffmsr.data import Augmentation
 from diffmsr.images import as_two_channels, zero_filled_channels
@@ -452,10 +453,15 @@ def test_the_configuration_that_comes_along_has_every_key_at_its_default() -> No
     config = read_config(path)
     assert config.stage_two is not None
     stages = {"stage_one": Stage(config.stage_one.slices), "stage_two": Stage(config.stage_two.slices)}
-    assert config == Config(data=config.data, share=config.share, **stages)
+    assert config == Config(data=config.data, share=config.share, acquisitions=Mix(), **stages)
     written = tomllib.loads(path.read_text())
     assert written.keys() | {"init"} == {field.name for field in fields(Config)}
-    for table, of in (("stage_one", Stage), ("stage_two", Stage), ("augmentation", Augmentation)):
+    for table, of in (
+        ("stage_one", Stage),
+        ("stage_two", Stage),
+        ("augmentation", Augmentation),
+        ("acquisitions", Mix),
+    ):
         assert written[table].keys() == {field.name for field in fields(of)}
 
 
