@@ -67,7 +67,8 @@ register_dataset(
         "lgg",
         read_lgg,
         licence="non-commercial, share-alike",
-        training_note="TCGA-LGG as published by Buda et al. (non-commercial, share-alike), without site CS",
+        training_note="TCGA-LGG as published by Buda et al. (non-commercial, share-alike), without site CS and "
+        "nine patients to validate on",
         # A whole hospital, 16 subjects and 170 slices, is never trained on.
         # Every eighth of the other subjects, by name from the fourth, is validated on: it decides what is chosen.
         split={"held-out": Members(sites=frozenset({"CS"})), "validation": Members(subjects=frozenset(VALIDATION))},

@@ -3,24 +3,36 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from diffmsr.acquisition import NAMED, Acquisition, Estimate, Undoing, estimate, header_of, simulate
-from diffmsr.arrays import Magnitudes
+from diffmsr.arrays import Magnitudes, Pixels
 from diffmsr.baselines import zero_filled
 from diffmsr.data import SCALE, DataError, Slice, as_tensor, subject_bandwidth, with_phase
 from diffmsr.evaluate.intervals import interval
 from diffmsr.evaluate.run import FULL_BANDWIDTH
 from diffmsr.evaluate.selection import select
-from diffmsr.inference import SuperResolver
 from diffmsr.metrics import psnr
 
 STORED = "stored"
 """The image as the scanner stored it, zero-filled: what every gain is over."""
 NO_UNDOING = Undoing(crop=False, filter=False, partial_fourier=False)
+
+
+class Restorer(Protocol):
+    """A method that undoes an acquisition and enlarges, as a SuperResolver does."""
+
+    def __call__(
+        self,
+        target: Pixels,
+        reference: Pixels,
+        seeds: Sequence[int],
+        acquisition: Acquisition = ...,
+        undoing: Undoing = ...,
+    ) -> Pixels: ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,7 @@ def trials(names: Sequence[str]) -> list[Trial]:
 def evaluate_acquisitions(
     dataset: str,
     root: Path,
-    weights: Mapping[str, SuperResolver],
+    weights: Mapping[str, Restorer],
     names: Sequence[str] = (),
     target: str | None = None,
     reference: str | None = None,
@@ -84,7 +96,7 @@ def _measured(
     patients: Mapping[str, Sequence[Slice]],
     target: str,
     reference: str,
-    weights: Mapping[str, SuperResolver],
+    weights: Mapping[str, Restorer],
     undoing: Undoing,
     oracle: bool,
     every: int,
@@ -152,7 +164,7 @@ def _scores(
     stored: Magnitudes,
     target: str,
     reference: str,
-    weights: Mapping[str, SuperResolver],
+    weights: Mapping[str, Restorer],
     acquisition: Acquisition,
     undoing: Undoing,
 ) -> dict[str, dict[str, float]]:
