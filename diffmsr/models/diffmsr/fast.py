@@ -79,8 +79,7 @@ class FastDiffMSR(nn.Module):
 
     def forward(self, low: Tensor, reference: Tensor, z_T: Tensor, facts: Tensor | None = None) -> Tensor:
         """As `DiffMSR.forward`."""
-        if facts is None:
-            facts = low.new_zeros(len(low), FEATURES)
+        facts = low.new_zeros(len(low), FEATURES) if facts is None else facts
         if low.device.type == "cpu":
             # The data of one slice fits the caches. Four slices at once take 1.4 times as long.
             slices = [slice(i, i + 1) for i in range(len(low))]
