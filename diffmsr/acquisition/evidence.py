@@ -1,6 +1,6 @@
 """Which extent, partial Fourier and filter explain a line of log energy, by a Gaussian model of what anatomy looks like.
 
-Without a scanner's marks the log energy of a head is close to a parabola of log frequency, with a white residual; the
+Without a scanner's marks the log energy of a head is close to a parabola of log frequency, with a small residual; the
 parabola varies little from patient to patient (`SLOPE`, `BEND`: measured on the training patients). A candidate adds
 its own marks: a filter bends the line, partial Fourier lowers its outer part by log 4, and beyond the acquired edge
 there is a floor. All of it is linear and Gaussian, so the evidence of a candidate has a closed form.
@@ -25,6 +25,8 @@ COVARIANCE[1:3, 1:3] = 2 * np.array([[0.240, -0.080], [-0.080, 0.0383]])
 COVARIANCE[3, 3], COVARIANCE[4, 4] = 2.2**2, 3.0**2
 RESIDUAL = 0.13
 """Standard deviation of log energy about the parabola: 0.10 was measured, over the training patients."""
+WAVES, WAVELENGTH = 0.12, 0.2
+"""Deviation and length, in log k, of the waves that a single head's spectrum adds to that."""
 
 LOWEST = 0.12
 """Frequencies below this share of the stored edge show the head's outline, and do not count."""
@@ -96,7 +98,9 @@ def _log_evidence(k: Floats, y: Floats, edge: float, marks: Floats) -> Floats:
     """Log density of y (bins,), which ends at `edge`, with marks (..., bins): (...)."""
     inward, beyond = np.minimum(k, edge), k > edge
     basis = np.stack([np.ones_like(k), -np.log(inward), np.log(inward) ** 2, beyond, beyond * (k - edge)], axis=1)
-    factor = np.linalg.cholesky(basis @ COVARIANCE @ basis.T + RESIDUAL**2 * np.eye(len(y)))
+    apart = np.log(k)[:, None] - np.log(k)[None, :]
+    waves = WAVES**2 * np.exp(-0.5 * (apart / WAVELENGTH) ** 2)
+    factor = np.linalg.cholesky(basis @ COVARIANCE @ basis.T + waves + RESIDUAL**2 * np.eye(len(y)))
     away = (y - basis @ MEAN - marks).reshape(-1, len(y)).T
     squares = np.square(np.linalg.solve(factor, away)).sum(axis=0)
     values = -0.5 * squares - np.log(np.diag(factor)).sum() - 0.5 * len(y) * np.log(2 * np.pi)

@@ -17,7 +17,7 @@ def test_a_training_sample_is_aligned() -> None:
     smooth = kspace.zero_fill(torch.from_numpy(phantom(32, 40)), 128, 160).real.clamp_min(0).numpy()
     piece = Slice("x", "x", 0, "train", {"T2": smooth.astype(np.float16), "T1": smooth.astype(np.float16)})
     for seed in range(8):
-        low, truth, reference, skip = training_sample(piece, 64, np.random.default_rng(seed), Augmentation())
+        low, truth, reference, skip, _ = training_sample(piece, 64, np.random.default_rng(seed), Augmentation())
         assert low.shape == (16, 16) and truth.shape == reference.shape == skip.shape == (64, 64)
         assert torch.allclose(skip[::4, ::4], low, atol=1e-4)
         assert float((skip - truth).square().mean().sqrt()) < 0.2 * float(truth.std())
@@ -82,7 +82,7 @@ def test_a_complex_sample_is_the_magnitude_one_with_its_phase() -> None:
             training_sample(piece, 64, np.random.default_rng(4), augmentation, kind)
             for kind in ("magnitude", "complex")
         )
-        assert [part.is_complex() for part in full] == [True, True, False, True]
+        assert [part.is_complex() for part in full] == [True, True, False, True, False]
         assert torch.allclose(full[0].abs(), magnitude[0], atol=1e-5)
         assert torch.allclose(full[1].abs(), magnitude[1], atol=1e-5)
         assert torch.equal(full[2], magnitude[2])
