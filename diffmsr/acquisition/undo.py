@@ -37,7 +37,8 @@ def undo(stored: Tensor, acquisition: Acquisition, steps: Undoing = Undoing()) -
     pixel, without what can be undone of the acquisition; what is unknown is left alone. Not negative."""
     h, w = stored.shape[-2:]
     rows, columns = cropped_matrix(acquisition, h, w, steps)
-    cropped = kspace.crop(stored, rows, columns)
+    # Without a crop no transform either: what needs no undoing stays as it is, to the last bit.
+    cropped = stored if (rows, columns) == (h, w) else kspace.crop(stored, rows, columns)
     weights = weights_to_divide(acquisition, rows, columns, steps)
     if weights is not None:
         of_filter = (acquisition.filter or Filter()).kind

@@ -85,11 +85,11 @@ def test_weights_that_are_not_there(settings: Settings, tmp_path: Path) -> None:
 def test_what_somebody_should_know_is_logged_and_stops_nothing(settings: Settings) -> None:
     answers = [
         checks.destinations(changed(settings, destinations=[])),
-        checks.archive(changed(settings, storage=StorageSettings(reserve_gb=1e9))),
+        checks.disk_space(changed(settings, storage=StorageSettings(reserve_gb=1e9))),
     ]
     assert [a.level for a in answers] == [Level.WARN, Level.WARN]
     with structlog.testing.capture_logs() as logs:
         checks.require(answers)
     assert [(entry["event"], entry["check"]) for entry in logs] == [
-        ("check.warned", "destinations"), ("check.warned", "archive"),
+        ("check.warned", "destinations"), ("check.warned", "disk space"),
     ]  # fmt: skip

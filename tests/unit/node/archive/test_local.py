@@ -69,6 +69,7 @@ def crash(process: "subprocess.Popen[str]") -> None:
 
 def test_what_a_crash_left_is_removed_and_what_others_are_writing_stays(tmp_path: Path) -> None:
     root, ours, theirs = tmp_path / "shared", tmp_path / "host 1", tmp_path / "host 2"
+    root.mkdir()
     crashed, beside, other_host = writer(root, ours), writer(root, ours), writer(root, theirs)
     crash(crashed)
     assert len(half_written(root)) == 3

@@ -207,7 +207,7 @@ def test_every_mend_is_a_warning_and_only_identification_stays_defective(
     texts = {item.TextValue for item in contents(report, "Comment")}
     assert made.corrections
     for mend in made.corrections:
-        assert f"W_MENDED: {mend}" in texts
+        assert f"W_ATTRIBUTES_CORRECTED: {mend}" in texts
         assert mend in made.page
     assert {
         "PatientSex copied as it stands, although it does not conform",

@@ -70,7 +70,7 @@ def test_what_an_administrator_does_is_in_the_trail(tracker: Tracker) -> None:
     cancel(tracker, 1, "admin:smith")
     (row,) = rows(tracker)
     assert (row.action, row.actor, row.study_uid) == ("administered", "admin:smith", "1.2")
-    assert row.details == {"job": 1, "kind": "fetch", "state": "cancelled"}
+    assert row.details == {"job": 1, "kind": "fetch", "act": "cancelled by an administrator"}
 
 
 def test_a_tracker_that_does_not_answer_stops_nothing(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
