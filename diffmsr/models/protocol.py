@@ -5,6 +5,7 @@ Images are (b, 2, h, w), real and imaginary part; a magnitude image is (magnitud
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -172,6 +173,7 @@ class _Autocast(nn.Module):
         self.network, self.dtype = network, dtype
 
     def forward(self, low: Tensor, reference: Tensor, noise: Tensor, *facts: Tensor) -> Tensor:
-        with torch.autocast(low.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+        reduced = torch.autocast(low.device.type, self.dtype) if self.dtype is not torch.float32 else nullcontext()
+        with reduced:
             image: Tensor = self.network(low, reference, noise, None, *facts)
         return image.float()
