@@ -130,6 +130,9 @@ def disk_space(settings: Settings) -> Check:
     """The disk has more than its reserve left."""
     place = settings.storage.archive
     folder = settings.node.data_dir if place is None or "://" in place else Path(place)
+    # Before the first start the folder is missing, yet its disk is known.
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
     try:
         free = shutil.disk_usage(folder).free / 1e9
     except OSError as error:
