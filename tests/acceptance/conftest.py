@@ -5,7 +5,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,9 +17,8 @@ from pydicom import Dataset, dcmread
 
 from tests.conftest import free_port, require
 from tests.dicom import study, write
+from tests.program import PROGRAM, run_program
 from tests.waiting import until
-
-PROGRAM = Path(sys.executable).parent / "diffmsr-node"
 
 
 class Orthanc:
@@ -169,13 +167,7 @@ class Site:
 
 
 def run_node(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [PROGRAM, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | (environment or {}),
-    )
+    return run_program(arguments, environment)
 
 
 def echo(port: int, ae_title: str) -> bool:

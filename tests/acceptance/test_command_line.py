@@ -11,6 +11,7 @@ from pydicom import dcmread
 from node.config.loading import template
 from tests.conftest import free_port
 from tests.dicom import mr_series, write
+from tests.program import PROGRAM
 from tests.waiting import until
 
 from .conftest import Files, Orthanc, Site, echo, run_node, send
@@ -194,8 +195,6 @@ def test_roles_on_their_own(tmp_path: Path, files: Files) -> None:
     assert run_node("start", "--role", "nonsense", environment=environment).returncode == 2
     site.start()
     assert site.stop() == 0
-    from .conftest import PROGRAM
-
     receiver = subprocess.Popen([PROGRAM, "start", "--role", "receive", "-c", site.config], stderr=subprocess.DEVNULL)
     try:
         until(lambda: echo(site.port, "DIFFMSR"), "the receiver answers")

@@ -36,10 +36,11 @@ from pydicom import Dataset
 from pydicom.uid import UID, JPEGLSLossless
 
 import tests.dicom
-from tests.acceptance.conftest import PROGRAM, Orthanc
+from tests.acceptance.conftest import Orthanc
 from tests.conftest import free_port
 from tests.dicom import T1, T2, enhanced, mr_series, write
 from tests.migration.peers import Archive, Scanner
+from tests.program import PROGRAM
 
 ROOT = Path("/tmp/diffmsr-before-migration")
 """Where the service stood: the paths in the rows begin with it."""
