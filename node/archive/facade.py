@@ -23,7 +23,7 @@ from node.archive.layout import (
     index_key,
     instance_key,
     page_key,
-    parse,
+    parse_key,
     result_key,
 )
 from node.archive.local import LocalFolder
@@ -256,7 +256,7 @@ def _indexed(index: dict[str, Any], prefix: str) -> list[DerivedInstance]:
         return [DerivedInstance(r["sop_uid"], f"{prefix}{r['name']}", r["sha256"]) for r in index["instances"]]
     made = [DerivedInstance(uid, f"{prefix}{name}", None) for uid, name in index.items()]
     for instance in made:  # an index of a version without digests: SOP instance UID to file name
-        name = parse(instance.key)
+        name = parse_key(instance.key)
         if not isinstance(name, DerivedName) or name.sop_uid != instance.sop_uid:
             raise ValueError("not an index")
     return made

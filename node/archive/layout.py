@@ -93,7 +93,7 @@ def page_key(name: str) -> str:
     return f"{derived_prefix(name)}report.html"
 
 
-def parse(key: str) -> InstanceName | DerivedName | None:
+def parse_key(key: str) -> InstanceName | DerivedName | None:
     """What the key of an instance says; None when it is not the key of an instance."""
     if (found := _INSTANCE.fullmatch(key)) and all(is_uid(uid) for uid in found.groups()[:3]):
         study_uid, series_uid, sop_uid, digest = found.groups()

@@ -12,19 +12,19 @@ from node.dimse.commitment_messages import (
     PUSH_MODEL,
     REQUEST,
     WELL_KNOWN_INSTANCE,
-    Instance,
+    ReferencedInstance,
     Report,
     request,
     take_report,
 )
-from node.dimse.query import find
+from node.dimse.query import c_find
 from node.dimse.status import N_ACTION, words
 
 SAME_ASSOCIATION_S = 5.0
 """How long the association stays open for a report on it. A destination that takes longer opens one to us."""
 
 
-def ask(
+def request_commitment(
     peer: Peer,
     transaction_uid: str,
     instances: Sequence[Dataset],
@@ -34,7 +34,7 @@ def ask(
     """N-ACTION for `instances` (PS3.4 J.3.2), then wait a moment for the report, on this association or, as `answered`
     tells, any other. Raises PeerError when the peer does not take the request."""
 
-    wanted = [Instance(str(ds.SOPClassUID), str(ds.SOPInstanceUID)) for ds in instances]
+    wanted = [ReferencedInstance(str(ds.SOPClassUID), str(ds.SOPInstanceUID)) for ds in instances]
     on_report = (evt.EVT_N_EVENT_REPORT, take_report, [record])
     with associate(peer, CONTEXTS, handlers=[on_report]) as association:
         answer, _ = association.send_n_action(
@@ -57,6 +57,6 @@ def found(peer: Peer, instances: Sequence[Dataset]) -> set[str]:
     listed = {
         str(match.get("SOPInstanceUID", ""))
         for study_uid, series_uid in series
-        for match in find(peer, "IMAGE", StudyInstanceUID=study_uid, SeriesInstanceUID=series_uid, SOPInstanceUID="")
+        for match in c_find(peer, "IMAGE", StudyInstanceUID=study_uid, SeriesInstanceUID=series_uid, SOPInstanceUID="")
     }
     return listed & {str(ds.SOPInstanceUID) for ds in instances}

@@ -22,7 +22,7 @@ _BREAKS = 3
 
 
 @dataclass(frozen=True)
-class Sent:
+class SendResult:
     """What the peer answered for one instance. `status` is None where it was never asked."""
 
     instance: Readable
@@ -47,7 +47,7 @@ def echo(destination: DestinationSettings, ae_title: str) -> None:
         raise peer.error(answer, "check the peer's log")
 
 
-def send(instances: Sequence[Readable], destination: DestinationSettings, ae_title: str) -> Iterator[Sent]:
+def send(instances: Sequence[Readable], destination: DestinationSettings, ae_title: str) -> Iterator[SendResult]:
     """C-STORE instances (PS3.4 B), yielding what became of each as soon as it is known. What is kept compressed goes out
     as it is to a peer that takes it so, else uncompressed.
 
@@ -87,13 +87,13 @@ def storage_contexts(headers: Iterable[Dataset]) -> list[tuple[str, str]]:
     return list(contexts)
 
 
-def _store(association: Association, instance: Readable, header: Dataset) -> Sent | None:
+def _store(association: Association, instance: Readable, header: Dataset) -> SendResult | None:
     """Send one instance; None when the association broke before the answer."""
     named = instance, str(header.SOPClassUID), str(header.SOPInstanceUID)
     kept = header.file_meta.TransferSyntaxUID
     taken = [c.transfer_syntax[0] for c in association.accepted_contexts if c.abstract_syntax == header.SOPClassUID]
     if not taken:
-        return Sent(*named, None, f"the peer takes no {header.SOPClassUID.name}", Verdict.REFUSED)
+        return SendResult(*named, None, f"the peer takes no {header.SOPClassUID.name}", Verdict.REFUSED)
     data_set = instance.read_instance()
     try:
         if kept not in taken and kept.is_compressed:
@@ -101,9 +101,9 @@ def _store(association: Association, instance: Readable, header: Dataset) -> Sen
             data_set = recode(data_set, ExplicitVRLittleEndian)
         answer = association.send_c_store(data_set)
     except ValueError:
-        return Sent(*named, None, f"the peer takes no {header.SOPClassUID.name} in {kept.name}", Verdict.REFUSED)
+        return SendResult(*named, None, f"the peer takes no {header.SOPClassUID.name} in {kept.name}", Verdict.REFUSED)
     except RuntimeError:  # ended between two instances
         return None
     if "Status" not in answer:
         return None
-    return Sent(*named, answer.Status, words(C_STORE, answer.Status), meaning(C_STORE, answer.Status).verdict)
+    return SendResult(*named, answer.Status, words(C_STORE, answer.Status), meaning(C_STORE, answer.Status).verdict)

@@ -12,7 +12,7 @@ from pydicom.uid import (
 from node.archive.facade import Archive
 from node.config.settings import DestinationSettings, Settings
 from node.deliver import commitment_scu
-from node.deliver.scu import Sent, send
+from node.deliver.scu import SendResult, send
 from node.dimse.associations import Peer
 from node.dimse.status import Verdict
 from node.errors import LostError, PeerError
@@ -68,7 +68,7 @@ def _send(
     """Send what was not accepted yet; None when every instance is."""
     rows = deliveries.entered(tracker, lease.claim)
     waiting = [archive.derived_instance(row.key, row.sha256) for row in rows if not row.accepted]
-    accepted, refused = 0, list[Sent]()
+    accepted, refused = 0, list[SendResult]()
     try:
         for done, sent in enumerate(send(waiting, destination, ae_title), start=len(rows) - len(waiting) + 1):
             if sent.status is None and sent.sop_class_uid in DOCUMENTS:
@@ -118,7 +118,7 @@ def _commit(
     transaction_uid = str(generate_uid(prefix=None))
     commitments.opened(tracker, claim, transaction_uid)
     try:
-        commitment_scu.ask(
+        commitment_scu.request_commitment(
             peer,
             transaction_uid,
             headers,

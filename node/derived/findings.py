@@ -8,7 +8,7 @@ from node.config.settings import ReportSettings
 from node.derived.series import DerivedSeries
 from node.result import Quality, Registration
 
-RESEARCH_ONLY = (
+RESEARCH_NOTICE = (
     "For research use only, not for diagnosis. The images were computed by a neural network; detail that the scanner "
     "did not measure may be wrong or missing."
 )

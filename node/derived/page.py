@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from node.derived.findings import RESEARCH_ONLY, Findings, Grade, Measure
+from node.derived.findings import RESEARCH_NOTICE, Findings, Grade, Measure
 from node.derived.series import DerivedSeries
 from node.dicom.attributes import Attributes
 
@@ -78,7 +78,7 @@ def html_page(series: DerivedSeries, findings: Findings) -> str:
         "Software": f"DiffMSR node {series.software_version}",
     }  # fmt: skip
     return _TEMPLATES.get_template("page.html.j2").render(
-        research_only=RESEARCH_ONLY,
+        research_only=RESEARCH_NOTICE,
         tone=tone,
         verdict=verdict,
         findings=findings,

@@ -34,7 +34,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
 from node.derived.corrections import copy_identification, undate, unidentified
-from node.derived.findings import RESEARCH_ONLY, Findings, Measure
+from node.derived.findings import RESEARCH_NOTICE, Findings, Measure
 from node.derived.identifiers import REPORT, derived_uid
 from node.derived.series import DerivedSeries
 from node.derived.stored_values import decimals
@@ -188,7 +188,7 @@ def _evaluations(findings: Findings) -> list[QualitativeEvaluation]:
 
 def _comments(findings: Findings) -> Iterator[TextContentItem]:
     quality = [] if findings.grade.code else ["Quality: not measured."]
-    for text in (RESEARCH_ONLY, *quality, *findings.reasons, *findings.warnings):
+    for text in (RESEARCH_NOTICE, *quality, *findings.reasons, *findings.warnings):
         yield TextContentItem(
             name=codes.DCM.Comment, value=_ascii(text), relationship_type=RelationshipTypeValues.CONTAINS
         )

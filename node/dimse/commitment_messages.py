@@ -32,7 +32,7 @@ MAX_INSTANCES = 100_000
 
 
 @dataclass(frozen=True)
-class Instance:
+class ReferencedInstance:
     sop_class_uid: str
     sop_uid: str
 
@@ -42,8 +42,8 @@ class Report:
     """Which instances of a transaction are committed and which are not, with the failure reason of each."""
 
     transaction_uid: str
-    committed: Sequence[Instance]
-    failed: Mapping[Instance, int] = field(default_factory=dict)
+    committed: Sequence[ReferencedInstance]
+    failed: Mapping[ReferencedInstance, int] = field(default_factory=dict)
 
     @property
     def event_type(self) -> int:
@@ -84,7 +84,7 @@ def take_report(event: Event, record: Callable[[Report], bool]) -> tuple[EventSt
     return EventStatus.SUCCESS, None
 
 
-def request(transaction_uid: str, instances: Iterable[Instance]) -> Dataset:
+def request(transaction_uid: str, instances: Iterable[ReferencedInstance]) -> Dataset:
     """The action information of a request (PS3.4 table J.3-1)."""
     ds = Dataset()
     ds.TransactionUID = transaction_uid
@@ -92,7 +92,7 @@ def request(transaction_uid: str, instances: Iterable[Instance]) -> Dataset:
     return ds
 
 
-def read_request(ds: Dataset) -> tuple[str, list[Instance]]:
+def read_request(ds: Dataset) -> tuple[str, list[ReferencedInstance]]:
     """(transaction UID, instances) of an action information; ValueError when it is malformed or empty."""
     instances = _instances(ds, "ReferencedSOPSequence")
     if not instances:
@@ -120,18 +120,18 @@ def read_report(ds: Dataset) -> Report:
     return Report(_transaction(ds), _instances(ds, "ReferencedSOPSequence"), dict(zip(failed, reasons, strict=True)))
 
 
-def _item(instance: Instance) -> Dataset:
+def _item(instance: ReferencedInstance) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = instance.sop_class_uid, instance.sop_uid
     return item
 
 
-def _instances(ds: Dataset, keyword: str) -> list[Instance]:
+def _instances(ds: Dataset, keyword: str) -> list[ReferencedInstance]:
     items = ds.get(keyword) or []
     if len(items) > MAX_INSTANCES:
         raise ValueError("too many instances")
     found = [
-        Instance(str(item.get("ReferencedSOPClassUID", "")), str(item.get("ReferencedSOPInstanceUID", "")))
+        ReferencedInstance(str(item.get("ReferencedSOPClassUID", "")), str(item.get("ReferencedSOPInstanceUID", "")))
         for item in items
     ]
     if not all(is_uid(instance.sop_class_uid) and is_uid(instance.sop_uid) for instance in found):

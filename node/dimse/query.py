@@ -15,7 +15,7 @@ MAX_MATCHES = 100_000
 """More than any study has. A peer that returns more ignores the keys."""
 
 
-def find(peer: Peer, level: str, **keys: str) -> list[Dataset]:
+def c_find(peer: Peer, level: str, **keys: str) -> list[Dataset]:
     """The matches of a query at `level` (SERIES or IMAGE); `keys` are keywords; those with an empty value are return
     keys. PeerError when the peer does not complete its answer."""
     query = Dataset()

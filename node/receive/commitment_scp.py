@@ -22,7 +22,7 @@ from node.dimse.commitment_messages import (
     PUSH_MODEL,
     REQUEST,
     WELL_KNOWN_INSTANCE,
-    Instance,
+    ReferencedInstance,
     Report,
     read_request,
     report,
@@ -149,12 +149,12 @@ class Commitments:
 
     def _judge(self, request: CommitmentRequest) -> Report:
         failed = dict(self._failures(request))
-        instances = [Instance(*instance) for instance in request.instances]
+        instances = [ReferencedInstance(*instance) for instance in request.instances]
         return Report(request.transaction_uid, [i for i in instances if i not in failed], failed)
 
-    def _failures(self, request: CommitmentRequest) -> Iterator[tuple[Instance, FailureReason]]:
+    def _failures(self, request: CommitmentRequest) -> Iterator[tuple[ReferencedInstance, FailureReason]]:
         for sop_class_uid, sop_uid in request.instances:
-            instance = Instance(sop_class_uid, sop_uid)
+            instance = ReferencedInstance(sop_class_uid, sop_uid)
             rows = anywhere(self._tracker, sop_uid)
             of_class = [row for row in rows if row.sop_class_uid == sop_class_uid]
             if not of_class:

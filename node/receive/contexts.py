@@ -22,7 +22,7 @@ STORED_SOP_CLASSES = [
 ]
 
 # The order of the acceptor decides. Explicit VR comes first: senders then transmit what they have without converting it.
-TRANSFER_SYNTAXES: list[str | uid.UID] = [
+ACCEPTED_TRANSFER_SYNTAXES: list[str | uid.UID] = [
     uid.ExplicitVRLittleEndian,
     uid.ImplicitVRLittleEndian,
     uid.JPEGLSLossless,
@@ -44,7 +44,7 @@ TRANSFER_SYNTAXES: list[str | uid.UID] = [
 
 def supported_contexts() -> list[PresentationContext]:
     """The presentation contexts that the SCP supports."""
-    storage = [build_context(sop_class, TRANSFER_SYNTAXES) for sop_class in STORED_SOP_CLASSES]
+    storage = [build_context(sop_class, ACCEPTED_TRANSFER_SYNTAXES) for sop_class in STORED_SOP_CLASSES]
     commitment = build_context(PUSH_MODEL, [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
     # A scanner sends its request as SCU. A destination reports on ours as SCP, by role selection (PS3.7 D.3.3.4).
     commitment.scu_role = commitment.scp_role = True

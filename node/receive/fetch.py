@@ -20,11 +20,11 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
 from node.config.settings import FetchSettings, Settings
 from node.dicom.attributes import Attributes
 from node.dimse.associations import Peer, associate
-from node.dimse.query import find
+from node.dimse.query import c_find
 from node.dimse.status import C_GET, C_MOVE, Meaning, words
 from node.errors import PeerError
 from node.identity import is_ours
-from node.receive.contexts import IMAGE_SOP_CLASSES, TRANSFER_SYNTAXES
+from node.receive.contexts import ACCEPTED_TRANSFER_SYNTAXES, IMAGE_SOP_CLASSES
 from node.receive.server import take_instance
 from node.receive.store import Store
 from node.tracker import views
@@ -39,7 +39,7 @@ GET, MOVE = str(StudyRootQueryRetrieveInformationModelGet), str(StudyRootQueryRe
 _UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 GET_CONTEXTS = [
     *((GET, syntax) for syntax in _UNCOMPRESSED),
-    *((str(sop_class), str(syntax)) for sop_class in IMAGE_SOP_CLASSES for syntax in TRANSFER_SYNTAXES),
+    *((str(sop_class), str(syntax)) for sop_class in IMAGE_SOP_CLASSES for syntax in ACCEPTED_TRANSFER_SYNTAXES),
 ]
 MOVE_CONTEXTS = [(MOVE, syntax) for syntax in _UNCOMPRESSED]
 
@@ -103,7 +103,7 @@ def _candidates(
 ) -> list[_Series]:
     """MR series of the study that the PACS has and the node has not, or only in part, by their numbers. Left out are series
     that are too large for a reference, that the match would veto by their description, and results of this node."""
-    matches = find(peer, "SERIES", StudyInstanceUID=study_uid, Modality="MR", **dict.fromkeys(RETURN_KEYS, ""))
+    matches = c_find(peer, "SERIES", StudyInstanceUID=study_uid, Modality="MR", **dict.fromkeys(RETURN_KEYS, ""))
     held = views.series_sizes(tracker.database, study_uid)
     found: dict[str, _Series] = {}
     for match in matches:

@@ -25,7 +25,7 @@ from node.dimse.status import EchoStatus, StoreStatus
 from node.errors import ConfigError, NodeError
 from node.receive.commitment_scp import Commitments
 from node.receive.contexts import supported_contexts
-from node.receive.store import Sent, Store
+from node.receive.store import Store, StoreRequest
 
 log = structlog.get_logger()
 
@@ -210,7 +210,7 @@ def take_instance(event: Event, store: Store) -> StoreStatus:
     association, request = event.assoc, cast(C_STORE, event.request)
     peer = association.acceptor if association.is_requestor else association.requestor
     status = store.put(
-        Sent(
+        StoreRequest(
             sop_class_uid=str(request.AffectedSOPClassUID),
             sop_uid=str(request.AffectedSOPInstanceUID),
             transfer_syntax_uid=str(event.context.transfer_syntax),

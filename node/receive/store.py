@@ -33,7 +33,7 @@ IDENTIFYING_TAGS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "Series
 
 
 @dataclass(frozen=True)
-class Sent:
+class StoreRequest:
     """A C-STORE request: what the peer said of the instance, and the data set exactly as it came."""
 
     sop_class_uid: str
@@ -54,7 +54,7 @@ class Store:
         self._index_patient = index_patient
         self._locks = [threading.Lock() for _ in range(64)]
 
-    def put(self, sent: Sent) -> Status:
+    def put(self, sent: StoreRequest) -> Status:
         """Keep one instance; the status is what the peer is told. SUCCESS only when it would survive a loss of power
         and be found again: the file is fsynced, and the row that names it committed."""
         part10 = _part10(sent)
@@ -87,7 +87,7 @@ class Store:
                 )
                 return Status.OUT_OF_RESOURCES
 
-    def _keep(self, sent: Sent, part10: bytes, header: Header, study_uid: str, series_uid: str) -> Status:
+    def _keep(self, sent: StoreRequest, part10: bytes, header: Header, study_uid: str, series_uid: str) -> Status:
         digest = Digest(sha256(sent.data_set), sent.transfer_syntax_uid)
         known = arrivals.look_up(self._tracker, study_uid, sent.sop_uid)
         lost = False
@@ -121,7 +121,7 @@ class Store:
         return Status.SUCCESS
 
     def _refuse(
-        self, sent: Sent, status: Status, reason: str, error: str | None = None, study_uid: str | None = None
+        self, sent: StoreRequest, status: Status, reason: str, error: str | None = None, study_uid: str | None = None
     ) -> Status:
         """Say in the log and the audit trail that an instance was not taken; nothing of its content."""
         sop_uid = sent.sop_uid if is_uid(sent.sop_uid) else "?"
@@ -141,7 +141,7 @@ class Store:
         try_audit(self._tracker, Action.ASSOCIATION, peer, details={"host": host, "rejected": reason})
 
 
-def _part10(sent: Sent) -> bytes:
+def _part10(sent: StoreRequest) -> bytes:
     """The data set as received, with a preamble and file meta information before it (PS3.10 section 7.1)."""
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"

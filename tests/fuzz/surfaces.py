@@ -16,7 +16,7 @@ from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, EnhancedMRImageStorage, MRImageStorage
 
 from node.archive.facade import Archive
-from node.archive.layout import InstanceName, parse
+from node.archive.layout import InstanceName, parse_key
 from node.config.match import MatchSettings
 from node.config.settings import SCPSettings, Settings
 from node.dicom.read import InstanceFile
@@ -124,7 +124,7 @@ class Receive:
         ours = ("tracker.sqlite3", "node-id", "process.lock")
         files = sorted(p for p in self._folder.rglob("*") if p.is_file() and not p.name.startswith(ours))
         for path in files:
-            assert isinstance(parse(path.relative_to(self._folder / "data").as_posix()), InstanceName), path
+            assert isinstance(parse_key(path.relative_to(self._folder / "data").as_posix()), InstanceName), path
         assert views.totals(self._database).instances == len(files) <= self.answers["SUCCESS"]
 
 

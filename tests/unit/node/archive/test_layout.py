@@ -14,7 +14,7 @@ from node.archive.layout import (
     instance_key,
     is_key,
     page_key,
-    parse,
+    parse_key,
     result_key,
 )
 from node.dicom.uid import is_uid
@@ -28,13 +28,13 @@ names = st.from_regex(r"infer:[0-9a-f]{32}", fullmatch=True)
 @given(uids, uids, uids, st.none() | digests)
 def test_the_key_of_an_instance_says_what_it_was_made_of(study: str, series: str, sop: str, sha256: str | None) -> None:
     key = instance_key(study, series, sop, sha256)
-    assert parse(key) == InstanceName(study, series, sop, None if sha256 is None else sha256[:16])
+    assert parse_key(key) == InstanceName(study, series, sop, None if sha256 is None else sha256[:16])
     assert is_key(key)
 
 
 @given(names, st.integers(0, 10**6), uids)
 def test_the_key_of_a_derived_instance_says_what_it_was_made_of(name: str, number: int, sop: str) -> None:
-    assert parse(derived_key(name, number, sop)) == DerivedName(name, number, sop)
+    assert parse_key(derived_key(name, number, sop)) == DerivedName(name, number, sop)
 
 
 @given(names, st.lists(st.integers(0, 99_999), min_size=2, max_size=2, unique=True), uids, uids)
@@ -66,7 +66,7 @@ def test_no_key_leaves_the_archive(text: str) -> None:
 
 @given(st.text())
 def test_what_is_no_key_says_nothing(text: str) -> None:
-    found = parse(text)
+    found = parse_key(text)
     assert found is None or is_key(text)
 
 
@@ -76,7 +76,7 @@ def test_what_is_no_key_says_nothing(text: str) -> None:
 )
 def test_what_is_no_key_is_told_apart(key: str) -> None:
     assert not is_key(key)
-    assert parse(key) is None
+    assert parse_key(key) is None
 
 
 @given(st.text())

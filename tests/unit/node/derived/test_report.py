@@ -194,7 +194,7 @@ def test_it_belongs_to_the_study_as_a_series_of_its_own(measured: Any) -> None:
     assert made.instances == [*made.images, report], "sent after the images"
 
 
-def test_every_mend_is_a_warning_and_only_identification_stays_defective(
+def test_every_correction_is_a_warning_and_only_identification_stays_defective(
     measured: Any, tmp_path: Path, conformance_errors: Callable[[Path], list[str]]
 ) -> None:
     for header in measured.target:
@@ -206,9 +206,9 @@ def test_every_mend_is_a_warning_and_only_identification_stays_defective(
     assert left == []
     texts = {item.TextValue for item in contents(report, "Comment")}
     assert made.corrections
-    for mend in made.corrections:
-        assert f"W_ATTRIBUTES_CORRECTED: {mend}" in texts
-        assert mend in made.page
+    for correction in made.corrections:
+        assert f"W_ATTRIBUTES_CORRECTED: {correction}" in texts
+        assert correction in made.page
     assert {
         "PatientSex copied as it stands, although it does not conform",
         "StudyID is missing in the source: written empty",

@@ -9,11 +9,11 @@ from pydicom import Dataset
 from pynetdicom.dsutils import decode, encode
 
 from node.dimse import status
-from node.dimse.commitment_messages import Instance, Report, read_report, read_request, report, request
+from node.dimse.commitment_messages import ReferencedInstance, Report, read_report, read_request, report, request
 from node.dimse.status import Verdict, meaning, words
 
 uids = st.lists(st.integers(0, 99999), min_size=2, max_size=8).map(lambda parts: ".".join(map(str, parts)))
-instances = st.builds(Instance, uids, uids)
+instances = st.builds(ReferencedInstance, uids, uids)
 
 
 def over_the_wire(ds: Dataset, implicit: bool) -> Dataset:
@@ -23,13 +23,15 @@ def over_the_wire(ds: Dataset, implicit: bool) -> Dataset:
 
 
 @given(uids, st.lists(instances, min_size=1, unique=True), st.booleans())
-def test_a_request_is_read_as_it_was_written(transaction: str, wanted: list[Instance], implicit: bool) -> None:
+def test_a_request_is_read_as_it_was_written(
+    transaction: str, wanted: list[ReferencedInstance], implicit: bool
+) -> None:
     assert read_request(over_the_wire(request(transaction, wanted), implicit)) == (transaction, wanted)
 
 
 @given(uids, st.lists(instances), st.dictionaries(instances, st.integers(1, 0xFFFF)), st.booleans())
 def test_a_report_is_read_as_it_was_written(
-    transaction: str, committed: list[Instance], failed: dict[Instance, int], implicit: bool
+    transaction: str, committed: list[ReferencedInstance], failed: dict[ReferencedInstance, int], implicit: bool
 ) -> None:
     said = Report(transaction, committed, failed)
     assert read_report(over_the_wire(report(said), implicit)) == said
@@ -40,9 +42,9 @@ def test_a_report_is_read_as_it_was_written(
 @pytest.mark.parametrize("sop_uid", ["1.2", "", "../x"])
 def test_malformed_uids_are_refused(transaction: str, sop_uid: str) -> None:
     with pytest.raises(ValueError, match="well-formed"):
-        read_request(request(transaction, [Instance("1.2", sop_uid)]))
+        read_request(request(transaction, [ReferencedInstance("1.2", sop_uid)]))
     with pytest.raises(ValueError, match="well-formed"):
-        read_report(report(Report(transaction, [Instance("1.2", sop_uid)])))
+        read_report(report(Report(transaction, [ReferencedInstance("1.2", sop_uid)])))
 
 
 @given(

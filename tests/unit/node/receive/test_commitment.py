@@ -14,7 +14,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModelInstance as PushModel
 
 from node.archive.facade import Archive
 from node.config.settings import SCPSettings, SourceSettings
-from node.dimse.commitment_messages import Instance
+from node.dimse.commitment_messages import ReferencedInstance
 from node.dimse.commitment_messages import request as asking
 from node.receive import commitment_scp
 from node.receive.commitment_scp import Commitments
@@ -148,7 +148,7 @@ def test_many_transactions_on_one_association_leave_nothing_behind_on_it(
     assert attempt() is State.DONE
     served = next(one for one in receiver._ae.active_associations if one.is_established)
     serve = served._serve_request
-    wanted = [Instance(*one) for one in named([ds])]
+    wanted = [ReferencedInstance(*one) for one in named([ds])]
     answer, _ = association.send_n_action(asking("1.2.3", wanted), 1, PushModel, PushModelInstance)
     assert answer.Status == 0x0000
     assert attempt() is State.DONE

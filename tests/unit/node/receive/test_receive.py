@@ -28,7 +28,7 @@ from node.config.settings import SCPSettings, SourceSettings
 from node.errors import StorageFullError
 from node.receive.commitment_scp import Commitments
 from node.receive.server import Receiver
-from node.receive.store import Sent, Status, Store
+from node.receive.store import Status, Store, StoreRequest
 from node.tracker import views
 from node.tracker.handle import Tracker
 from node.tracker.instances import of_study
@@ -37,7 +37,7 @@ from tests.conftest import free_port, require
 from tests.dicom import mr_series, write
 
 
-def sent(ds: Dataset, **changes: object) -> Sent:
+def sent(ds: Dataset, **changes: object) -> StoreRequest:
     buffer = BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
     raw = buffer.getvalue()
@@ -47,7 +47,7 @@ def sent(ds: Dataset, **changes: object) -> Sent:
         "transfer_syntax_uid": str(ds.file_meta.TransferSyntaxUID), "implementation_class_uid": "1.2.3", "calling_ae_title": "MR1",
         "data_set": raw[meta_length:],
     }  # fmt: skip
-    return Sent(**(facts | changes))  # type: ignore[arg-type]
+    return StoreRequest(**(facts | changes))  # type: ignore[arg-type]
 
 
 def stored(archive: Archive) -> list[Path]:
