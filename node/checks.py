@@ -1,5 +1,5 @@
-"""What must be true before the node can work. Each question stands here once; `start` asks them before it begins, and so
-does everything else that needs to know whether the node is fit."""
+"""Every precondition of the node, each in one place. `start` checks them before it begins, and so does everything else that
+needs to know whether the node can work."""
 
 import shutil
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.ss
 class Level(StrEnum):
     OK = "ok"
     WARN = "warn"
-    """The node works, and an administrator should know this."""
+    """The node works, but an administrator should know this."""
     FAIL = "fail"
     """The node cannot work."""
 
@@ -50,7 +50,7 @@ Question = Callable[[Settings], Check]
 
 
 def data_folder(settings: Settings) -> Check:
-    """The data folder is there, or can be made, and this user may write in it."""
+    """The data folder exists, or can be made, and this user may write in it."""
     folder = settings.node.data_dir
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def tracker_place(settings: Settings) -> Check:
 
 
 def tracker(settings: Settings) -> Check:
-    """The database answers, and is not of a later version."""
+    """The database answers, and it is not of a later version."""
     try:
         database = Database(settings.node.url)
         try:
@@ -114,7 +114,12 @@ def model(settings: Settings) -> Check:
     try:
         manifest = read_model(settings.model)
     except NodeError as error:
-        return Check("model", Level.FAIL, str(error), "correct [model] path, or leave it out for the weights shipped")
+        return Check(
+            "model",
+            Level.FAIL,
+            str(error),
+            "correct [model] path, or leave it out to use the weights that come with the package",
+        )
     return Check("model", Level.OK, f"{manifest.name} {manifest.version}")
 
 
@@ -153,11 +158,11 @@ PRECONDITIONS: tuple[Question, ...] = (
     destinations,
     disk_space,
 )
-"""In this order, because a later question relies on the answer to an earlier one."""
+"""In this order, because a later question needs what an earlier one has found."""
 
 
 def ask(settings: Settings, questions: Iterable[Question] = PRECONDITIONS) -> list[Check]:
-    """The answers to the questions, up to the first that says the node cannot work."""
+    """The answers to the questions, up to the first with which the node cannot work."""
     answers = []
     for question in questions:
         answers.append(question(settings))
@@ -167,7 +172,7 @@ def ask(settings: Settings, questions: Iterable[Question] = PRECONDITIONS) -> li
 
 
 def require(answers: Iterable[Check]) -> None:
-    """Log what an administrator should know. Raises the failure of the first answer that says the node cannot work."""
+    """Log every warning. Raises the failure of the first answer with which the node cannot work."""
     for answer in answers:
         if answer.level is Level.FAIL:
             raise answer.failure(answer.says)

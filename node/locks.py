@@ -1,4 +1,4 @@
-"""One service per role, host and data folder; and which roles run, as others see it."""
+"""One service per role, host and data folder, and which roles run, as other processes see it."""
 
 import fcntl
 import json

@@ -34,7 +34,7 @@ class Folder:
 
 
 class Processed(BaseModel):
-    """What became of one target, or of a study without one."""
+    """The outcome for one target, or for a study without one."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -29,7 +29,7 @@ class PairRequest(BaseModel):
     acquired_matrix: tuple[int, int] | None = None
     """(rows, columns) to crop the target's k-space to first, when the scanner interpolated it; else None."""
     warnings: tuple[str, ...] = ()
-    """Sentences that go with the result, from predicates that warned."""
+    """Sentences of predicates that warned. They accompany the result."""
 
 
 class DeriveRequest(BaseModel):
@@ -40,7 +40,7 @@ class DeriveRequest(BaseModel):
     result: str
     """Key of the infer job that made it. The archive keeps the result and what is derived from it under this name."""
     request: PairRequest
-    """What the result was made for."""
+    """The pair from which the result was made."""
 
 
 class DeliverRequest(DeriveRequest):
@@ -51,7 +51,7 @@ class DeliverRequest(DeriveRequest):
 
 
 class CommitmentRequest(BaseModel):
-    """A storage commitment that a peer asked of us: what to report, and to whom."""
+    """A storage commitment that a peer requested: what to report, and to whom."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""What the infer stage makes: a super-resolved stack, what was measured of it, and how its reference was registered."""
+"""What the infer stage makes: a super-resolved stack, its quality, and the registration of its reference."""
 
 from dataclasses import dataclass
 
@@ -8,22 +8,22 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Registration:
-    """How the reference was found to lie to the target, in-plane, over the whole stack: what was left after the scanner's
-    coordinates were trusted. What the target shows at p, relative to the centre of its field of view, the reference
-    shows at rotation(p) + shift."""
+    """The in-plane motion from the target to the reference, the same for the whole stack, that remains after the scanner's
+    coordinates. What the target shows at p, relative to the centre of its field of view, the reference shows at
+    rotation(p) + shift."""
 
     shift_mm: tuple[float, float]
     """Along a row, along a column."""
     rotation_deg: float
     """From the direction along a row towards that along a column."""
     trusted: bool
-    """Whether the figures are to be believed: there was something to compare, and even and odd slices agree."""
+    """Whether the estimate is reliable: the images had something to compare, and even and odd slices agree."""
     corrected: bool
-    """Whether the reference was moved accordingly before it guided."""
+    """Whether the reference was moved accordingly."""
     displacement_mm: float
-    """By how much, at most, that displaces what lies within the head."""
+    """The largest displacement by the motion of any point within the head."""
     spread_mm: float | None
-    """How far apart even and odd slices, taken alone, put the reference, at most within the head; None of a stack too
+    """The largest distance, within the head, between the motions of even and of odd slices alone; None for a stack too
     small to be halved."""
 
 
@@ -35,12 +35,12 @@ class Quality:
     """For each slice: norm of the difference between the measured low-resolution k-space and the result's centre of
     k-space, over the norm of the former."""
     intensity_drift: list[float]
-    """For each slice: mean intensity of the result over that of the zero-filled target, less 1."""
+    """For each slice: mean intensity of the result over that of the zero-filled target, minus 1."""
     registration: Registration | None
-    """None when it was not asked for."""
+    """None when it was not requested."""
     seed_spread: list[float] | None
     """For each slice: mean over pixels of the standard deviation over an ensemble of seeds, over the slice's maximum;
-    None when no ensemble was asked for."""
+    None without an ensemble."""
     usable: bool
     reasons: list[str]
     """A sentence for every threshold that was crossed; empty when usable."""

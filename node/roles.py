@@ -1,14 +1,14 @@
-"""What a process of the service can do. `start` runs all roles in one service, `start --role` some of them on a host."""
+"""The roles of a service. `start` runs all of them in one service, `start --role` some of them on one host."""
 
 from enum import StrEnum
 
 
 class Role(StrEnum):
     RECEIVE = "receive"
-    """The storage SCP, the reports of storage commitment that we owe, and what is fetched."""
+    """The storage SCP, the reports on storage commitment that the node owes, and fetching."""
     MATCH = "match"
     INFER = "infer"
     """A process of its own for each device of the model."""
     DELIVER = "deliver"
-    """Derived instances are made, and sent to the destinations."""
+    """Encode derived instances and send them to the destinations."""
     HOUSEKEEP = "housekeep"

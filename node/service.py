@@ -40,7 +40,7 @@ from node.weights import model_facts, pixel_settings
 log = structlog.get_logger()
 
 DRAIN_S = 25
-"""How long a stop waits for what is in hand, all of it together; systemd's own patience is 90 s."""
+"""How long a stop waits for all work in progress together. systemd waits 90 s."""
 
 
 class Service:
@@ -188,5 +188,5 @@ class Service:
         tracker.database.dispose()
 
     def _patience_s(self) -> float:
-        """What is left of the time that a stop gives to all there is, not to each in turn."""
+        """The rest of the time that a stop gives to all parts together."""
         return max(0.0, self._deadline - time.monotonic())

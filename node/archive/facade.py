@@ -103,18 +103,22 @@ class Archive:
         self._backend = backend
 
     @classmethod
-    def in_folder(cls, folder: Path, reserve_gb: float = 0.0, home: Path | None = None) -> "Archive":
-        """The archive in a folder; `home` is the node's own folder, where several nodes share this one."""
-        return cls(LocalFolder(folder, FOLDERS, reserve_gb, home))
+    def in_folder(
+        cls, folder: Path, reserve_gb: float = 0.0, home: Path | None = None, *, make: bool = True
+    ) -> "Archive":
+        """The archive in a folder; `home` is the node's own folder, where several nodes share this one. `make` creates it
+        where it is missing."""
+        return cls(LocalFolder(folder, FOLDERS, reserve_gb, home, make=make))
 
     @classmethod
-    def of(cls, settings: Settings) -> "Archive":
-        """The archive that the configuration names: a folder, or a bucket. ConfigError when it cannot be used."""
+    def of(cls, settings: Settings, *, make: bool = True) -> "Archive":
+        """The archive that the configuration names: a folder, or a bucket. `make` creates a folder where it is missing;
+        commands that only read leave that to the service. ConfigError when it cannot be used."""
         place = settings.storage.archive
         if place is not None and "://" in place:
             return cls(Bucket(place, settings.storage.endpoint_url))
         data_dir = settings.node.data_dir
-        return cls.in_folder(Path(place or data_dir), settings.storage.reserve_gb, home=data_dir)
+        return cls.in_folder(Path(place or data_dir), settings.storage.reserve_gb, home=data_dir, make=make)
 
     # ------------------------------------------------------------------ instances as received
 

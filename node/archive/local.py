@@ -28,7 +28,16 @@ class LocalFolder:
     finish, and never touches those of another host or process.
     """
 
-    def __init__(self, root: Path, folders: tuple[str, ...], reserve_gb: float = 0.0, home: Path | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        folders: tuple[str, ...],
+        reserve_gb: float = 0.0,
+        home: Path | None = None,
+        *,
+        make: bool = True,
+    ) -> None:
+        """`make` creates the folders where they are missing; without it nothing is written."""
         self.root = root
         self._home = home or root
         self._reserve_bytes = int(reserve_gb * 1e9)
@@ -40,7 +49,7 @@ class LocalFolder:
         if self._home != root and not root.is_dir():
             raise ConfigError(f"[storage] archive: there is no folder {root}; is its file system mounted?")
         try:
-            for folder in (*folders, "incoming"):
+            for folder in (*folders, "incoming") if make else ():
                 (root / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"the archive: cannot make {error.filename}: {error.strerror}") from None

@@ -65,7 +65,7 @@ def queue_report(
     from node.derived.worker import gather_sources
 
     settings = load_settings(find_config(config))
-    database, archive = open_tracker(settings), Archive.of(settings)
+    database, archive = open_tracker(settings), Archive.of(settings, make=False)
     key, request = views.result_of(database, job)
     if not archive.has_result(key):
         raise NotFoundError(f"job {job} has no result yet, so nothing to report; see: diffmsr-node queue show {job}")

@@ -69,7 +69,7 @@ def explain(
         print_skipped(found.skipped)
     else:
         settings = load_settings(find_config(config))
-        history = views.study_history(open_tracker(settings), Archive.of(settings), study)
+        history = views.study_history(open_tracker(settings), Archive.of(settings, make=False), study)
         if as_json:
             _print_studies([history.verdict.to_json() | {"jobs": [job.to_json() for job in history.jobs]}])
             return
@@ -115,7 +115,7 @@ def replay(
         if against is not None:
             replays = list(replay_folder(read_folder(folder), against, settings, place, progress))
         else:
-            archive = Archive.of(settings)
+            archive = Archive.of(settings, make=False)
             replays = [replay_study(open_tracker(settings), archive, study, settings, place, progress)]
     if as_json:
         _print_studies([each.to_json() for each in replays])

@@ -1,1 +1,1 @@
-"""Deliver: turn a result into a derived MR series and send it to its destinations."""
+"""Deliver: send derived series to their destinations."""

@@ -93,7 +93,7 @@ def _store(association: Association, instance: Readable, header: Dataset) -> Sen
     kept = header.file_meta.TransferSyntaxUID
     taken = [c.transfer_syntax[0] for c in association.accepted_contexts if c.abstract_syntax == header.SOPClassUID]
     if not taken:
-        return SendResult(*named, None, f"the peer takes no {header.SOPClassUID.name}", Verdict.REFUSED)
+        return SendResult(*named, None, f"the peer does not accept {header.SOPClassUID.name}", Verdict.REFUSED)
     data_set = instance.read_instance()
     try:
         if kept not in taken and kept.is_compressed:
@@ -101,7 +101,9 @@ def _store(association: Association, instance: Readable, header: Dataset) -> Sen
             data_set = recode(data_set, ExplicitVRLittleEndian)
         answer = association.send_c_store(data_set)
     except ValueError:
-        return SendResult(*named, None, f"the peer takes no {header.SOPClassUID.name} in {kept.name}", Verdict.REFUSED)
+        return SendResult(
+            *named, None, f"the peer does not accept {header.SOPClassUID.name} in {kept.name}", Verdict.REFUSED
+        )
     except RuntimeError:  # ended between two instances
         return None
     if "Status" not in answer:

@@ -95,7 +95,7 @@ def _send(
     error = f"{destination.name} did not accept {len(refused)} of {len(rows)} instances: {refused[0].words}"
     if lease.claim.attempts >= PATIENCE_WITH_REFUSALS and all(s.verdict is Verdict.REFUSED for s in refused):
         return Failed(
-            f"{error}; it rejects them permanently. Check its log, fix the cause, then run: diffmsr-node queue retry "
+            f"{error}; the PACS rejects them permanently. Check its log, fix the cause, then run: diffmsr-node queue retry "
             f"{lease.claim.job_id}"
         )
     return Retry(error, delay_s)

@@ -2,7 +2,7 @@
 instance would carry, and whether its pixels lost something.
 
 Enhanced and Legacy Converted Enhanced MR (PS3.3 A.36, A.70) keep what differs from frame to frame in functional groups
-(C.7.6.16), under names of their own. Flattened here once, so that no other room needs to know two ways to write an
+(C.7.6.16), under names of their own. Flattened here once, so that no other package needs to know two ways to write an
 image. Damaged headers count as far as they can be read: nothing here raises.
 """
 

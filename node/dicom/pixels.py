@@ -41,7 +41,7 @@ def stored_frames(instance: Dataset, indices: Sequence[int] | None = None) -> It
     except BaseException as error:
         # A panic of a decoder written in Rust is no Exception, and would end the thread or the worker.
         if type(error).__name__ == "PanicException":
-            raise ValueError("the decoder stumbled over the compressed pixels") from None
+            raise ValueError("the decoder failed on the compressed pixels") from None
         raise
 
 

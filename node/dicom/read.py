@@ -74,7 +74,7 @@ def parse(file: BinaryIO, *, stop_before_pixels: bool) -> Dataset:
     read_preamble(file, False)
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian and _is_bomb(file.read()):
-        raise ValueError("the data set becomes far larger than it is when it is inflated")
+        raise ValueError("the deflated data set would become far too large when it is inflated")
     file.seek(0)
     instance = dcmread(file, stop_before_pixels=stop_before_pixels)
     if stop_before_pixels and meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:

@@ -1,1 +1,1 @@
-"""Housekeeping: what happens by the clock."""
+"""Housekeeping: work that happens by the clock."""

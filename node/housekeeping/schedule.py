@@ -1,4 +1,4 @@
-"""What has to happen by the clock. APScheduler says when; what is due is a question to the tracker."""
+"""Work that happens by the clock. APScheduler decides when; the tracker knows what is due."""
 
 from collections.abc import Callable
 
@@ -39,7 +39,7 @@ def rescue(tracker: Tracker) -> None:
 
 
 def watch_disk(archive: Archive) -> None:
-    """Say it while there is still time to act."""
+    """Warn while there is still time to act."""
     try:
         archive.check_space()
     except StorageFullError as error:

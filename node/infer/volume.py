@@ -110,7 +110,7 @@ def _volume(instances: Sequence[Readable], frames: Sequence[int] | None, max_mat
 
 @dataclass(frozen=True)
 class _Slice:
-    """One image of a file: its header as a classic one, and where it lies."""
+    """One image of an instance: its header as a classic one, and its geometry."""
 
     instance: Dataset
     """The file's own data set, with the pixels of all its frames."""
@@ -173,11 +173,11 @@ def _check_consistent(slices: Sequence[_Slice]) -> None:
 
 
 def _check_apart(slices: Sequence[_Slice], depths: Sequence[float]) -> None:
-    """Refuse two slices in one place: one would hide the other, and nothing says which."""
+    """Refuse two slices at the same position: one would hide the other."""
     for i, distance in enumerate(np.diff(depths)):
         if distance < 1e-3:  # mm; headers round positions to less than that
             raise RefusedError(
-                "E_PIXELS_INCONSISTENT", f"{slices[i + 1].name} lies in the same place as {slices[i].name}"
+                "E_PIXELS_INCONSISTENT", f"{slices[i + 1].name} is at the same position as {slices[i].name}"
             )
 
 
@@ -198,7 +198,7 @@ def _decode_stack(slices: Sequence[_Slice], max_matrix: int) -> NDArray[np.float
     lowest, highest = float(stack.min()), float(stack.max())
     if lowest < -_UNDERSHOOT * highest:
         raise RefusedError(
-            "E_PIXELS_NEGATIVE", f"the series of {slices[0].name} has negative values, so is not a magnitude image"
+            "E_PIXELS_NEGATIVE", f"the series of {slices[0].name} has negative values, so it is not a magnitude image"
         )
     return np.maximum(stack, 0, out=stack)
 
@@ -210,7 +210,7 @@ def _matrix(slices: Sequence[_Slice], max_matrix: int) -> tuple[int, int]:
         if "PixelData" not in s.instance:
             raise RefusedError("E_PIXELS_NONE", f"{s.name} has no pixel data")
         if frame_number(header) is None and Attributes(header).stated("NumberOfFrames", 1) > 1:
-            raise RefusedError("E_PIXELS_MULTIFRAME", f"{s.name} has several frames, and does not say where they lie")
+            raise RefusedError("E_PIXELS_MULTIFRAME", f"{s.name} has several frames, but no positions of them")
         if header.get("SamplesPerPixel", 1) != 1 or header.get("PhotometricInterpretation") not in (
             "MONOCHROME1",
             "MONOCHROME2",
@@ -219,9 +219,11 @@ def _matrix(slices: Sequence[_Slice], max_matrix: int) -> tuple[int, int]:
     size = Attributes(slices[0].header)
     rows, columns = size.count("Rows") or 0, size.count("Columns") or 0
     if not (1 < rows <= max_matrix and 1 < columns <= max_matrix):
-        raise RefusedError("E_PIXELS_SIZE", f"{slices[0].name} says it has {rows} x {columns} pixels")
+        raise RefusedError("E_PIXELS_SIZE", f"{slices[0].name} claims {rows} x {columns} pixels")
     if len(slices) * rows * columns > _LARGEST_VOLUME:
-        raise RefusedError("E_PIXELS_SIZE", f"{len(slices)} slices of {rows} x {columns} pixels are more than fit here")
+        raise RefusedError(
+            "E_PIXELS_SIZE", f"{len(slices)} slices of {rows} x {columns} pixels are more than the node can process"
+        )
     return rows, columns
 
 
@@ -263,7 +265,7 @@ def _rescaled(s: _Slice, stored: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _padding(header: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where there is no image (PS3.3 C.7.5.1.1.2)."""
+    """A mask of the padding, which belongs to no image (PS3.3 C.7.5.1.1.2)."""
     value = header.get("PixelPaddingValue")
     if value is None:
         return np.zeros(stored.shape, dtype=np.bool_)
@@ -293,6 +295,6 @@ def _slice_thickness(header: Dataset, positions: NDArray[np.float64]) -> float:
 
 
 def _name(header: Dataset) -> str:
-    """For messages: a damaged header may have anything, patient data too, where the UID should be."""
+    """A name for messages. A damaged header may have anything in place of the UID, even patient data."""
     uid = str(header.get("SOPInstanceUID"))
     return f"instance {uid if is_uid(uid) else 'without a proper UID'}"

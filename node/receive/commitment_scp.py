@@ -127,14 +127,15 @@ class Commitments:
             if time.monotonic() - self._heard_at[asked_on] >= GRACE_S:
                 with suppress(RuntimeError):  # it ended just now
                     if _send(asked_on, verdict) == 0x0000:
-                        return Done(f"{kept}, reported to {request.ae_title} on the association it asked on")
+                        return Done(f"{kept}, reported to {request.ae_title} on the association of its request")
             elif peer is None:
                 wait_s = backoff_s(lease.claim.attempts, GRACE_S, BUSY_S)
-                return Retry(f"{kept}; {request.ae_title} is still sending on the association it asked on", wait_s)
+                return Retry(f"{kept}; {request.ae_title} is still sending on the association of its request", wait_s)
         if peer is None:
             return Failed(
-                f"{kept}, but {request.ae_title} cannot be told: it has left or did not take the report, and no "
-                "[[sources]] entry with that ae_title has host and port; add them, then: diffmsr-node queue retry"
+                f"{kept}, but the report cannot be delivered to {request.ae_title}: it has left or did not accept the "
+                "report, and no [[sources]] entry with that ae_title has host and port. Add them, then run: diffmsr-node "
+                f"queue retry {lease.claim.job_id}"
             )
         try:
             # We open the association, but stay the SCP of the service.

@@ -22,7 +22,7 @@ _WITH_RESULT = frozenset({Kind.INFER, Kind.DERIVE, Kind.DELIVER})
 
 
 def retry(tracker: Tracker, job_id: int, actor: str) -> None:
-    """Try a failed, refused, cancelled, waiting or held job again now, with all its attempts."""
+    """Retry a failed, refused, cancelled, waiting or held job now, with all its attempts."""
 
     def again(session: Session, job: Job, now: datetime) -> str:
         job.attempts = 0
@@ -34,7 +34,7 @@ def retry(tracker: Tracker, job_id: int, actor: str) -> None:
 
 
 def cancel(tracker: Tracker, job_id: int, actor: str) -> None:
-    """Stop a job that is not running."""
+    """Cancel a job that is not running."""
 
     def stop(session: Session, job: Job, now: datetime) -> str:
         job.next_attempt_at = None
@@ -44,7 +44,7 @@ def cancel(tracker: Tracker, job_id: int, actor: str) -> None:
 
 
 def hold(tracker: Tracker, job_id: int, actor: str) -> None:
-    """Keep a job that has not begun, or waits to be tried again, from going on until it is released."""
+    """Hold a job that has not begun or waits for a retry, until it is released."""
 
     def keep(session: Session, job: Job, now: datetime) -> str:
         job.next_attempt_at = None
@@ -55,7 +55,7 @@ def hold(tracker: Tracker, job_id: int, actor: str) -> None:
 
 
 def release(tracker: Tracker, job_id: int, actor: str) -> None:
-    """Let a held job go on its way now."""
+    """Release a held job."""
 
     def go_on(session: Session, job: Job, now: datetime) -> str:
         if job.state is not State.HELD:
@@ -105,8 +105,8 @@ def _job(session: Session, job_id: int) -> Job:
 
 def _outgrown(job: Job) -> TransitionError:
     return TransitionError(
-        f"job {job.id} is {job.state}, and its series have grown since; the newest match of the study says what becomes "
-        "of them now: diffmsr-node queue list"
+        f"job {job.id} is {job.state}, and its series have grown since. The newest match of the study decides what "
+        "happens to them: diffmsr-node queue list"
     )
 
 
@@ -115,7 +115,7 @@ def _outgrown(job: Job) -> TransitionError:
 
 @dataclass(frozen=True)
 class Resent:
-    """A delivery that an administrator asked for."""
+    """A delivery that an administrator requested."""
 
     job_id: int
     destination: str
@@ -202,7 +202,7 @@ def _resend(
         derive = session.scalars(
             select(Job.id).where(Job.parent_id == infer.id, Job.kind == Kind.DERIVE)
         ).one_or_none()  # fmt: skip
-        sentence = "to be sent, by an administrator"
+        sentence = "delivery requested by an administrator"
         new = _new(infer, destination)
         job = transitions.add(session, now, new, State.READY, actor, sentence, parent_id=derive or infer.id)
         _audit(tracker, session, job, actor, sentence)
@@ -210,7 +210,7 @@ def _resend(
         deliveries.forget(session, job)
         job.attempts, job.error, job.revision = 0, None, infer.revision
         transitions.make_due(session, job, now)
-        sentence = "to be sent again, by an administrator"
+        sentence = "redelivery requested by an administrator"
         transitions.move(session, now, job, State.READY, actor, sentence)
         _audit(tracker, session, job, actor, sentence)
     return Resent(job.id, destination.name, job.state)

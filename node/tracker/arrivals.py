@@ -117,7 +117,7 @@ def repair(tracker: Tracker, arrival: Arrival, quiet_s: float) -> None:
         for job in session.scalars(failed.with_for_update()).all():
             job.attempts, job.error = 0, None
             transitions.make_due(session, job, now)
-            transitions.move(session, now, job, State.READY, arrival.source, "what was lost has been sent again")
+            transitions.move(session, now, job, State.READY, arrival.source, "a lost instance was received again")
         audit(
             tracker, Action.REPAIRED, arrival.source, arrival.study_uid, {"sop_instance": arrival.sop_uid}, session
         )  # fmt: skip

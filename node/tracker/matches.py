@@ -89,7 +89,7 @@ def _take_up(session: Session, now: datetime, job: Job, actor: str) -> None:
     held = job.prior_state is State.HELD
     job.attempts, job.error = 0, None
     transitions.make_due(session, job, now)
-    transitions.move(session, now, job, State.READY, actor, "the series match again as they did")
+    transitions.move(session, now, job, State.READY, actor, "the series match again as before")
     if held:
         job.error, job.next_attempt_at = "held, as it was before it was superseded", None
         transitions.move(session, now, job, State.HELD, actor, job.error)

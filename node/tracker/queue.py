@@ -217,7 +217,7 @@ def settle(tracker: Tracker, claim: Claim, outcome: Outcome) -> State:
 def _await_report(session: Session, now: datetime, job: Job, actor: str, outcome: Committing) -> None:
     job.error = outcome.sentence
     if job.attempts > job.max_attempts:
-        transitions.move(session, now, job, State.FAILED, actor, f"asked too often: {outcome.sentence}")
+        transitions.move(session, now, job, State.FAILED, actor, f"requested too often: {outcome.sentence}")
         return
     # The report may have come before the one who asked for it has settled.
     answered = session.get_one(Commitment, outcome.transaction_uid).answered_at is not None

@@ -12,7 +12,7 @@ from node import __version__
 from node.archive.facade import Archive
 from node.config.settings import Settings
 from node.errors import NotFoundError
-from node.payloads import PairRequest
+from node.payloads import DeliverRequest, DeriveRequest, PairRequest
 from node.result import Quality
 from node.tracker.database import Database
 from node.tracker.states import Kind, State
@@ -267,7 +267,8 @@ def result_of(database: Database, job_id: int) -> tuple[str, PairRequest]:
             raise NotFoundError(f"job {job_id} is a {found.kind} job; infer, derive and deliver jobs have a report")
         if found.kind is Kind.INFER:
             return found.key, PairRequest.model_validate(found.payload)
-        return str(found.payload["result"]), PairRequest.model_validate(found.payload["request"])
+        asked = (DeriveRequest if found.kind is Kind.DERIVE else DeliverRequest).model_validate(found.payload)
+        return asked.result, asked.request
 
 
 def audit_rows(database: Database, study_uid: str | None = None, limit: int = 100) -> list[AuditRow]:
@@ -307,7 +308,7 @@ def totals(database: Database) -> Totals:
 
 
 def requests(database: Database, study_uid: str) -> list[PairRequest]:
-    """What was ever asked to be super-resolved of a study, oldest first."""
+    """Every pair of a study that was ever requested to be super-resolved, oldest first."""
     query = select(Job.payload).where(Job.study_uid == study_uid, Job.kind == Kind.INFER).order_by(Job.id)
     with database.read() as session:
         return [PairRequest.model_validate(payload) for payload in session.scalars(query)]

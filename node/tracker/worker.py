@@ -33,8 +33,8 @@ class StoppingError(NodeError):
 
 
 class Lease:
-    """A claimed job in its worker's hands. `progress` reports how far it is; it raises LeaseLostError once the job is
-    no longer this worker's, and StoppingError once the service is to stop."""
+    """A claimed job while its worker holds it. `progress` reports how far it is; it raises LeaseLostError once this worker
+    no longer holds the job, and StoppingError once the service is to stop."""
 
     def __init__(self, tracker: Tracker, claim: Claim, stop: threading.Event) -> None:
         self.claim = claim

@@ -145,7 +145,7 @@ def test_a_result_is_sent_again_on_request(site: Site, pacs: Orthanc, files: Fil
     assert (again["job_id"], again["destination"]) == (job["id"], "pacs")
     site.finished(files.study_uid)
     history = json.loads(site.node("queue", "show", str(job["id"]), "--json"))["job"]["events"]
-    assert [event["why"] for event in history].count("to be sent again, by an administrator") == 2
+    assert [event["why"] for event in history].count("redelivery requested by an administrator") == 2
     assert len(pacs.instances(files.study_uid)) == 4
     assert "known: pacs" in one_line_error(
         run_node("queue", "resend", str(job["id"]), "--to", "other", "--config", str(site.config)), 4

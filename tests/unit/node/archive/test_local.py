@@ -181,3 +181,10 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot write"):
         archive.replace("results/a.npz", b"x")
     assert half_written(tmp_path / "data") == []
+
+
+def test_to_read_makes_nothing(tmp_path: Path) -> None:
+    archive = Archive.in_folder(tmp_path / "data", make=False)
+    with pytest.raises(StorageError, match="is its file system mounted"):
+        archive.page("infer:1")
+    assert not (tmp_path / "data").exists()

@@ -49,9 +49,9 @@ def test_a_delivered_result_is_sent_again_whole(tracker: Tracker, clock: Clock) 
     delivered(tracker, a=True, b=True)
     assert administration.resend_job(tracker, 4, [PACS, OTHER], "admin") == [Resent(4, "pacs", State.READY)]
     job = views.job(tracker.database, 4)
-    assert (job.events[-1].actor, job.events[-1].why) == ("admin", "to be sent again, by an administrator")
+    assert (job.events[-1].actor, job.events[-1].why) == ("admin", "redelivery requested by an administrator")
     (row,) = audited(tracker, Action.ADMINISTERED)
-    assert row == ("admin", "1.2", {"job": 4, "kind": "deliver", "act": "to be sent again, by an administrator"})
+    assert row == ("admin", "1.2", {"job": 4, "kind": "deliver", "act": "redelivery requested by an administrator"})
     claim = claimed(tracker, Kind.DELIVER)
     assert claim.attempts == 1
     assert deliveries.entered(tracker, claim) == [], "every instance is sent again"
