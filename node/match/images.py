@@ -1,4 +1,4 @@
-"""The header of one image as a typed record: what sort of image it is, how its contrast was made, where it lies.
+"""The header of one image as a typed record: its kind, how its contrast was made, its geometry.
 
 Nothing here raises: an attribute that is missing or damaged reads as None. Units are those of DICOM: millimetres,
 milliseconds, degrees; a spacing is (between rows, between columns) as PixelSpacing (0028,0030).

@@ -71,7 +71,7 @@ def coverage(target: StackGeometry, reference: StackGeometry, limits: PairingLim
     where it is least; to pixel edges, not their centres. Of parallel stacks looking along the normal, else between the
     reference's first and last slice too.
 
-    Sampled on the outermost slices of parallel stacks: between them a tilt within the limits moves the view evenly.
+    Parallel stacks are sampled on their outermost slices: in between, a tilt within the limits moves the view evenly.
     """
     parallel = is_parallel(target, reference, limits)
     if parallel:

@@ -141,7 +141,7 @@ def _regular(geometry: StackGeometry, limits: StackLimits) -> list[Predicate]:
             threshold=0,
         )
     )
-    if repeated:  # with a median step of zero, gaps cannot be told
+    if repeated:  # with a median step of zero, gaps cannot be found
         return predicates
     largest = float(steps.max()) / min(step, _nominal_step(geometry) or step)
     deviation = float(np.max(np.abs(steps - step))) / step
