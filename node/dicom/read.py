@@ -90,9 +90,9 @@ def has_pixels(header: Dataset) -> bool:
 
 def _is_bomb(deflated: bytes) -> bool:
     """Whether inflating would take much more memory than what was sent: no image is a hundredth of its size deflated."""
-    room = max(_SMALL_ENOUGH, len(deflated) * _MOST_DEFLATED)
+    left = max(_SMALL_ENOUGH, len(deflated) * _MOST_DEFLATED)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    while deflated and room > 0:
-        room -= len(inflater.decompress(deflated, 1 << 20))
+    while deflated and left > 0:
+        left -= len(inflater.decompress(deflated, 1 << 20))
         deflated = inflater.unconsumed_tail
-    return room <= 0
+    return left <= 0

@@ -34,13 +34,13 @@ def test_case(case: Case, tmp_path: Path, request: pytest.FixtureRequest) -> Non
     assert (verdict.outcome == "paired") == (case.code is None) == bool(verdict.requests)
     if not verdict.requests:
         return
-    (order,) = verdict.requests
+    (wanted,) = verdict.requests
     if case.read is not None:
         with pytest.raises(RefusedError) as refused:
-            _read(order.target, found)
+            _read(wanted.target, found)
         assert refused.value.code == case.read
         return
-    for stack, expected in ((order.target, made.target), (order.reference, made.reference)):
+    for stack, expected in ((wanted.target, made.target), (wanted.reference, made.reference)):
         volume = _read(stack, found)
         assert (volume.sop_uids, volume.frames) == (stack.sop_uids, stack.frames)
         if expected is not None:

@@ -77,9 +77,10 @@ def test_geometry_survives_matching_and_reading(
         chance.shuffle(images)
         paths = {str(ds.SOPInstanceUID): path for ds, path in zip(images, write(images, Path(folder)), strict=True)}
         headers = [dcmread(path, stop_before_pixels=True) for path in paths.values()]
-        (order,) = assess_study(headers, MatchSettings(), MODEL).requests
+        (wanted,) = assess_study(headers, MatchSettings(), MODEL).requests
         target, reference = (
-            volume_of([paths[uid] for uid in stack.sop_uids], stack.frames) for stack in (order.target, order.reference)
+            volume_of([paths[uid] for uid in stack.sop_uids], stack.frames)
+            for stack in (wanted.target, wanted.reference)
         )
     along_row, along_column, normal = truth["axes"].T
     n, rows, columns = target.pixels.shape

@@ -161,7 +161,7 @@ def test_defective_sources_are_mended_except_identification(
         "SequenceVariant",
         "SliceLocation",
     ):
-        assert [mend for mend in corrections if mend.startswith(keyword)], keyword
+        assert [correction for correction in corrections if correction.startswith(keyword)], keyword
 
 
 def test_unparsable_attributes_never_stop_a_delivery(study: Any) -> None:
@@ -174,8 +174,8 @@ def test_unparsable_attributes_never_stop_a_delivery(study: Any) -> None:
     made = encoded(study)
     derived, corrections = made.images, made.corrections
     assert derived[0]["RepetitionTime"].is_empty
-    assert any(mend.startswith("RepetitionTime") for mend in corrections)
-    assert not any("4,00" in mend for mend in corrections)
+    assert any(correction.startswith("RepetitionTime") for correction in corrections)
+    assert not any("4,00" in correction for correction in corrections)
 
 
 def test_same_inputs_give_the_same_bytes_on_another_day(study: Any) -> None:

@@ -25,14 +25,14 @@ def assess(*parts: list[Any], settings: MatchSettings | None = None, model: Mode
 def test_a_pair() -> None:
     verdict = assess(t2(), t1())
     assert (verdict.outcome, verdict.code, verdict.missing) == ("paired", None, None)
-    (order,) = verdict.requests
-    assert order.study_uid == verdict.study_uid
-    assert order.target.sop_uids == tuple(h.SOPInstanceUID for h in t2())
-    assert (order.target.contrast, order.reference.contrast) == ("T2", "T1")
-    assert (order.acquired_matrix, order.warnings) == (None, ())
+    (wanted,) = verdict.requests
+    assert wanted.study_uid == verdict.study_uid
+    assert wanted.target.sop_uids == tuple(h.SOPInstanceUID for h in t2())
+    assert (wanted.target.contrast, wanted.reference.contrast) == ("T2", "T1")
+    assert (wanted.acquired_matrix, wanted.warnings) == (None, ())
 
 
-def test_every_target_gets_an_order() -> None:
+def test_every_target_gets_a_request() -> None:
     verdict = assess(t2(3), t2(4), series(7, FLAIR), t1())
     assert [(o.target.series_uid[-1], o.target.contrast) for o in verdict.requests] == [
         ("3", "T2"),
@@ -50,16 +50,16 @@ def test_a_target_left_without_reference_is_named_beside_the_pair() -> None:
 
 def test_an_interpolated_target_says_what_to_crop_and_warns() -> None:
     target = t2(matrix=(256, 256), spacing=(0.9, 0.9), AcquisitionMatrix=[0, 64, 48, 0])
-    (order,) = assess(target, t1(spacing=(0.6, 0.6), matrix=(384, 384))).requests
-    assert order.acquired_matrix == (48, 64)
-    assert any(w.startswith("W_") and "interpolated" in w for w in order.warnings)
+    (wanted,) = assess(target, t1(spacing=(0.6, 0.6), matrix=(384, 384))).requests
+    assert wanted.acquired_matrix == (48, 64)
+    assert any(w.startswith("W_") and "interpolated" in w for w in wanted.warnings)
 
 
-def test_warnings_of_both_stacks_and_the_pair_go_with_the_order_once() -> None:
+def test_warnings_of_both_stacks_and_the_pair_go_with_the_request_once() -> None:
     lossy = {"LossyImageCompression": "01"}
     accept = MatchSettings(lossy="accept")
-    (order,) = assess(t2(**lossy), t1(**lossy, ContrastBolusAgent="Gd"), settings=accept).requests
-    assert len(order.warnings) == 2
+    (wanted,) = assess(t2(**lossy), t1(**lossy, ContrastBolusAgent="Gd"), settings=accept).requests
+    assert len(wanted.warnings) == 2
 
 
 def test_without_reference_the_study_waits_for_it() -> None:
@@ -95,8 +95,8 @@ def test_nothing_usable_is_refused_with_the_code_all_share_or_with_each_reason()
 
 def test_the_latest_of_equal_references_wins_and_the_verdict_says_so() -> None:
     verdict = assess(t2(), t1(5, AcquisitionTime="120000"), t1(6, AcquisitionTime="110000"))
-    (order,) = verdict.requests
-    assert order.reference.series_uid.endswith(".5")
+    (wanted,) = verdict.requests
+    assert wanted.reference.series_uid.endswith(".5")
     assert verdict.targets[0].reasons == (
         "series 5 is preferred to series 6: it was acquired later and is otherwise equal.",
     )
@@ -105,8 +105,8 @@ def test_the_latest_of_equal_references_wins_and_the_verdict_says_so() -> None:
 def test_an_incomplete_later_repeat_does_not_win() -> None:
     repeat = t1(6)
     del repeat[2]
-    (order,) = assess(t2(), t1(5), repeat).requests
-    assert order.reference.series_uid.endswith(".5")
+    (wanted,) = assess(t2(), t1(5), repeat).requests
+    assert wanted.reference.series_uid.endswith(".5")
 
 
 BETTER: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -126,8 +126,8 @@ def test_the_better_reference_wins_over_the_later(merit: str, good: dict[str, An
 def test_knee_pairs_are_a_matter_of_configuration() -> None:
     settings = MatchSettings(targets=["PD-FS"], references=["PD"])
     fine = series(5, PD, matrix=(256, 256), spacing=(0.9, 0.9))
-    (order,) = assess(series(3, PD, ScanOptions="FS"), fine, settings=settings).requests
-    assert (order.target.contrast, order.reference.contrast) == ("PD-FS", "PD")
+    (wanted,) = assess(series(3, PD, ScanOptions="FS"), fine, settings=settings).requests
+    assert (wanted.target.contrast, wanted.reference.contrast) == ("PD-FS", "PD")
 
 
 def test_a_label_means_exactly_itself() -> None:

@@ -105,16 +105,16 @@ def test_a_part_the_contrast_does_not_tell() -> None:
     settings = MatchSettings.model_validate(
         {"references": ["PD"], "rules": [{"name": "a", **rule}, {"name": "b", **guide}]}
     )
-    (order,) = assess_study([*t2(StationName="MR1"), *t1(StationName="MR2")], settings, MODEL).requests
-    assert (order.target.contrast, order.reference.contrast) == ("PD-FS", "PD")
+    (wanted,) = assess_study([*t2(StationName="MR1"), *t1(StationName="MR2")], settings, MODEL).requests
+    assert (wanted.target.contrast, wanted.reference.contrast) == ("PD-FS", "PD")
 
 
 def test_a_veto_settles_which_of_two_time_points_is_taken() -> None:
     headers = [*t2(TemporalPositionIdentifier=1), *t2(TemporalPositionIdentifier=2, first=5), *t1()]
     assert assess(headers).code == "E_NO_TARGET"
     rule = {"when": [{"tag": "TemporalPositionIdentifier", "greater": 1}], "then": VETO}
-    (order,) = assess(headers, rule).requests
-    assert order.target.sop_uids == tuple(header.SOPInstanceUID for header in headers[:5])
+    (wanted,) = assess(headers, rule).requests
+    assert wanted.target.sop_uids == tuple(header.SOPInstanceUID for header in headers[:5])
 
 
 def test_an_override_lifts_no_refusal() -> None:

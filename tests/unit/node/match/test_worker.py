@@ -25,7 +25,7 @@ from tests.unit.node.kept import keep, path_of, spoil
 WAIT_S = 3600
 
 
-class Room:
+class MatchStage:
     """The match stage and the files that were received, at a time that is turned by hand."""
 
     def __init__(self, folder: Path, fetch_attempts: int | None) -> None:
@@ -57,48 +57,48 @@ class Room:
 
 
 @pytest.fixture(params=[None, 30], ids=["without [fetch]", "with [fetch]"])
-def room(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Room]:
-    room = Room(tmp_path, request.param)
-    yield room
-    room.database.dispose()
+def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MatchStage]:
+    stage = MatchStage(tmp_path, request.param)
+    yield stage
+    stage.database.dispose()
 
 
-def test_a_target_without_a_reference_waits_is_fetched_for_and_refused_in_the_end(room: Room) -> None:
+def test_a_target_without_a_reference_waits_is_fetched_for_and_refused_in_the_end(stage: MatchStage) -> None:
     t2, _ = study()
-    room.receive(t2)
-    assert room.match(after_s=10) is State.WAITING_PAIR
-    assert room.states(Kind.FETCH) == (["ready"] if room.fetching else [])
-    assert room.match(after_s=WAIT_S) is State.REFUSED
-    (job,) = views.jobs(room.database, kind=Kind.MATCH)
+    stage.receive(t2)
+    assert stage.match(after_s=10) is State.WAITING_PAIR
+    assert stage.states(Kind.FETCH) == (["ready"] if stage.fetching else [])
+    assert stage.match(after_s=WAIT_S) is State.REFUSED
+    (job,) = views.jobs(stage.database, kind=Kind.MATCH)
     assert job.error.startswith("E_NO_REFERENCE: ")
-    assert room.states(Kind.FETCH) == (["cancelled"] if room.fetching else [])
+    assert stage.states(Kind.FETCH) == (["cancelled"] if stage.fetching else [])
 
 
-def test_a_reference_without_a_target_is_not_fetched_for(room: Room) -> None:
+def test_a_reference_without_a_target_is_not_fetched_for(stage: MatchStage) -> None:
     _, t1 = study()
-    room.receive(t1)
-    assert room.match(after_s=10) is State.WAITING_PAIR
-    assert room.states(Kind.FETCH) == []
-    assert room.match(after_s=WAIT_S) is State.REFUSED
-    assert views.jobs(room.database, kind=Kind.MATCH)[0].error.startswith("E_NO_TARGET: ")
+    stage.receive(t1)
+    assert stage.match(after_s=10) is State.WAITING_PAIR
+    assert stage.states(Kind.FETCH) == []
+    assert stage.match(after_s=WAIT_S) is State.REFUSED
+    assert views.jobs(stage.database, kind=Kind.MATCH)[0].error.startswith("E_NO_TARGET: ")
 
 
-def test_a_reference_that_comes_after_all_ends_the_wait_and_the_fetch(room: Room) -> None:
+def test_a_reference_that_comes_after_all_ends_the_wait_and_the_fetch(stage: MatchStage) -> None:
     t2, t1 = study()
-    room.receive(t2)
-    room.match(after_s=10)
-    room.receive(t1)
-    assert room.match(after_s=10) is State.DONE
-    assert room.states(Kind.INFER) == ["ready"]
-    assert room.states(Kind.FETCH) == (["cancelled"] if room.fetching else [])
+    stage.receive(t2)
+    stage.match(after_s=10)
+    stage.receive(t1)
+    assert stage.match(after_s=10) is State.DONE
+    assert stage.states(Kind.INFER) == ["ready"]
+    assert stage.states(Kind.FETCH) == (["cancelled"] if stage.fetching else [])
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, spoil], ids=["deleted", "damaged"])
-def test_an_instance_that_is_lost_is_a_missing_slice_of_its_series_and_no_more(room: Room, damage: Any) -> None:
+def test_an_instance_that_is_lost_is_a_missing_slice_of_its_series_and_no_more(stage: MatchStage, damage: Any) -> None:
     t2, t1 = study()
-    room.receive(t2)
-    room.receive(t1)
-    damage(path_of(room.tracker, room.archive, t2[0]))
-    assert room.match(after_s=10) is State.WAITING_PAIR
-    (job,) = views.jobs(room.database, kind=Kind.MATCH)
+    stage.receive(t2)
+    stage.receive(t1)
+    damage(path_of(stage.tracker, stage.archive, t2[0]))
+    assert stage.match(after_s=10) is State.WAITING_PAIR
+    (job,) = views.jobs(stage.database, kind=Kind.MATCH)
     assert "1 more image" in (job.error or "")

@@ -1,4 +1,4 @@
-"""The receive room with an archive and a tracker of its own."""
+"""The receive stage with an archive and a tracker of its own."""
 
 from collections.abc import Iterator
 from pathlib import Path
