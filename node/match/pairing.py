@@ -67,9 +67,9 @@ def spacing_within(reference: StackGeometry, target: StackGeometry) -> float:
 
 
 def coverage(target: StackGeometry, reference: StackGeometry, limits: PairingLimits) -> float:
-    """Part (0 to 1) of the area of the target's slices that lies within the field of view of the reference, of the slice
-    where it is least; to pixel edges, not their centres. Of parallel stacks looking along the normal, else between the
-    reference's first and last slice too.
+    """The part (0 to 1) of a target slice's area within the field of view of the reference, for the slice where it is
+    least. Fields of view extend to the edges of pixels. Parallel stacks are compared along the normal; otherwise the part
+    must also be between the first and the last slice of the reference.
 
     Parallel stacks are sampled on their outermost slices: in between, a tilt within the limits moves the view evenly.
     """
