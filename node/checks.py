@@ -158,7 +158,7 @@ PRECONDITIONS: tuple[Question, ...] = (
     destinations,
     disk_space,
 )
-"""In this order, because a later question needs what an earlier one has found."""
+"""In this order, because a later question relies on the answer to an earlier one."""
 
 
 def ask(settings: Settings, questions: Iterable[Question] = PRECONDITIONS) -> list[Check]:
