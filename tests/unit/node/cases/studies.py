@@ -287,6 +287,11 @@ def three_planes(images: list[Dataset]) -> list[Dataset]:
     return images
 
 
+def move(ds: Dataset, axis: int, by: float) -> None:
+    """Move an image by millimetres along one axis of the patient."""
+    ds.ImagePositionPatient[axis] = float(ds.ImagePositionPatient[axis]) + by
+
+
 def tilted(images: list[Dataset]) -> list[Dataset]:
     """The stack turned about the patient's x axis by 15 degrees."""
     turn = np.array([[1, 0, 0], [0, 0.9659258, -0.258819], [0, 0.258819, 0.9659258]])
