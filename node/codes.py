@@ -1,6 +1,6 @@
 """Every code that a refusal (E_) or a warning (W_) carries: what it means, and what a site can do about it.
 
-`explain` and docs/codes.md speak from this registry, and no other code is used anywhere: a test compares.
+`explain` and docs/codes.md read this registry. No other code is used anywhere; a test checks that.
 """
 
 from dataclasses import dataclass

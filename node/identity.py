@@ -1,4 +1,4 @@
-"""Who we are: the product in everything it makes, this node among several."""
+"""The identity of the product in everything it makes, and of this node among several."""
 
 import os
 import socket
@@ -19,12 +19,12 @@ MODEL_NAME = "DiffMSR node"
 
 
 _OWN_IMAGE_TYPE = frozenset({"AI", "SUPERRES"})
-"""Of the images that the node makes. Nobody else's images that a scanner measured have both."""
+"""Values of ImageType in the images that the node makes. No image that a scanner measured has both."""
 
 
 def is_ours(header: Dataset) -> bool:
-    """Whether a node like this one made the object, by any of the marks it puts there: software on the way may have replaced
-    the others. Asked wherever our own output that a PACS sent back has to be told apart."""
+    """Whether a node like this one made the object, by any of the marks that it puts there: software on the way may
+    have replaced the others. Every stage that must recognise our own output, sent back by a PACS, uses this."""
     a = Attributes(header)
     return (
         MANUFACTURER in a.texts("Manufacturer")

@@ -67,7 +67,8 @@ def read_folder(folder: Path) -> Folder:
 
 
 def read_all(readables: Iterable[Readable]) -> Folder:
-    """The headers of these; those that are not DICOM, or damaged, or repeat an instance, are skipped with a word why."""
+    """The headers of these files. Files that are not DICOM, are damaged or repeat an instance are skipped, each with
+    the reason."""
     headers: dict[str, list[Dataset]] = {}
     instances: dict[str, Readable] = {}
     skipped: list[tuple[Readable, str]] = []

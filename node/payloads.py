@@ -1,6 +1,6 @@
-"""What a stage is asked for: the payload of a job row. The match writes a PairRequest for infer, infer writes a
-DeriveRequest for derive, derive a DeliverRequest per destination for deliver. The receiver writes a CommitmentRequest for
-itself, to be done after the association, or after a restart."""
+"""The payload of a job row: what a stage has to do. The match writes a PairRequest for infer, infer writes a
+DeriveRequest for derive, derive a DeliverRequest per destination for deliver. The receiver writes a CommitmentRequest
+for itself, to be done after the association, or after a restart."""
 
 from pydantic import BaseModel, ConfigDict
 

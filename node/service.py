@@ -82,8 +82,8 @@ class Service:
         log.info("service.stopped")
 
     def stop(self) -> None:
-        """Have `run` drain and return. A signal does the same: its handler runs in the middle of anything, and must take no
-        lock, as an event does."""
+        """Have `run` drain and return. The handler of a signal calls this in the middle of anything, so it must not
+        take a lock, as setting an event would."""
         self._stop_wanted = True
 
     def _record_configuration(self, tracker: Tracker) -> None:
@@ -109,7 +109,7 @@ class Service:
             log.warning("service.recovered", jobs=rescued, unfinished_files=discarded)
 
     def _start(self, tracker: Tracker, archive: Archive) -> None:
-        """What takes work on starts last: a stop goes the other way, and ends it first."""
+        """The roles that accept work start last. A stop goes in the opposite order, and ends them first."""
         start = {
             Role.DELIVER: self._start_deliver,
             Role.INFER: self._start_infer,

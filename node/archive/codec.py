@@ -67,8 +67,8 @@ def decode_quality(stream: BinaryIO) -> Quality | None:
 
 
 def _is_intact(content: bytes) -> bool:
-    """Whether the digest holds. A version without digests wrote no comment; the checksums of the zip file, which its reader
-    compares, are all there is of it."""
+    """Whether the digest matches. A version without digests wrote no comment: such a file has only the checksums of a
+    zip file, which the reader compares."""
     if content[-_END_LENGTH:].startswith(_END) and content.endswith(b"\0\0"):
         return True
     return sha256(memoryview(content)[:-_COMMENT_LENGTH]).encode() == content[-_COMMENT_LENGTH:]

@@ -67,7 +67,8 @@ class StoredInstance:
         return content
 
     def read_header(self) -> Dataset:
-        """The data set without its pixels. Also raises DamagedFileError, when it was kept as something unreadable."""
+        """The data set without its pixels. Also raises DamagedFileError when the instance was unreadable already when
+        it was kept."""
         return read_part10(BytesIO(self.content()), self, stop_before_pixels=True)
 
     def read_instance(self) -> Dataset:
@@ -196,8 +197,8 @@ class Archive:
             raise DamagedError(self._backend.location(index_key(name))) from None
 
     def adopt_derived(self, name: str) -> list[DerivedInstance] | None:
-        """As `derived`. For what a version without digests made, they are computed and kept, so that it is compared from
-        then on."""
+        """As `derived`. Where a version without digests made the instances, their digests are computed and kept, and
+        compared from then on."""
         made = self.derived(name)
         if made is None or all(instance.sha256 is not None for instance in made):
             return made
@@ -227,7 +228,8 @@ class Archive:
         return self._backend.location(key)
 
     def delete(self, prefix: str) -> None:
-        """Remove a key, or every key that begins with a prefix that ends with a slash. Nothing there is no error."""
+        """Remove a key, or every key that begins with a prefix that ends with a slash. It is not an error when there is
+        nothing."""
         self._backend.delete(prefix)
 
     def discard_incoming(self) -> int:

@@ -95,7 +95,8 @@ class LocalFolder:
                 yield path.relative_to(self.root).as_posix()
 
     def delete(self, prefix: str) -> None:
-        """Remove a key, or every key that begins with a prefix that ends with a slash. Nothing there is no error."""
+        """Remove a key, or every key that begins with a prefix that ends with a slash. It is not an error when there is
+        nothing."""
         path = self.root / prefix
         try:
             if prefix.endswith("/"):

@@ -78,7 +78,8 @@ class Bucket:
             yield path.removeprefix(f"{self._folder}/")
 
     def delete(self, prefix: str) -> None:
-        """Remove a key, or every key that begins with a prefix that ends with a slash. Nothing there is no error."""
+        """Remove a key, or every key that begins with a prefix that ends with a slash. It is not an error when there is
+        nothing."""
         keys = list(self.keys(prefix)) if prefix.endswith("/") else [prefix]
         for key in keys:
             with suppress(FileNotFoundError):
@@ -112,14 +113,14 @@ class Bucket:
         try:
             return self._ask(key, "read", call)
         except FileNotFoundError:
-            # The same answer as of a bucket that is not there, which is no loss but a mistake in the configuration.
+            # A missing bucket gives the same answer, but it is a mistake in the configuration, not a loss.
             if not self._ask("", "find", lambda path: self._store.exists(path.split("/")[0])):
                 raise self._no_bucket() from None
             raise MissingError(self.location(key)) from None
 
     def _ask(self, key: str, what: str, call: Callable[[str], T]) -> T:
-        """The answer of the store; StorageError for whatever its client raises, but what says that something is there
-        or is not. Its texts quote keys and addresses, never content or credentials."""
+        """The answer of the store. StorageError for every error of its client, except those that say whether something
+        exists. The texts of the client quote keys and addresses, never content or credentials."""
         try:
             return call(f"{self._folder}/{key}")
         except (FileNotFoundError, FileExistsError):

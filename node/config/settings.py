@@ -144,7 +144,7 @@ class ModelSettings(Section):
 
 
 class ReportSettings(Section):
-    """What is measured of a result, what makes it not usable, and how it is said."""
+    """What is measured of a result, what makes it not usable, and how it is reported."""
 
     sop_class: Literal["comprehensive_3d", "comprehensive", "none"] = "comprehensive_3d"
     ensemble: Annotated[int, Field(ge=1, le=16)] = 1

@@ -27,7 +27,7 @@ class Condition(_Part):
     tag: str
     """A keyword of PS3.6, or "(gggg,eeee)"."""
     creator: str | None = None
-    """Private creator. The element is then counted within its block, wherever the scanner put that."""
+    """Private creator. The element is then counted within its block, wherever the scanner put the block."""
     exists: bool | None = None
     is_: Value | None = Field(None, alias="is")
     is_not: Value | None = None

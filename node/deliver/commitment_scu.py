@@ -1,4 +1,5 @@
-"""Storage commitment as its SCU: ask a destination to commit what it has accepted; else look for it by C-FIND."""
+"""Storage commitment as SCU: request it for the instances that a destination has accepted, or else look for them by
+C-FIND."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ def request_commitment(
     answered: Callable[[], bool],
 ) -> None:
     """N-ACTION for `instances` (PS3.4 J.3.2), then wait a moment for the report, on this association or, as `answered`
-    tells, any other. Raises PeerError when the peer does not take the request."""
+    tells, any other. Raises PeerError when the peer does not accept the request."""
 
     wanted = [ReferencedInstance(str(ds.SOPClassUID), str(ds.SOPInstanceUID)) for ds in instances]
     on_report = (evt.EVT_N_EVENT_REPORT, take_report, [record])

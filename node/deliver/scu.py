@@ -18,7 +18,7 @@ from node.dimse.status import C_ECHO, C_STORE, Verdict, meaning, words
 ECHO_CONTEXTS = [(str(Verification), str(ImplicitVRLittleEndian))]
 
 _BREAKS = 3
-"""Associations in a row that may end without an answer to any instance before the peer is given up for now."""
+"""Associations in a row that may end without an answer to any instance before the attempt ends."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ def echo(destination: DestinationSettings, ae_title: str) -> None:
 
 
 def send(instances: Sequence[Readable], destination: DestinationSettings, ae_title: str) -> Iterator[SendResult]:
-    """C-STORE instances (PS3.4 B), yielding what became of each as soon as it is known. What is kept compressed goes out
-    as it is to a peer that takes it so, else uncompressed.
+    """C-STORE instances (PS3.4 B), yielding what became of each as soon as it is known. A compressed instance is sent
+    as it is kept to a peer that accepts that, else uncompressed.
 
-    When an association breaks, what is unanswered goes out on a new one, the instance it broke at last, so that one
-    poisonous instance cannot hold up the others. An instance may thus be sent twice; the peer knows it by its UID.
-    Raises PeerError when no association can be had, or too many break without an answer; and what reading an instance
-    raises. All are read before the first is sent, so that nothing leaves when one of them is lost.
+    When an association breaks, the unanswered instances are sent on a new one. The instance at which it broke goes
+    last, so that one faulty instance cannot delay the others. An instance may thus be sent twice; the peer knows it by
+    its UID. Raises PeerError when no association is granted, or too many break without an answer, and every error of
+    reading an instance. All are read before the first is sent, so that nothing leaves when one of them is lost.
     """
     peer = Peer.destination(destination, ae_title)
     waiting = deque((instance, instance.read_header()) for instance in instances)
@@ -77,8 +77,8 @@ def send(instances: Sequence[Readable], destination: DestinationSettings, ae_tit
 
 
 def storage_contexts(headers: Iterable[Dataset]) -> list[tuple[str, str]]:
-    """What is proposed to send instances with these headers: as they are kept, and both uncompressed ways, each a context
-    of its own."""
+    """The presentation contexts to send instances with these headers: as they are kept and in both uncompressed
+    syntaxes, each in a context of its own."""
     contexts = dict.fromkeys(
         (str(header.SOPClassUID), str(syntax))
         for header in headers

@@ -29,10 +29,10 @@ from node.tracker.worker import Handler, Lease
 log = structlog.get_logger()
 
 PATIENCE_WITH_REFUSALS = 3
-"""A PACS in trouble may reject what it takes a minute later, so a rejection counts when it has been repeated."""
+"""A PACS in trouble may reject what it accepts a minute later, so a rejection counts only after it was repeated."""
 
 DOCUMENTS = frozenset({Comprehensive3DSRStorage, ComprehensiveSRStorage, GrayscaleSoftcopyPresentationStateStorage})
-"""What goes with the images. A PACS that does not store such things gets the images alone."""
+"""What accompanies the images. A PACS that does not store such objects gets only the images."""
 
 
 def make_deliver_handler(tracker: Tracker, archive: Archive, settings: Settings) -> Handler:

@@ -1,1 +1,1 @@
-"""The whole way on a shipped study, to be seen in a minute."""
+"""The whole data flow on a shipped study, in a minute."""

@@ -85,8 +85,8 @@ def _measures(quality: Quality, settings: ReportSettings) -> Iterator[Measure]:
     yield Measure(
         "INCONSISTENCY", "K-space inconsistency", "1",
         "Each result is taken back to the low resolution that the scanner measured and compared with it in k-space: "
-        "norm of the difference over the norm of the measurement. 0 means that everything measured is kept; what is "
-        "above 0 was changed by the network.",
+        "norm of the difference over the norm of the measurement. 0 means that everything measured is kept; a value "
+        "above 0 means that the network changed a part of it.",
         slices=quality.consistency, limit=settings.max_inconsistency,
     )  # fmt: skip
     yield Measure(
@@ -111,10 +111,10 @@ def _moved(registration: Registration, settings: ReportSettings) -> Iterator[Mea
     along_row, along_column = registration.shift_mm
     yield Measure(
         "DISPLACEMENT", "Displacement of the reference", "mm",
-        "How far the reference was found to lie beside the target where the scanner's coordinates put both, as when the "
-        "patient moved between the two series: the most that it displaces anything within the head. " + (
-            "It was moved back before it guided." if registration.corrected
-            else "It was used as it lies." if registration.trusted
+        "Displacement of the reference from the target that remains after the scanner's coordinates, as when the patient "
+        "moved between the two series: the largest displacement of any point within the head. " + (
+            "The reference was moved back onto the target before it was used." if registration.corrected
+            else "The reference was used where it is." if registration.trusted
             else "This estimate is unreliable, so the reference was not moved."
         ),
         value=registration.displacement_mm,
@@ -122,9 +122,9 @@ def _moved(registration: Registration, settings: ReportSettings) -> Iterator[Mea
     )  # fmt: skip
     if registration.spread_mm is not None:
         yield Measure(
-            "DISPLACEMENT_SPREAD", "Uncertainty of that", "mm",
-            "How far apart even and odd slices, registered alone, put the reference: the smaller, the more the figure "
-            "above is to be believed.",
+            "DISPLACEMENT_SPREAD", "Uncertainty of the displacement", "mm",
+            "Difference between the displacements that the even and the odd slices give when they are registered alone. "
+            "The smaller it is, the more reliable is the figure above.",
             value=registration.spread_mm,
         )  # fmt: skip
     yield Measure(

@@ -90,8 +90,8 @@ class Attributes:
         return number if number is not None and number > 0 else None
 
     def stated(self, keyword: str, otherwise: float) -> float:
-        """A number that changes what pixels mean: `otherwise` where it is missing or empty, ValueError where it is there and
-        no number, since no value would be right then."""
+        """A number that changes what pixels mean: `otherwise` where it is missing or empty. ValueError where it is not
+        a number, because no value would be right then."""
         number = self.number(keyword)
         if number is None and self._has_value(keyword):
             raise ValueError(f"{keyword} is not a number")

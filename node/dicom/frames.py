@@ -34,7 +34,7 @@ ENHANCED_SOP_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhance
 LOSSY_SYNTAXES = frozenset({
     JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K,
 })  # fmt: skip
-"""Transfer syntaxes that allow loss. Who used one without loss has one of its own for that."""
+"""Transfer syntaxes that allow loss. Compression without loss has a syntax of its own in each family."""
 
 _OF_THE_WHOLE = (
     "PerFrameFunctionalGroupsSequence",
@@ -166,7 +166,7 @@ def _say_it_classically(frame: FrameHeader) -> None:
 def _set_acquisition_matrix(frame: FrameHeader) -> None:
     """AcquisitionMatrix (0018,1310), which is frequency rows, frequency columns, phase rows, phase columns, from the
     encoding steps. InPlanePhaseEncodingDirection says along what phase encoding runs: ROW is over the columns. With
-    partial Fourier in that direction the steps are fewer than the resolution would have, and do not tell it."""
+    partial Fourier in that direction there are fewer steps than the resolution would need, so they do not give it."""
     a = Attributes(frame)
     direction = a.text("InPlanePhaseEncodingDirection")
     frequency = a.integer("MRAcquisitionFrequencyEncodingSteps")
@@ -196,7 +196,7 @@ def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
 
 
 def _set(frame: FrameHeader, keyword: str, value: Any) -> None:
-    """Write a value with the VR of the classic attribute, unless it is no value for it."""
+    """Write a value with the VR of the classic attribute, unless that VR does not allow it."""
     vr = dictionary_VR(keyword)
     try:
         value = DSfloat(float(value), auto_format=True) if vr == "DS" else value

@@ -1,8 +1,8 @@
 """Decoding pixels of instances that may be damaged or hostile.
 
 The decoders behind pydicom are native code that believes the compressed stream, not the header: two hundred bytes of
-JPEG 2000 that claim 60,000 x 60,000 pixels take gigabytes, and a JPEG-LS stream that does ends the process. So what a
-stream claims is read first, and held against the header.
+JPEG 2000 that claim 60,000 x 60,000 pixels take gigabytes, and a JPEG-LS stream that does so ends the process. So the
+size that a stream claims is read first, and compared with the header.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ def stored_frames(instance: Dataset, indices: Sequence[int] | None = None) -> It
     try:
         yield from iter_pixels(instance, indices=indices)
     except BaseException as error:
-        # A panic of a decoder written in Rust is no Exception, and would end the thread or the worker.
+        # A panic of a decoder written in Rust is not an Exception. It would end the thread or the worker.
         if type(error).__name__ == "PanicException":
             raise ValueError("the decoder failed on the compressed pixels") from None
         raise

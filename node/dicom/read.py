@@ -83,8 +83,8 @@ def parse(file: BinaryIO, *, stop_before_pixels: bool) -> Dataset:
 
 
 def has_pixels(header: Dataset) -> bool:
-    """Whether pixels follow a header that was read without them; of others, and of deflated files, that is not known, and
-    they count as having some."""
+    """Whether pixels follow a header that was read without them; for other files, and for deflated ones, this is
+    unknown, and they count as having pixels."""
     return not getattr(header, "ends_before_pixels", False)
 
 

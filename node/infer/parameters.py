@@ -13,7 +13,7 @@ from node.result import Registration
 
 
 def job_parameters(settings: Settings, weights_sha256: str) -> dict[str, str]:
-    """What names an infer job beside its pair. Device and batch do not: what they change is rounding."""
+    """What names an infer job besides its pair. Device and batch are left out, because they change only rounding."""
     return {
         "weights": weights_sha256,
         "precision": settings.model.precision,
@@ -26,8 +26,8 @@ def job_parameters(settings: Settings, weights_sha256: str) -> dict[str, str]:
 def result_parameters(
     settings: ModelSettings, device: str, grid_offset: float, request: PairRequest, registration: Registration | None
 ) -> dict[str, str]:
-    """What goes with a result beside its sources and weights. Device and batch do: a result that differs from another one
-    by rounding must not have its identifiers."""
+    """What accompanies a result besides its sources and weights. Device and batch are included, because a result that
+    differs from another one by rounding must have other identifiers."""
     parameters = {
         "batch slices": str(settings.batch_slices),
         "data consistency": "yes" if settings.data_consistency else "no",

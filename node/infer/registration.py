@@ -106,7 +106,9 @@ def judge(found: Found, settings: RegistrationSettings) -> tuple[Registration, l
     correct = False
     if not trusted:
         spread = "" if found.spread_mm is None else f": even and odd slices disagree by {found.spread_mm:.1f} mm"
-        warnings.append(f"W_REGISTRATION_UNSURE: how the reference lies to the target cannot be told{spread}")
+        warnings.append(
+            f"W_REGISTRATION_UNSURE: the displacement of the reference could not be estimated reliably{spread}"
+        )
     elif apart and (settings.mode == "refuse" or (settings.mode == "correct" and beyond)):
         key = "limit_mm" if settings.mode == "correct" else "tolerance_mm"
         raise RefusedError(

@@ -53,7 +53,7 @@ class Supervisor:
         devices: Sequence[str],
         stopping: threading.Event,
     ) -> None:
-        """`command` starts a worker; the name of its device is put behind it. Whoever sets `stopping` then wakes the
+        """`command` starts a worker; the name of its device is appended. The caller that sets `stopping` then wakes the
         workers of `tracker`, and calls `stop`."""
         self._tracker, self._data_dir = tracker, data_dir
         self._command, self._devices = list(command), list(devices)

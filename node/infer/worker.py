@@ -88,7 +88,7 @@ def work(settings: Settings, device: str) -> None:
 
 
 def _obey(stop: threading.Event, tracker: Tracker) -> None:
-    """Do what the supervisor says, see there. When its words end, the service has stopped or was killed."""
+    """Do what the supervisor says, see there. When the input ends, the service has stopped or was killed."""
     for line in sys.stdin:
         if line.strip() == FINISH:
             stop.set()

@@ -1,4 +1,5 @@
-"""What is refused for the images themselves: whatever is not a plain magnitude MR slice with the attributes it needs.
+"""What is refused for the images themselves: everything that is not a plain magnitude MR slice with the attributes it
+needs.
 
 Attribute meanings are those of PS3.3, C.8.3 (MR) and C.8.13 (Enhanced MR).
 """

@@ -230,7 +230,7 @@ def _fine_enough(
             reference.measured_matrix(settings.target.max_interpolation) is None,
             "The reference is not known to be interpolated.",
             "W_REFERENCE_INTERPOLATED",
-            "The scanner interpolated the reference: it has less detail than its pixels promise.",
+            "The scanner interpolated the reference: it has less detail than its pixel size suggests.",
             value=reference.interpolation(),
             threshold=settings.target.max_interpolation,
         ),
@@ -243,5 +243,5 @@ def _without_agent(reference: Stack) -> Predicate:
         "contrast agent" not in reference.marks,
         "The header of the reference names no contrast agent.",
         "W_CONTRAST_AGENT",
-        "The reference was acquired with a contrast agent: enhancing tissue looks otherwise than in the training data.",
+        "The reference was acquired with a contrast agent: enhancing tissue looks different from the training data.",
     )

@@ -81,7 +81,7 @@ def _assess_alone(stack: Stack, stacks: Sequence[Stack], settings: MatchSettings
 
 
 def _settle(verdict: AssessedStack, others: Sequence[AssessedStack], settings: MatchSettings) -> AssessedStack:
-    """The stack beside the others of its series: none of them may match its role equally well."""
+    """The stack compared with the others of its series: none of them may match its role equally well."""
     if verdict.role == "neither":
         return verdict
     rivals = [other for other in others if other is not verdict and _rivals(verdict, other, settings)]

@@ -111,7 +111,7 @@ def _candidates(
         uid, description = a.uid("SeriesInstanceUID"), a.text("SeriesDescription") or ""
         if uid is None or (a.text("Modality") or "MR") != "MR":
             continue
-        # Of a result of ours a PACS may tell no more than its description.
+        # For a result of this node, a PACS may return only the description.
         ours = is_ours(match) or description.startswith(settings.output.series_description_prefix.strip())
         if ours or settings.match.veto(description):
             continue

@@ -1,1 +1,1 @@
-"""A study once more, compared with what was kept of it."""
+"""A study processed again, compared with what was kept."""

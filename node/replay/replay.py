@@ -1,6 +1,6 @@
-"""A study once more, compared with what was kept of it: the same verdict, and the same bytes?
+"""A study processed again, compared with what was kept: is the verdict the same, and are the bytes?
 
-Sources, tracker and archive are only read. What is made anew goes to a folder of its own, and nowhere else.
+Sources, tracker and archive are only read. New instances go to a folder of their own, and nowhere else.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -73,7 +73,8 @@ def try_audit(
     study_uid: str | None = None,
     details: Mapping[str, Detail] | None = None,
 ) -> None:
-    """`audit` for what has happened already, and is not undone because the tracker does not answer: the log says so."""
+    """As `audit`, for what has already happened. If the tracker does not answer, the log says so and nothing is
+    undone."""
     try:
         audit(tracker, action, actor, study_uid, details)
     except NodeError as error:

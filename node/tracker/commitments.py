@@ -13,7 +13,7 @@ from node.tracker.tables import Commitment, Delivery, Job
 
 
 def opened(tracker: Tracker, claim: Claim, transaction_uid: str) -> None:
-    """Enter a transaction before it is asked for; LeaseLostError when the delivery is no longer this worker's."""
+    """Enter a transaction before it is requested; LeaseLostError when the delivery is no longer this worker's."""
     with tracker.write() as session:
         leased(session, claim)
         session.add(Commitment(transaction_uid=transaction_uid, job_id=claim.job_id, asked_at=tracker.clock()))
@@ -28,9 +28,10 @@ def answered(tracker: Tracker, claim: Claim) -> bool:
 
 
 def reported(tracker: Tracker, transaction_uid: str, committed: Collection[str], failed: Mapping[str, str]) -> bool:
-    """Enter a report: SOP instance UIDs that were committed, and those that were not with the reason in words. What was
-    not is no longer taken for accepted, and is sent again. A delivery that waits for the report is made due. A report of
-    an older transaction counts as well, it only came late. False when there is no such transaction."""
+    """Enter a report: SOP instance UIDs that were committed, and those that were not with the reason in words.
+    Instances that were not committed no longer count as accepted, and are sent again. A delivery that waits for the
+    report is made due. A late report of an older transaction counts as well. False when there is no such
+    transaction."""
     now = tracker.clock()
     with tracker.write() as session:
         transaction = session.get(Commitment, transaction_uid, with_for_update=True)

@@ -92,7 +92,7 @@ class Database:
             raise DatabaseError(
                 f"the tracker at {self.url!r} does not answer: {_first_line(error.orig or error)}"
             ) from error
-        except PoolTimeoutError as error:  # more threads than connections, and none of them gets on
+        except PoolTimeoutError as error:  # more threads than connections, and none of them can continue
             raise DatabaseError(f"the tracker at {self.url!r} does not answer: {_first_line(error)}") from error
 
 

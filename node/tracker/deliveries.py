@@ -1,4 +1,5 @@
-"""What every destination has said of every derived instance. Written as it is said, so that a retry sends the rest only."""
+"""What every destination has answered for every derived instance. Each answer is written at once, so that a retry sends
+only the rest."""
 
 from collections.abc import Sequence
 
@@ -12,8 +13,8 @@ from node.tracker.tables import Delivery, Job
 
 
 def enter(tracker: Tracker, claim: Claim, derived: Sequence[DerivedInstance]) -> None:
-    """List the instances of a delivery, none of them accepted yet. Once is enough, unless they were made again with other
-    identifiers since; what was made again with the same has its new digest."""
+    """List the instances of a delivery, none of them accepted yet. An existing list stays, with the digests of
+    instances that were made again; but it starts anew when they were made again with other identifiers."""
     now = tracker.clock()
     with tracker.write() as session:
         job = leased(session, claim)

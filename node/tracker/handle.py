@@ -22,7 +22,7 @@ def _utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Tracker:
-    """A database, and what the duties of this package need beside it. They are plain functions that take a Tracker."""
+    """A database, and what else the duties of this package need. They are plain functions that take a Tracker."""
 
     database: Database
     lease: timedelta = LEASE

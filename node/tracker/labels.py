@@ -75,7 +75,8 @@ def clear_labels(study: Study) -> None:
 
 
 def _fit(text: str | None, length: int = MAX_TEXT) -> str | None:
-    """What a column can hold of a text: a broken character set may have left what no database takes."""
+    """The part of a text that a column can hold: a broken character set may have left characters that no database
+    accepts."""
     return None if text is None else text[:length].encode("utf-8", "replace").decode()
 
 

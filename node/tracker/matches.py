@@ -1,4 +1,4 @@
-"""How a match ends: its study's work that is asked for is created or confirmed, all other work is superseded."""
+"""How a match ends: the jobs that it requests for its study are created or confirmed, all others are superseded."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -48,8 +48,8 @@ def settle(
 def supersede(
     session: Session, now: datetime, study_uid: str, wanted: Iterable[NewJob], receiving: bool, actor: str
 ) -> None:
-    """Cancel the study's unfinished work that the newest match no longer asks for, confirm what it still does, and take
-    up again what an earlier match had given up."""
+    """Cancel the study's unfinished jobs that the newest match no longer requests, confirm those that it still
+    requests, and continue those that an earlier match had superseded."""
     revisions = {new.key: new.revision for new in wanted}
     infers = select(Job).where(Job.study_uid == study_uid, Job.kind == Kind.INFER)
     for infer in session.scalars(infers.with_for_update()).all():
@@ -62,7 +62,7 @@ def supersede(
                 _cancel(session, now, job, actor, SUPERSEDED)
     fetches = select(Job).where(Job.study_uid == study_uid, Job.kind == Kind.FETCH, Job.state.not_in(FINISHED))
     for job in session.scalars(fetches.with_for_update()):
-        # One that runs goes on: what it brings is of this study, and leads to the next match.
+        # A running fetch continues: what it brings belongs to this study, and leads to the next match.
         if not receiving and job.key not in revisions and job.state not in LEASED:
             _cancel(session, now, job, actor, "superseded: the study has changed since, or no longer waits")
 

@@ -1,4 +1,4 @@
-"""Purge: remove a study and all that was made of it, but for its row in `study` and its rows in the audit trail."""
+"""Purge: remove a study and all that was made of it, except its row in `study` and its rows in the audit trail."""
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session

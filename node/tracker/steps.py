@@ -6,7 +6,7 @@ from node.tracker.outcomes import NewJob
 from node.tracker.states import Kind
 
 DERIVE_ATTEMPTS = 300
-"""About a day: what passes, such as a full disk, may take that long until somebody sees to it."""
+"""About a day: a problem such as a full disk may take that long until somebody solves it."""
 
 
 def infer_job(key: str, request: PairRequest, max_attempts: int) -> NewJob:

@@ -116,7 +116,7 @@ class Series(Base):
     @property
     def complete(self) -> bool:
         """Whether as many instances are here as the scanner said. When there are more, the series has more acquisitions
-        than the one that was counted, and nothing was said of its end."""
+        than the one that was counted, and its end is unknown."""
         return self.instances == self.expected
 
 
@@ -205,7 +205,7 @@ class Delivery(Base):
 
 
 class Commitment(Base):
-    """A storage commitment transaction (PS3.4 annex J) that was asked of a destination for a delivery."""
+    """A storage commitment transaction (PS3.4 annex J) that was requested from a destination for a delivery."""
 
     __tablename__ = "commitment"
 
@@ -231,8 +231,9 @@ class Event(Base):
 
 
 class Audit(Base):
-    """What was done with whose data, and with the node: who, when, what. It needs no job, and outlives what it speaks of.
-    The database itself refuses to change or remove a row, see `audit.py`. Nothing in it identifies a patient."""
+    """What was done with whose data, and with the node: who, when, what. It needs no job, and stays when the study is
+    purged. The database itself refuses to change or remove a row, see `audit.py`. Nothing in it identifies a
+    patient."""
 
     __tablename__ = "audit"
 

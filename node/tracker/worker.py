@@ -89,8 +89,8 @@ def run_worker(
     initial_s: float = 5,
     maximum_s: float = 300,
 ) -> None:
-    """Do the jobs of one kind, of deliveries those to some destinations, one after the other until `stop` is set; whoever
-    sets it then wakes the workers of `tracker`. Never raises for what a job does."""
+    """Do the jobs of one kind (of deliveries those to some destinations) one after the other, until `stop` is set. The
+    caller that sets it then wakes the workers of `tracker`. No error of a job is raised here."""
     idle = 0
     while not stop.is_set():
         seen = tracker.wakeups.count(kind)
