@@ -16,8 +16,9 @@ from node.match.assess import assess_study
 from node.offline import Folder, read_folder
 from node.payloads import StackRequest
 from node.verdicts import StudyVerdict
+from tests.unit.node.cases.case import Case
 from tests.unit.node.cases.studies import Made
-from tests.unit.node.cases.table import CASES, Case
+from tests.unit.node.cases.table import CASES
 from tests.unit.node.match.builder import MODEL
 
 MATCH = Path(node.match.__file__).parent

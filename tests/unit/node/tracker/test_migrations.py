@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import command
 from sqlalchemy import create_engine, select, text
 
-from node.archive.layout import DerivedName, InstanceName, parse
+from node.archive.layout import DerivedName, InstanceName, parse_key
 from node.tracker import queue
 from node.tracker.database import Database, _alembic
 from node.tracker.handle import Tracker
@@ -101,12 +101,12 @@ def test_every_row_names_its_file_by_a_key(old: Database) -> None:
         rows = session.scalars(select(Instance)).all()
         assert len(rows) == 4
         for row in rows:
-            assert parse(row.key) == InstanceName(row.study_uid, row.series_uid, row.sop_uid, None)
+            assert parse_key(row.key) == InstanceName(row.study_uid, row.series_uid, row.sop_uid, None)
             assert (row.version, row.replaced_at) == (1, None)
         assert [row.sha256 for row in rows] == [n * 64 for n in "0123"]
         deliveries = session.scalars(select(Delivery).order_by(Delivery.job_id, Delivery.key)).all()
         expected = [DerivedName(RESULT, 0, "2.25.9"), DerivedName(RESULT, 1, "2.25.8")] * 2
-        assert [parse(row.key) for row in deliveries] == expected
+        assert [parse_key(row.key) for row in deliveries] == expected
         assert [row.accepted for row in deliveries] == [True, True, False, False]
         assert {row.sha256 for row in deliveries} == {None}, "not known"
 
