@@ -1,5 +1,6 @@
 """Types that sections of the configuration share."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -26,3 +27,9 @@ Positive = Annotated[float, Field(gt=0)]
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TLSSettings(Section):
+    cert_file: Path
+    key_file: Path
+    ca_file: Path | None = None

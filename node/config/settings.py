@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from node.config.base import AETitle, Port, Positive, Seconds, Section
+from node.config.base import AETitle, Port, Positive, Seconds, Section, TLSSettings
 from node.config.match import MatchSettings
+from node.config.web import WebSettings
 from node.errors import ConfigError, NotFoundError
 
 TransferSyntaxName = Literal["explicit", "implicit", "jpeg_ls", "jpeg_2000", "rle"]
@@ -38,12 +39,6 @@ class NodeSettings(Section):
         if self.database_url and self.database_url_file:
             raise ValueError("give database_url or database_url_file, not both")
         return self
-
-
-class TLSSettings(Section):
-    cert_file: Path
-    key_file: Path
-    ca_file: Path | None = None
 
 
 class SCPSettings(Section):
@@ -202,6 +197,7 @@ class Settings(BaseSettings):
     report: ReportSettings = ReportSettings()
     output: OutputSettings = OutputSettings()
     storage: StorageSettings = StorageSettings()
+    web: WebSettings = WebSettings()
 
     @classmethod
     def settings_customise_sources(

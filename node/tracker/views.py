@@ -205,7 +205,8 @@ def job(database: Database, job_id: int) -> JobDetail:
                 for e in events
             ),
             instances=tuple(
-                InstanceDelivery(sop_uid=d.sop_uid, accepted=d.accepted, status=d.status) for d in deliveries
+                InstanceDelivery(sop_uid=d.sop_uid, accepted=d.accepted, committed=d.committed, status=d.status)
+                for d in deliveries
             ),
         )
 
