@@ -12,3 +12,5 @@ class Role(StrEnum):
     DELIVER = "deliver"
     """Derived instances are made, and sent to the destinations."""
     HOUSEKEEP = "housekeep"
+    WEB = "web"
+    """The page."""

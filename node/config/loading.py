@@ -106,12 +106,7 @@ def _anchor_paths(table: dict[str, Any], folder: Path) -> None:
             for item in value:
                 if isinstance(item, dict):
                     _anchor_paths(item, folder)
-        elif (
-            isinstance(value, str)
-            and value
-            and key in _PATHS
-            and "://" not in value
-        ):
+        elif isinstance(value, str) and value and key in _PATHS and "://" not in value:
             table[key] = str(folder / Path(value).expanduser())
 
 

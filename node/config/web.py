@@ -1,8 +1,8 @@
 """The section [web]: the page, who may see it, and what they may do."""
 
 import ipaddress
-from typing import Annotated, Literal, Self
 from pathlib import Path
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, IPvAnyNetwork, model_validator
 
@@ -35,7 +35,7 @@ class WebSettings(Section):
         if self.open_to_all and not is_loopback(self.host):
             raise ValueError(
                 f"host {self.host} can be reached from other machines, so people have to log in: set users_file or "
-                "proxy_addresses, or host = \"127.0.0.1\""
+                'proxy_addresses, or host = "127.0.0.1"'
             )
         return self
 

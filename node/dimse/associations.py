@@ -12,7 +12,8 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
 from node import __version__
-from node.config.settings import DestinationSettings, FetchSettings, SourceSettings, TLSSettings
+from node.config.base import TLSSettings
+from node.config.settings import DestinationSettings, FetchSettings, SourceSettings
 from node.errors import ConfigError, PeerError
 
 IMPLEMENTATION_CLASS_UID = "2.25.190145043185233445724092555672737775169"

@@ -5,23 +5,23 @@ from numpy.typing import NDArray
 
 from node.archive.layers import Layer, LayerInfo, LayerName, encode_layers
 from node.dicom.stored_values import STORED_MAX, intensity_factor, stored_values
-from node.infer.volume import Volume
-from node.result import Result
+from node.infer.engine import SuperResolved
 
 _BRIGHTEST_SHARE = 0.998
 """The window reaches up to the intensity that this share of the pixels stays below: a few bright vessels or fat pixels
 would otherwise leave the brain dark."""
 
 
-def encode_result_layers(result: Result, target: Volume, reference: NDArray[np.float32]) -> bytes:
+def encode_result_layers(seen: SuperResolved) -> bytes:
     """The layers file of a result.
 
-    `target` is the low-resolution stack that the network saw. `reference` is the T1 that guided it: (n, rows, columns),
-    on the grid of the result, after any motion correction. The two T2 layers share one intensity factor, so that
-    their values can be subtracted; it is the factor of the derived series unless the zero-filled image is so much
-    brighter that it would be clipped. The same input gives the same bytes.
+    The two T2 layers share one intensity factor, so that their values can be subtracted. It is that of the derived series,
+    whose stored values the super-resolved layer then has, unless the zero-filled image is so much brighter that it would be
+    clipped. The same input gives the same bytes.
     """
     from diffmsr.baselines import zero_filled  # imports torch, which takes seconds
+
+    result, target, reference = seen.result, seen.target, seen.reference
 
     # Slice by slice: the k-space of a whole stack of fine images would take four times its memory.
     filled = np.concatenate([zero_filled(pixels[None], result.scale) for pixels in target.pixels])

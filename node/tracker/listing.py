@@ -229,7 +229,7 @@ def _job_conditions(wanted: JobFilter, phi: bool) -> list[ColumnElement[bool]]:
     conditions += days(Job.updated_at, wanted.since, wanted.until)
     for word in wanted.text.split():
         studies = select(Study.study_uid).where(_mentions(word, phi))
-        found = [Job.study_uid.in_(studies)]
+        found: list[ColumnElement[bool]] = [Job.study_uid.in_(studies)]
         if word.isdecimal() and len(word) < 16:
             found.append(Job.id == int(word))
         if _is_uid_prefix(word):

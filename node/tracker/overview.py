@@ -128,7 +128,7 @@ def last_device(database: Database) -> DeviceRow | None:
     )
     with database.read() as session:
         found = session.execute(latest).one_or_none()
-    return found and DeviceRow(name=str((found[0] or {}).get("device", "unknown")), at=found[1])
+    return None if found is None else DeviceRow(name=str((found[0] or {}).get("device", "unknown")), at=found[1])
 
 
 def last_errors(database: Database, limit: int) -> list[JobRow]:

@@ -80,7 +80,7 @@ def identify(request: Request, site: Site) -> Identity | None:
         return Identity(user, site.sessions.csrf_token(f"proxy {name}"), can_log_out=False)
     token = request.cookies.get(cookie_name(site), "")
     found = site.sessions.user(token, active=LIVE not in request.query_params) if token else None
-    return found and Identity(found, site.sessions.csrf_token(f"session {token}"), can_log_out=True)
+    return None if found is None else Identity(found, site.sessions.csrf_token(f"session {token}"), can_log_out=True)
 
 
 def require(role: WebRole) -> Callable[..., Identity]:

@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+from typing import Any
 
 import structlog
 import uvicorn
@@ -77,10 +78,10 @@ def _listen(web: WebSettings) -> socket.socket:
         ) from None
 
 
-def _tls(web: WebSettings) -> dict[str, object]:
+def _tls(web: WebSettings) -> dict[str, Any]:
     if web.tls is None:
         return {}
-    options: dict[str, object] = {"ssl_certfile": str(web.tls.cert_file), "ssl_keyfile": str(web.tls.key_file)}
+    options: dict[str, Any] = {"ssl_certfile": str(web.tls.cert_file), "ssl_keyfile": str(web.tls.key_file)}
     if web.tls.ca_file is not None:
         options |= {"ssl_ca_certs": str(web.tls.ca_file), "ssl_cert_reqs": ssl.CERT_REQUIRED}
     return options

@@ -1,27 +1,21 @@
 """What the pages stand on. The service makes one, and puts in what only it knows; the pages get it with every request."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from node.archive.facade import Archive
 from node.config.settings import Settings
+from node.dicom.read import Readable
 from node.tracker.handle import Tracker
 from node.verdicts import StudyVerdict
 from node.web.sessions import Attempts, Sessions
 from node.web.users import Users
 
-
-@dataclass(frozen=True)
-class Explained:
-    """What the configured rules say on files."""
-
-    verdicts: Sequence[StudyVerdict]
-    skipped: Sequence[tuple[Path, str]]
-    """Files that were not used, and why."""
+Explained = tuple[Sequence[StudyVerdict], Sequence[tuple[Readable, str]]]
+"""(verdicts, what was not used and why)."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +27,8 @@ class Site:
     archive: Archive
     model: str
     """Name and version of the configured model."""
-    explain: Callable[[Sequence[Path]], Explained]
-    """What `diffmsr-node explain FOLDER` says on these files."""
+    explain: Callable[[Iterable[Readable]], Explained]
+    """What `diffmsr-node explain FOLDER` says on these instances."""
     failing: Callable[[], Sequence[str]]
     """The names of the preconditions that do not hold at the moment."""
     users: Users = field(init=False)

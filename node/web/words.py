@@ -104,7 +104,7 @@ def when(moment: datetime | None) -> Markup:
 def advice(code: str | None) -> str | None:
     """What a site can do about a code."""
     found = CODES.get(code or "")
-    return found and found.advice
+    return found.advice if found else None
 
 
 def escaped(text: str) -> str:

@@ -46,7 +46,7 @@ def main(studies: int, repeats: int) -> None:
         server = WebServer(site)
         server.start()
         with httpx2.Client(base_url=server.address, follow_redirects=False, timeout=60) as client:
-            client.post("/login", data={"name": "anna", "password": PASSWORD}).raise_for_status
+            client.post("/login", data={"name": "anna", "password": PASSWORD})
             print(f"{studies} studies, median and worst of {repeats}, ms")
             for path in (
                 "/", "/dashboard?live=1", "/studies", f"/studies?page={studies // 50}", "/studies?text=family13+given3",

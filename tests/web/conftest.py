@@ -3,7 +3,7 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from node.archive.facade import Archive
 from node.config.settings import Settings
+from node.dicom.read import Readable
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.states import State
@@ -29,8 +30,8 @@ PASSWORD = "correct horse battery"
 ROLES = {"vera": ["view"], "otto": ["view", "operate"], "anna": ["view", "operate", "phi"]}
 
 
-def nothing_explained(paths: Sequence[Path]) -> Explained:
-    return Explained([], [(path, "not DICOM") for path in paths])
+def nothing_explained(readables: Iterable[Readable]) -> Explained:
+    return [], [(readable, "not a DICOM file") for readable in readables]
 
 
 @dataclass
@@ -63,7 +64,10 @@ def _empty_tracker() -> Path:
 
 
 def make_site(
-    folder: Path, web: str = "", explain: Callable[[Sequence[Path]], Explained] = nothing_explained, users: bool = True
+    folder: Path,
+    web: str = "",
+    explain: Callable[[Iterable[Readable]], Explained] = nothing_explained,
+    users: bool = True,
 ) -> Site:
     """A site on an empty tracker; with users vera (view), otto (operate) and anna (phi)."""
     users_file = folder / "users.toml"

@@ -8,7 +8,6 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from node.web.server import WebServer
-
 from tests.web.browser import Window, chromium
 from tests.web.conftest import House
 from tests.web.content import SLICES, pixels

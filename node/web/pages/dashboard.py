@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse
@@ -75,7 +75,7 @@ def pause(
     return redirect(request, "/")
 
 
-def _facts(site: Site, phi: bool) -> dict[str, object]:
+def _facts(site: Site, phi: bool) -> dict[str, Any]:
     database, now = site.tracker.database, datetime.now().astimezone()
     hours = overview.hours(database, now)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -3,17 +3,19 @@
 The same code as `diffmsr-node explain FOLDER`, which the service hands in: pages import no stage.
 """
 
-import shutil
-import tempfile
-from pathlib import Path
+from dataclasses import dataclass
+from typing import BinaryIO
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse
+from pydicom import Dataset
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from node.dicom.read import read_part10
 from node.tracker.audit import Action, audit
+from node.web import words
 from node.web.access import Identity, Poster, Viewer
 from node.web.responses import render
 from node.web.site import CurrentSite, Site
@@ -44,15 +46,31 @@ async def test(request: Request, site: CurrentSite, identity: Poster) -> HTMLRes
         return await run_in_threadpool(_explain, request, site, identity, files)
 
 
+@dataclass(frozen=True)
+class Upload:
+    """A file as the browser sent it, to be read like any other instance. As text it is its name."""
+
+    name: str
+    file: BinaryIO
+
+    def read_header(self) -> Dataset:
+        """The data set without its pixels. DamagedFileError when it is not DICOM, or damaged."""
+        return self._read(stop_before_pixels=True)
+
+    def read_instance(self) -> Dataset:
+        """The data set. Raises as `read_header`."""
+        return self._read(stop_before_pixels=False)
+
+    def _read(self, *, stop_before_pixels: bool) -> Dataset:
+        self.file.seek(0)
+        return read_part10(self.file, self, stop_before_pixels=stop_before_pixels)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 def _explain(request: Request, site: Site, identity: Identity, files: list[UploadFile]) -> HTMLResponse:
-    with tempfile.TemporaryDirectory(prefix="diffmsr-rules-") as folder:
-        names = {}
-        for number, file in enumerate(files):
-            path = Path(folder) / f"{number:05d}"  # never by the name it has on the other machine
-            with path.open("wb") as copy:
-                shutil.copyfileobj(file.file, copy)
-            names[path] = Path(file.filename or f"file {number + 1}").name
-        explained = site.explain(list(names))
-    skipped = [(names.get(path, "a file"), why.replace(folder, "")) for path, why in explained.skipped]
+    uploads = [Upload(words.plain(file.filename or f"file {n + 1}"), file.file) for n, file in enumerate(files)]
+    verdicts, skipped = site.explain(uploads)
     audit(site.tracker, Action.VIEWED, identity.user.name, details={"what": "rule tester", "files": len(files)})
-    return render(request, "_verdicts.html", identity, verdicts=explained.verdicts, skipped=skipped, files=len(files))
+    return render(request, "_verdicts.html", identity, verdicts=verdicts, skipped=skipped, files=len(files))
