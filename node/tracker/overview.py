@@ -56,7 +56,9 @@ def hours(database: Database, now: datetime) -> list[Hour]:
                 select(Study.first_received_at).where(Study.last_received_at >= first, Study.first_received_at >= first)
             ).all(),
             "matched": session.scalars(
-                select(Job.created_at).where(Job.kind == Kind.INFER, Job.updated_at >= first)
+                select(Job.created_at).where(
+                    Job.kind == Kind.INFER, Job.state.in_(list(State)), Job.updated_at >= first
+                )
             ).all(),
             "delivered": session.scalars(
                 select(Job.updated_at).where(Job.kind == Kind.DELIVER, Job.state == State.DONE, Job.updated_at >= first)
@@ -83,7 +85,7 @@ def waiting(database: Database, limit: int, *, phi: bool) -> tuple[int, list[Stu
 
 def destinations(database: Database, names: Sequence[str]) -> list[DestinationRow]:
     """Each destination of that name, in that order."""
-    open_jobs = and_(Job.kind == Kind.DELIVER, Job.state.not_in(FINISHED))
+    open_jobs = and_(Job.kind == Kind.DELIVER, Job.state.in_(set(State) - FINISHED))
     done = and_(Job.kind == Kind.DELIVER, Job.state == State.DONE)
     rows = []
     with database.read() as session:
@@ -97,7 +99,7 @@ def destinations(database: Database, names: Sequence[str]) -> list[DestinationRo
         }
         for name in names:
             of_it = Job.destination == name
-            success = session.scalar(select(func.max(Job.updated_at)).where(done, of_it))
+            success = session.scalar(select(Job.updated_at).where(done, of_it).order_by(Job.updated_at.desc()).limit(1))
             trouble = session.execute(
                 select(Job.error, Job.updated_at)
                 .where(Job.kind == Kind.DELIVER, of_it, Job.state.in_((State.RETRY_WAIT, State.FAILED)))
@@ -123,7 +125,7 @@ def last_device(database: Database) -> DeviceRow | None:
     latest = (
         select(Job.result, Job.updated_at)
         .where(Job.kind == Kind.INFER, Job.state == State.DONE)
-        .order_by(Job.id.desc())
+        .order_by(Job.updated_at.desc())
         .limit(1)
     )
     with database.read() as session:

@@ -151,7 +151,7 @@ class Job(Base):
     __tablename__ = "job"
     __table_args__ = (
         Index("ix_job_due", "kind", "state", "next_attempt_at"),
-        Index("ix_job_recent", "kind", "state", "destination", "updated_at"),
+        Index("ix_job_recent", "kind", "state", "updated_at"),
     )
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=True)

@@ -23,4 +23,4 @@ def upgrade() -> None:
         sa.Column("sentence", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("destination", name=op.f("pk_echo")),
     )
-    op.create_index("ix_job_recent", "job", ["kind", "state", "destination", "updated_at"])
+    op.create_index("ix_job_recent", "job", ["kind", "state", "updated_at"])
