@@ -17,6 +17,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from node.archive.local import write_durably
 from node.config.web import WebRole
 from node.errors import ConfigError
 
@@ -100,10 +101,26 @@ def read_users(path: Path) -> dict[str, Account]:
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"[web] users_file: {path}: {where}: {first['msg']}") from None
     for name, account in accounts.items():
-        if not _NAME.fullmatch(name):
-            raise ConfigError(
-                f"[web] users_file: {path}: {name!r} is not a user name: letters, digits, . _ @ -, at most 64"
-            )
+        _checked(path, name)
         if account.password is not None and not account.password.startswith("$argon2"):
             raise ConfigError(f"[web] users_file: {path}: {name}: password must be an argon2 hash, not the password")
     return accounts
+
+
+def write_users(path: Path, accounts: dict[str, Account]) -> None:
+    """Replace the users file, which only its owner may read. ConfigError when a name cannot be, StorageError when it cannot
+    be written."""
+    parts = []
+    for name, account in sorted(accounts.items()):
+        password = [] if account.password is None else [f'password = "{account.password}"']
+        roles = ", ".join(f'"{role}"' for role in sorted(account.roles))
+        parts.append("\n".join([f'["{_checked(path, name)}"]', *password, f"roles = [{roles}]", ""]))
+    write_durably(path, "\n".join(parts).encode())  # a temporary file, so of mode 0600
+
+
+def _checked(path: Path, name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"[web] users_file: {path}: {name!r} is not a user name: letters, digits, . _ @ -, at most 64"
+        )
+    return name

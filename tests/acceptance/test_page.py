@@ -114,7 +114,9 @@ def test_a_study_is_followed_looked_at_held_released_and_sent_again(site: Site, 
 
     name, _ = views.result_of(database, job(Kind.INFER).id)
     pixels = Archive.in_folder(site.folder / "data").open_result(name).pixels[shown]
-    assert np.array_equal(np.array(got), np.rint(pixels.astype(np.float64) * 16) / 16) or np.allclose(got, pixels, atol=0.5)
+    assert np.array_equal(np.array(got), np.rint(pixels.astype(np.float64) * 16) / 16) or np.allclose(
+        got, pixels, atol=0.5
+    )
     sent = {float(d.ImagePositionPatient[2]): d.pixel_array for d in pacs.instances(files.study_uid)}
     factor = 1  # of a synthetic study whose unit needs none
     assert any(np.array_equal(np.array(got) * factor, image) for image in sent.values())
