@@ -1,7 +1,6 @@
 """The audit trail as a list, the latest first."""
 
 from datetime import date
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import ColumnElement, and_, func, select
@@ -10,18 +9,7 @@ from node.tracker.audit import Action
 from node.tracker.database import Database
 from node.tracker.listing import PAGE, Page, days, position
 from node.tracker.tables import Audit
-from node.tracker.views import Moment, View
-
-
-class AuditRow(View):
-    """Who did what, when."""
-
-    at: Moment
-    node: str
-    actor: str
-    action: str
-    study_uid: str | None
-    details: dict[str, Any]
+from node.tracker.views import AuditRow
 
 
 class AuditFilter(BaseModel):
