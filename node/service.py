@@ -20,6 +20,7 @@ from node.deliver.worker import make_deliver_handler
 from node.derived.worker import make_derive_handler
 from node.housekeeping.schedule import clock, schedule
 from node.identity import node_id, worker_name, workers_of
+from node.infer.replays import make_replay_handler
 from node.infer.supervisor import Supervisor, devices
 from node.locks import only_one
 from node.match.worker import make_match_handler
@@ -160,6 +161,7 @@ class Service:
         supervisor = Supervisor(tracker, self._settings.node.data_dir, command, found, self._stopping)
         supervisor.start()
         self._stops.append(lambda: supervisor.stop(self._patience_s()))
+        self._thread(tracker, Kind.REPLAY, Role.INFER, make_replay_handler(self._config_path))
 
     def _start_match(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse
 
-from node.errors import NodeError, NotFoundError
+from node.errors import NotFoundError
 from node.tracker import listing, pauses
 from node.tracker.listing import JobFilter
 from node.web.access import Identity, Operator, require
@@ -59,22 +59,13 @@ async def carry_out(request: Request, site: CurrentSite, identity: Operator, act
 
 
 def _carry_out(request: Request, site: Site, identity: Identity, act: Act, form: dict[str, str]) -> HTMLResponse:
-    done, sentences = 0, []
-    for job_id in _chosen(site, identity, form.get("id", ""), form.get("everything") == "1", form):
-        try:
-            act.carry_out(site, job_id, identity.user.name)
-            done += 1
-        except NodeError as error:
-            sentences.append(str(error))
+    chosen = _chosen(site, identity, form.get("id", ""), form.get("everything") == "1", form)
+    refused = act.carry_out(site, chosen, identity.user.name)
+    sentences = [str(error) for error in refused.values()][:MOST_SENTENCES]
     response = render(
-        request,
-        "_acted.html",
-        identity,
-        act=act,
-        done=done,
-        failed=len(sentences),
-        sentences=sentences[:MOST_SENTENCES],
-    )
+        request, "_acted.html", identity,
+        act=act, done=len(chosen) - len(refused), failed=len(refused), sentences=sentences,
+    )  # fmt: skip
     response.headers["HX-Trigger"] = "changed"
     return response
 
