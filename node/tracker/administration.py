@@ -82,8 +82,6 @@ def _act(tracker: Tracker, session: Session, now: datetime, job_id: int, act: Ac
     job = _job(session, job_id)
     if job.state in LEASED:
         raise TransitionError(f"job {job_id} is {job.state} right now; wait until it ends, or stop the service")
-    if act == "release" and job.state is not State.HELD:
-        raise TransitionError(f"job {job_id} is {job.state}, not held")
     if state is State.READY and job.state is State.DONE:
         again = f". To send its result again: diffmsr-node queue resend {job_id}" if job.kind in _WITH_RESULT else ""
         raise TransitionError(
@@ -91,6 +89,8 @@ def _act(tracker: Tracker, session: Session, now: datetime, job_id: int, act: Ac
         )
     if not allowed(job.state, state):
         raise TransitionError(f"job {job_id} is {job.state}; it cannot become {state}")
+    if act == "release" and job.state is not State.HELD:
+        raise TransitionError(f"job {job_id} is {job.state}, not held")
     if state is State.READY and job.state in FINISHED and queue.outgrown(session, job):
         raise _outgrown(job)
     sentence = _SENTENCES[act]

@@ -75,6 +75,8 @@ class InstanceDelivery(View):
 
     sop_uid: str
     accepted: bool
+    committed: bool
+    """Whether the destination has reported its storage commitment."""
     status: str | None
     """The peer's last answer, in hex and words; None when it was not sent yet."""
 

@@ -23,8 +23,16 @@ def filled(database: Database, tmp_path: Path) -> list[Filled]:
     studies = [
         content.study(patient="Doe^Jane", patient_id="P1"),
         content.study(StudyState.WAITING, patient="Moe^Max", patient_id="P2", age=timedelta(hours=3)),
-        content.study(StudyState.FAILED, delivery=State.FAILED, error="0xA700: out of resources", patient_id="P3"),
-        content.study(StudyState.DELIVERING, delivery=State.READY, patient_id="P4", age=timedelta(hours=1)),
+        content.study(
+            StudyState.FAILED,
+            delivery=State.FAILED,
+            error="0xA700: out of resources",
+            patient="Poe^Pat",
+            patient_id="P3",
+        ),
+        content.study(
+            StudyState.DELIVERING, delivery=State.READY, patient="Roe^Ruth", patient_id="P4", age=timedelta(hours=1)
+        ),
     ]
     content.flush()
     return studies
