@@ -91,6 +91,7 @@ def test_a_study_is_followed_looked_at_held_released_and_sent_again(site: Site, 
         page.goto("/")
         page.get_by_role("button", name="Resume deliveries to pacs").click()
         page.get_by_role("dialog", name="Confirm").get_by_role("button", name="Resume").click()
+        expect(page.get_by_role("button", name="Pause deliveries to pacs")).to_be_visible()
         assert not pacs.instances(files.study_uid)  # the job is still held
         page.goto(f"/jobs/{job(Kind.DELIVER).id}")
         confirm(page, "Release")
@@ -104,9 +105,17 @@ def test_a_study_is_followed_looked_at_held_released_and_sent_again(site: Site, 
             lambda: [e.to_state for e in views.job(database, job(Kind.DELIVER).id).events].count(State.DONE) == 2,
             "the result is delivered again",
         )
+        page.goto(f"/jobs/{job(Kind.INFER).id}")
+        confirm(page, "Replay")
+        close(page)
+        site.until(
+            lambda: [j for j in views.jobs(database, kind=Kind.REPLAY) if j.state is State.DONE], "it is replayed"
+        )
+        page.goto(f"/jobs/{job(Kind.REPLAY).id}")
+        expect(page.locator("main")).to_contain_text("the same, byte for byte")
 
         page.goto("/audit?actor=anna")
-        for what in ("logged in", "viewed", "held by", "released by", "to be sent again"):
+        for what in ("logged in", "viewed", "held by", "released by", "to be sent again", "to be replayed"):
             expect(page.locator("tbody")).to_contain_text(what)
         assert window.complaints == []
         window.close()
