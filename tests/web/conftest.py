@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -65,7 +66,7 @@ def _empty_tracker() -> Path:
 
 def make_site(
     folder: Path,
-    web: str = "",
+    web: dict[str, Any] | None = None,
     explain: Callable[[Iterable[Readable]], Explained] = nothing_explained,
     users: bool = True,
 ) -> Site:
@@ -80,7 +81,7 @@ def make_site(
     settings = Settings(
         node={"data_dir": folder / "data"},  # type: ignore[arg-type]
         destinations=[{"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1"}],  # type: ignore[list-item]
-        web={"port": free_port(), **({"users_file": users_file} if users else {}), **eval(web or "{}")},  # type: ignore[arg-type]
+        web={"port": free_port(), **({"users_file": users_file} if users else {}), **(web or {})},  # type: ignore[arg-type]
     )
     settings.node.data_dir.mkdir()
     shutil.copy(_empty_tracker(), settings.node.data_dir / "tracker.sqlite3")

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from node.tracker import views
 from node.tracker.states import State
@@ -216,10 +217,8 @@ def test_markup_in_a_name_stays_text(house: House) -> None:
 
 
 def test_a_proxy_is_believed_only_at_its_address(tmp_path: Path) -> None:
-    site = fill(make_site(tmp_path, '{"proxy_addresses": ["10.0.0.0/24"], "proxy_roles": ["view"]}')).site
+    site = fill(make_site(tmp_path, {"proxy_addresses": ["10.0.0.0/24"], "proxy_roles": ["view"]})).site
     app = create_app(site)
-    from fastapi.testclient import TestClient
-
     header = {"X-Remote-User": "anna", "Accept": "text/html"}
     trusted = TestClient(app, client=("10.0.0.7", 1), follow_redirects=False)
     other = TestClient(app, client=("10.0.1.7", 1), follow_redirects=False)

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 from sqlalchemy import event
@@ -68,8 +69,6 @@ def test_days_are_those_of_the_node(content: Content) -> None:
 
 def test_a_filter_survives_the_address(content: Content) -> None:
     wanted = JobFilter(kind=Kind.DELIVER, state=State.HELD, text='a&b "c"')
-    from urllib.parse import parse_qsl
-
     assert filter_of(JobFilter, dict(parse_qsl(query_of(wanted, page=2)))) == wanted
     assert filter_of(JobFilter, {"kind": "", "state": " ", "unknown": "x"}) == JobFilter()
 

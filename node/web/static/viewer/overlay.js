@@ -39,6 +39,7 @@ function drawLabel({ context, labels }, pane, atRight) {
 }
 
 function drawDirections({ context, geometry }, pane, aside) {
+  if (pane.width < 220) return; // they would lie on the label
   const edges = edgeLetters(geometry.orientation);
   context.font = `600 13px ${FONT}`;
   context.textAlign = "center";
