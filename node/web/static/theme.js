@@ -13,5 +13,6 @@ document.addEventListener("DOMContentLoaded", () => {
     localStorage.setItem("theme", document.documentElement.dataset.theme);
     name();
   });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", name);
   name();
 });
