@@ -16,6 +16,10 @@ def _ae_title(value: str) -> str:
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 
 
+Host = Annotated[str, Field(min_length=1, max_length=253)]
+"""A host name or an address."""
+
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 

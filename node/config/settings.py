@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from node.config.base import AETitle, Port, Positive, Seconds, Section, TLSSettings
+from node.config.base import AETitle, Host, Port, Positive, Seconds, Section, TLSSettings
 from node.config.match import MatchSettings
 from node.config.web import WebSettings
 from node.errors import ConfigError, NotFoundError
@@ -43,7 +43,7 @@ class NodeSettings(Section):
 
 class SCPSettings(Section):
     ae_title: AETitle = "DIFFMSR"
-    host: str = "0.0.0.0"
+    host: Host = "0.0.0.0"
     port: Port = 11112
     require_called_ae_title: bool = False
     max_associations: Annotated[int, Field(ge=1)] = 20
@@ -58,7 +58,7 @@ class SCPSettings(Section):
 class SourceSettings(Section):
     name: str
     ae_title: AETitle
-    host: str | None = None
+    host: Host | None = None
     port: Port | None = None
     tls: TLSSettings | None = None
     timeout_s: Seconds = 30
@@ -67,7 +67,7 @@ class SourceSettings(Section):
 class DestinationSettings(Section):
     name: str
     ae_title: AETitle
-    host: str
+    host: Host
     port: Port = 104
     tls: TLSSettings | None = None
     timeout_s: Seconds = 30
@@ -81,7 +81,7 @@ class DestinationSettings(Section):
 
 class FetchSettings(Section):
     ae_title: AETitle
-    host: str
+    host: Host
     port: Port = 104
     tls: TLSSettings | None = None
     timeout_s: Seconds = 30

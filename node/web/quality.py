@@ -10,7 +10,7 @@ WIDTH, HEIGHT = 320, 64
 
 
 @dataclass(frozen=True)
-class Bar:
+class SliceBar:
     """One slice."""
 
     x: float
@@ -32,7 +32,7 @@ class Figure:
     worst_slice: int
     """From 1."""
     mean: float
-    bars: tuple[Bar, ...]
+    bars: tuple[SliceBar, ...]
     zero: float
     limits: tuple[float, ...]
     """Where the lines of the threshold are, as far as they are in sight."""
@@ -76,7 +76,7 @@ def _figure(name: str, meaning: str, values: list[float], limit: float) -> Figur
     zero = 2 + top * scale
     step = WIDTH / len(values)
     bars = tuple(
-        Bar(
+        SliceBar(
             x=round(i * step + step * 0.1, 2),
             y=round(zero - max(value, 0.0) * scale, 2),
             width=round(step * 0.8, 2),
