@@ -13,6 +13,7 @@ from rich.markup import escape
 from node.cli import service, studies
 from node.cli.audit import audit_app
 from node.cli.config import config_app
+from node.cli.doctor import doctor
 from node.cli.options import ConfigOption
 from node.cli.queue import queue_app
 from node.cli.render import err
@@ -34,6 +35,7 @@ for command in (
     service.codes,
     service.echo,
     service.demo,
+    doctor,
     studies.process,
     studies.explain,
     studies.replay,

@@ -105,11 +105,17 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
         ]  # fmt: skip
         try:
             self.association = self._ae.associate(
-                peer.host, peer.port, ae_title=peer.ae_title, tls_args=tls, ext_neg=list(self._roles), evt_handlers=handlers
+                peer.host,
+                peer.port,
+                ae_title=peer.ae_title,
+                tls_args=tls,
+                ext_neg=list(self._roles),
+                evt_handlers=handlers,
             )
         except socket.gaierror as error:
             raise peer.error(
-                f"cannot find the host ({(error.strerror or str(error)).lower()})", "check the host name, and the name server"
+                f"cannot find the host ({(error.strerror or str(error)).lower()})",
+                "check the host name, and the name server",
             ) from None
         if not self.association.is_established:
             raise peer.error(*self._why_not())
