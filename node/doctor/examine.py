@@ -24,7 +24,8 @@ def examine(settings: Settings, *, golden: bool = False, send_test: bool = False
     if settings.web.users_file is not None:
         yield users(settings)
     yield from certificates(settings)
-    yield from ports(settings)
+    if able:
+        yield from ports(settings)
     yield from peers(settings)
     if golden and able:
         from node.doctor.golden import golden as golden_study  # loads torch
