@@ -5,36 +5,18 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography import x509
-
+from node.certificates import certificate_entries, expiry
 from node.checks import Check, Level
 from node.config.base import TLSSettings
-from node.config.settings import DestinationSettings, Settings, SourceSettings
+from node.config.settings import Settings
 
 SOON_DAYS = 30
-
-
-def entries(settings: Settings) -> Iterator[tuple[str, TLSSettings]]:
-    """Every place of the configuration with certificates, as people name it."""
-    if settings.scp.tls:
-        yield "[scp.tls]", settings.scp.tls
-    if settings.web.tls:
-        yield "[web.tls]", settings.web.tls
-    if settings.fetch and settings.fetch.tls:
-        yield "[fetch] tls", settings.fetch.tls
-    peers: list[SourceSettings | DestinationSettings] = [*settings.sources, *settings.destinations]
-    yield from ((f"tls of {peer.name}", peer.tls) for peer in peers if peer.tls)
-
-
-def expiry(path: Path) -> datetime:
-    """When the first certificate of a PEM file expires. OSError, or ValueError when there is none in it."""
-    return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
 
 
 def certificates(settings: Settings) -> Iterator[Check]:
     """One answer for each file of certificates."""
     now = datetime.now(UTC)
-    for entry, tls in entries(settings):
+    for entry, tls in certificate_entries(settings):
         yield _pair(entry, tls, now)
         if tls.ca_file is not None:
             yield _valid(f"{entry} ca_file", tls.ca_file, now)

@@ -46,6 +46,31 @@ class DeviceRow(View):
     """When it was last used."""
 
 
+class QueueRow(View):
+    """Jobs of a kind that are in a state, for a destination if they have one."""
+
+    kind: Kind
+    state: State
+    destination: str | None
+    count: int
+    oldest: Moment
+    """When the oldest of them was asked for."""
+
+
+def queue(database: Database) -> list[QueueRow]:
+    """The jobs that are not finished."""
+    query = (
+        select(Job.kind, Job.state, Job.destination, func.count(), func.min(Job.created_at))
+        .where(Job.kind.in_(list(Kind)), Job.state.in_(set(State) - FINISHED))
+        .group_by(Job.kind, Job.state, Job.destination)
+    )
+    with database.read() as session:
+        return [
+            QueueRow(kind=kind, state=state, destination=destination, count=count, oldest=oldest)
+            for kind, state, destination, count, oldest in session.execute(query)
+        ]
+
+
 def hours(database: Database, now: datetime) -> list[Hour]:
     """The last 24 hours, the running one last. The zone of `now` says where an hour begins."""
     running = now.replace(minute=0, second=0, microsecond=0)
@@ -143,6 +168,14 @@ def last_errors(database: Database, limit: int) -> list[JobRow]:
     )
     with database.read() as session:
         return [JobRow(**job_row(job)) for job in session.scalars(query)]
+
+
+def kept(database: Database) -> tuple[int, int]:
+    """(studies, bytes of their instances) that were received and not purged."""
+    query = select(func.count(), func.coalesce(func.sum(Study.size), 0)).where(Study.purged_at.is_(None))
+    with database.read() as session:
+        studies, size = session.execute(query).one()
+    return studies, int(size)
 
 
 def received_per_day(database: Database, now: datetime, days: int = 7) -> float:

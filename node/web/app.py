@@ -4,6 +4,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from node.web.metrics import Metrics
 from node.web.pages import acts, audit, dashboard, health, job, jobs, login, rules, studies, viewer
 from node.web.responses import FOLDER, install
 from node.web.site import Site
@@ -15,6 +16,7 @@ def create_app(site: Site) -> FastAPI:
     """The application that serves a site."""
     app = FastAPI(title="DiffMSR node", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.site = site
+    app.state.metrics = Metrics(site)
     if site.settings.web.open_to_all:
         # Without a log-in the address is the only guard: a page of another site must not reach us under its own name.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES)

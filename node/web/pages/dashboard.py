@@ -3,7 +3,6 @@
 import shutil
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
@@ -103,9 +102,7 @@ def _facts(site: Site, phi: bool) -> dict[str, Any]:
 
 
 def _disk(site: Site, now: datetime) -> Disk:
-    place = site.settings.storage.archive
-    local = place is None or "://" not in place
-    usage = shutil.disk_usage(Path(place) if place and local else site.settings.node.data_dir)
+    usage = shutil.disk_usage(site.archive_folder or site.settings.node.data_dir)
     reserve = site.settings.storage.reserve_gb * 1e9
     rate = overview.received_per_day(site.tracker.database, now)
     return Disk(usage.free, usage.total, reserve, max(0.0, usage.free - reserve) / rate if rate else None)
