@@ -1,5 +1,5 @@
 # The two commands of the README, each doing all the set-up it needs on a fresh machine.
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format screenshots clean
 
 VENV := .venv
 PYTHON ?= python3
@@ -22,6 +22,11 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The pictures of the page in the documentation, from a running node with the demonstration's study.
+screenshots: $(STAMP)
+	bash tests/install-peers.sh
+	$(BIN)/python -m tests.web.screenshots docs/screenshots
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "DiffMSR node needs Python 3.11 or newer; name one with: make PYTHON=...")'

@@ -2,6 +2,8 @@
 needs to know whether the node can work."""
 
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -169,6 +171,24 @@ def ask(settings: Settings, questions: Iterable[Question] = PRECONDITIONS) -> li
         if answers[-1].level is Level.FAIL:
             break
     return answers
+
+
+class Standing:
+    """What does not hold at the moment, for who asks again and again: the questions are asked once in a few seconds."""
+
+    def __init__(self, settings: Settings, every_s: float = 5) -> None:
+        self._settings, self._every_s = settings, every_s
+        self._asked_at = -float("inf")
+        self._failing: list[str] = []
+        self._guard = threading.Lock()
+
+    def failing(self) -> list[str]:
+        """The names of the preconditions without which the node cannot work."""
+        with self._guard:
+            if time.monotonic() - self._asked_at > self._every_s:
+                self._failing = [answer.name for answer in ask(self._settings) if answer.level is Level.FAIL]
+                self._asked_at = time.monotonic()
+            return self._failing
 
 
 def require(answers: Iterable[Check]) -> None:

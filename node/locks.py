@@ -38,8 +38,12 @@ def running_roles(data_dir: Path) -> dict[str, dict[str, Any]]:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except OSError:
                     running[role] = json.loads(file.read() or "{}")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError as error:
+            raise ConfigError(
+                f"[node] data_dir: cannot read {error.filename}: {error.strerror}; use the account of the service"
+            ) from None
     return running
 
 

@@ -93,6 +93,14 @@ def read_all(readables: Iterable[Readable]) -> Folder:
     return Folder(headers, instances, skipped)
 
 
+def explain_all(
+    readables: Iterable[Readable], settings: Settings
+) -> tuple[list[StudyVerdict], list[tuple[Readable, str]]]:
+    """The verdict on every study among these, and what was skipped with a word why."""
+    found = read_all(readables)
+    return explain_folder(found, settings), found.skipped
+
+
 def explain_folder(folder: Folder, settings: Settings) -> list[StudyVerdict]:
     """The verdict on every study of a folder."""
     facts = model_facts(settings)
@@ -134,13 +142,14 @@ def _process_pair(
     engine: Engine,
     progress: Callable[[str, int, int], None],
 ) -> Processed:
-    result = run(
+    super_resolved = run(
         request,
         folder.instances,
         engine,
         settings.match.stack.max_matrix,
         lambda done, total: progress(request.target.series_uid, done, total),
     )  # fmt: skip
+    result = super_resolved.result
     doubts = None if result.quality is None else result.quality.doubts
     headers = folder.headers[request.study_uid]
     derived = derive(result, Sources(request, requests, headers, headers), settings)

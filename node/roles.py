@@ -12,3 +12,5 @@ class Role(StrEnum):
     DELIVER = "deliver"
     """Encode derived instances and send them to the destinations."""
     HOUSEKEEP = "housekeep"
+    WEB = "web"
+    """The page."""

@@ -15,13 +15,16 @@ import structlog
 from node import __version__, checks
 from node.archive.facade import Archive
 from node.config.settings import Settings
+from node.deliver.echoes import ECHO_EVERY_S, echo_destinations
 from node.deliver.worker import make_deliver_handler
 from node.derived.worker import make_derive_handler
-from node.housekeeping.schedule import schedule
+from node.housekeeping.schedule import clock, schedule
 from node.identity import node_id, worker_name, workers_of
+from node.infer.replays import make_replay_handler
 from node.infer.supervisor import Supervisor, devices
 from node.locks import only_one
 from node.match.worker import make_match_handler
+from node.offline import explain_all
 from node.receive.commitment_scp import Commitments
 from node.receive.fetch import make_fetch_handler
 from node.receive.server import Receiver
@@ -35,6 +38,8 @@ from node.tracker.indexing import remove_labels
 from node.tracker.queue import Destinations
 from node.tracker.states import Kind
 from node.tracker.worker import Handler, run_worker
+from node.web.server import WebServer
+from node.web.site import Site
 from node.weights import model_facts, pixel_settings
 
 log = structlog.get_logger()
@@ -111,6 +116,7 @@ class Service:
     def _start(self, tracker: Tracker, archive: Archive) -> None:
         """The roles that accept work start last. A stop goes in the opposite order, and ends them first."""
         start = {
+            Role.WEB: self._start_web,
             Role.DELIVER: self._start_deliver,
             Role.INFER: self._start_infer,
             Role.MATCH: self._start_match,
@@ -120,6 +126,23 @@ class Service:
         for role in (role for role in start if role in self._roles):
             start[role](tracker, archive)
 
+    def _start_web(self, tracker: Tracker, archive: Archive) -> None:
+        """The page gets what only the service may import: the rules, the model's name, the preconditions."""
+        if not self._settings.web.enabled:
+            return
+        facts = model_facts(self._settings)
+        site = Site(
+            self._settings,
+            tracker,
+            archive,
+            model=f"{facts.name} {facts.version}",
+            explain=lambda readables: explain_all(readables, self._settings),
+            failing=checks.Standing(self._settings).failing,
+        )
+        server = WebServer(site)
+        server.start()
+        self._stops.append(lambda: server.stop(self._patience_s()))
+
     def _start_deliver(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings
         self._thread(tracker, Kind.DERIVE, Role.DELIVER, make_derive_handler(tracker, archive, settings))
@@ -128,6 +151,9 @@ class Service:
         for name in sorted(names):  # one each, so that a destination that hangs delays no other
             self._thread(tracker, Kind.DELIVER, Role.DELIVER, deliver, Destinations(frozenset({name})))
         self._thread(tracker, Kind.DELIVER, Role.DELIVER, deliver, Destinations(names, others=True))
+        echoes = clock({"echoes": (partial(echo_destinations, tracker, settings), ECHO_EVERY_S)}, at_once=True)
+        echoes.start()
+        self._stops.append(lambda: echoes.shutdown(wait=False))
 
     def _start_infer(self, tracker: Tracker, archive: Archive) -> None:
         command = [sys.executable, "-m", "node.infer.worker", str(self._config_path)]
@@ -135,6 +161,7 @@ class Service:
         supervisor = Supervisor(tracker, self._settings.node.data_dir, command, found, self._stopping)
         supervisor.start()
         self._stops.append(lambda: supervisor.stop(self._patience_s()))
+        self._thread(tracker, Kind.REPLAY, Role.INFER, make_replay_handler(self._config_path))
 
     def _start_match(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings

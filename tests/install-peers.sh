@@ -4,7 +4,7 @@
 set -u
 declare -A package=(
     [Orthanc]=orthanc [dcmsend]=dcmtk [dciodvfy]=dicom3tools [ojph_compress]=openjph-tools [pg_ctlcluster]=postgresql
-    [DicomSRValidator]=pixelmed-apps
+    [DicomSRValidator]=pixelmed-apps [chromium]=chromium
 )
 missing=()
 for program in "${!package[@]}"; do

@@ -15,6 +15,7 @@ from pydicom import Dataset
 
 from node.archive.codec import decode_quality, decode_result, encode_result
 from node.archive.digest import Digest, sha256
+from node.archive.layers import LayersFile, open_layers
 from node.archive.layout import (
     FOLDERS,
     DerivedName,
@@ -22,6 +23,7 @@ from node.archive.layout import (
     derived_prefix,
     index_key,
     instance_key,
+    layers_key,
     page_key,
     parse_key,
     result_key,
@@ -169,6 +171,30 @@ class Archive:
 
     def has_result(self, name: str) -> bool:
         return self._backend.exists(result_key(name))
+
+    def put_layers(self, name: str, content: bytes) -> None:
+        """Keep what the viewer shows of the result `name`, a layers file."""
+        self._backend.replace(layers_key(name), content)
+
+    def has_layers(self, name: str) -> bool:
+        return self._backend.exists(layers_key(name))
+
+    def layers(self, name: str) -> LayersFile:
+        """The description of what the viewer shows. DamagedError, MissingError, StorageError."""
+        with self._backend.open(layers_key(name)) as file:
+            try:
+                return open_layers(file)
+            except ValueError:
+                raise DamagedError(self._backend.location(layers_key(name))) from None
+
+    def layers_slice(self, name: str, layers: LayersFile, index: int) -> bytes:
+        """One slice of it, as `LayersFile.read_slice` describes. IndexError when there is no such slice; raises as
+        `layers` otherwise."""
+        with self._backend.open(layers_key(name)) as file:
+            try:
+                return layers.read_slice(file, index)
+            except ValueError:
+                raise DamagedError(self._backend.location(layers_key(name))) from None
 
     # ------------------------------------------------------------------ what is made of a result
 

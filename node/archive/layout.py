@@ -4,6 +4,7 @@
     instances/STUDY/SERIES/SOP-DIGEST.dcm      another content of the same SOP instance: a correction, or what two hosts
                                                received at the same moment
     results/NAME.npz                           a super-resolved volume
+    layers/NAME.layers                         what the viewer shows of it
     derived/NAME/00000-SOP.dcm                 an instance made of the result NAME, numbered in the order to be sent
     derived/NAME/index.json, report.html       which instances those are, with their digests; the report as a page
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from node.dicom.uid import is_uid
 from node.errors import StorageError
 
-FOLDERS = ("instances", "results", "derived")
+FOLDERS = ("instances", "results", "layers", "derived")
 
 _DIGEST_DIGITS = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]*")
@@ -68,7 +69,12 @@ def result_key(name: str) -> str:
 
 def keys_of_result(name: str) -> list[str]:
     """The key of the result `name`, and what those of everything made of it begin with."""
-    return [derived_prefix(name), result_key(name)]
+    return [derived_prefix(name), layers_key(name), result_key(name)]
+
+
+def layers_key(name: str) -> str:
+    """The key of what the viewer shows of the result `name`."""
+    return f"layers/{_checked(name)}.layers"
 
 
 def derived_prefix(name: str) -> str:

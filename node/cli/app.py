@@ -13,9 +13,11 @@ from rich.markup import escape
 from node.cli import service, studies
 from node.cli.audit import audit_app
 from node.cli.config import config_app
+from node.cli.doctor import doctor
 from node.cli.options import ConfigOption
 from node.cli.queue import queue_app
 from node.cli.render import err
+from node.cli.users import users_app
 from node.config.loading import ENVIRONMENT_VARIABLE
 from node.errors import NodeError
 from node.telemetry.log import configure_logging
@@ -33,6 +35,7 @@ for command in (
     service.codes,
     service.echo,
     service.demo,
+    doctor,
     studies.process,
     studies.explain,
     studies.replay,
@@ -41,6 +44,7 @@ for command in (
 app.add_typer(queue_app, name="queue")
 app.add_typer(audit_app, name="audit")
 app.add_typer(config_app, name="config")
+app.add_typer(users_app, name="users")
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Types that sections of the configuration share."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -15,6 +16,10 @@ def _ae_title(value: str) -> str:
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 
 
+Host = Annotated[str, Field(min_length=1, max_length=253)]
+"""A host name or an address."""
+
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -26,3 +31,9 @@ Positive = Annotated[float, Field(gt=0)]
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TLSSettings(Section):
+    cert_file: Path
+    key_file: Path
+    ca_file: Path | None = None

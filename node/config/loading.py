@@ -20,6 +20,11 @@ from node.errors import ConfigError
 ENVIRONMENT_VARIABLE = "DIFFMSR_NODE_CONFIG"
 SYSTEM_CONFIG = Path("/etc/diffmsr-node/node.toml")
 
+_PATHS = frozenset(
+    {"data_dir", "archive", "path", "database_url_file", "cert_file", "key_file", "ca_file", "users_file"}
+)
+"""Keys whose values are paths."""
+
 RENAMED_KEYS: Mapping[tuple[str, ...], str] = {
     ("match", "pairing", "plane_distance_mm"): "max_plane_distance_mm",
 }
@@ -101,12 +106,7 @@ def _anchor_paths(table: dict[str, Any], folder: Path) -> None:
             for item in value:
                 if isinstance(item, dict):
                     _anchor_paths(item, folder)
-        elif (
-            isinstance(value, str)
-            and value
-            and key in {"data_dir", "archive", "path", "database_url_file", "cert_file", "key_file", "ca_file"}
-            and "://" not in value
-        ):
+        elif isinstance(value, str) and value and key in _PATHS and "://" not in value:
             table[key] = str(folder / Path(value).expanduser())
 
 

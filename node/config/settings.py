@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from node.config.base import AETitle, Port, Positive, Seconds, Section
+from node.config.base import AETitle, Host, Port, Positive, Seconds, Section, TLSSettings
 from node.config.match import MatchSettings
+from node.config.web import WebSettings
 from node.errors import ConfigError, NotFoundError
 
 TransferSyntaxName = Literal["explicit", "implicit", "jpeg_ls", "jpeg_2000", "rle"]
@@ -40,15 +41,9 @@ class NodeSettings(Section):
         return self
 
 
-class TLSSettings(Section):
-    cert_file: Path
-    key_file: Path
-    ca_file: Path | None = None
-
-
 class SCPSettings(Section):
     ae_title: AETitle = "DIFFMSR"
-    host: str = "0.0.0.0"
+    host: Host = "0.0.0.0"
     port: Port = 11112
     require_called_ae_title: bool = False
     max_associations: Annotated[int, Field(ge=1)] = 20
@@ -63,7 +58,7 @@ class SCPSettings(Section):
 class SourceSettings(Section):
     name: str
     ae_title: AETitle
-    host: str | None = None
+    host: Host | None = None
     port: Port | None = None
     tls: TLSSettings | None = None
     timeout_s: Seconds = 30
@@ -72,7 +67,7 @@ class SourceSettings(Section):
 class DestinationSettings(Section):
     name: str
     ae_title: AETitle
-    host: str
+    host: Host
     port: Port = 104
     tls: TLSSettings | None = None
     timeout_s: Seconds = 30
@@ -86,7 +81,7 @@ class DestinationSettings(Section):
 
 class FetchSettings(Section):
     ae_title: AETitle
-    host: str
+    host: Host
     port: Port = 104
     tls: TLSSettings | None = None
     timeout_s: Seconds = 30
@@ -202,6 +197,7 @@ class Settings(BaseSettings):
     report: ReportSettings = ReportSettings()
     output: OutputSettings = OutputSettings()
     storage: StorageSettings = StorageSettings()
+    web: WebSettings = WebSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -91,6 +91,7 @@ def _node(folder: Path, pacs: PACS) -> Iterator[Node]:
         scp = {{ host = "127.0.0.1", port = {port} }}
         completion.series_quiet_s = 2
         storage.reserve_gb = 0.1
+        web.enabled = false
         [[destinations]]
         name = "pacs"
         ae_title = "PACS"

@@ -1,5 +1,6 @@
 """The figures of the demonstration: the result compared with the withheld truth and with simple interpolation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,11 @@ class Comparison:
             table.add_row(name, f"{psnr:.2f}", f"{ssim:.4f}")
         return table
 
+    def psnr(self, name: str) -> float:
+        """dB, mean over the slices, of what that method made."""
+        pairs = zip(self.images[name], self.truth, strict=True)
+        return float(np.mean([_scores(image, truth)[0] for image, truth in pairs]))
+
     def picture(self) -> Image.Image:
         """The middle slice: every image on the grey scale of the truth, with its error below it, all errors on one scale."""
         middle = len(self.truth) // 2
@@ -57,7 +63,7 @@ class Comparison:
         return sheet
 
 
-def compare_with_truth(derived: list[Dataset]) -> Comparison:
+def compare_with_truth(derived: Sequence[Dataset]) -> Comparison:
     """The derived instances beside the withheld truth and simple interpolation, slice by slice."""
     with np.load(SAMPLE / "truth.npz", allow_pickle=False) as file:
         truth = {

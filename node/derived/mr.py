@@ -12,8 +12,8 @@ from node.derived.attributes import ACQUISITION, CONTRAST, DEIDENTIFICATION, EQU
 from node.derived.corrections import TEXT_LENGTH, complete_laterality, copy_corrected, copy_identification, corrected
 from node.derived.identifiers import derived_uid, instance_numbers
 from node.derived.series import DerivedSeries
-from node.derived.stored_values import decimals, stored_values, window
 from node.dicom.frames import compressed_with_loss, frame_number
+from node.dicom.stored_values import decimals, stored_values, window
 from node.identity import MANUFACTURER, MODEL_NAME
 
 

@@ -17,7 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from node.derived.corrections import complete_laterality, copy_corrected, copy_identification, undate, unidentified
 from node.derived.identifiers import PRESENTATION_STATE, derived_uid
 from node.derived.series import DerivedSeries
-from node.derived.stored_values import decimals
+from node.dicom.stored_values import decimals
 from node.identity import MANUFACTURER, MODEL_NAME
 
 MARK = "AI-DERIVED, RESEARCH"

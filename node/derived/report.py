@@ -37,7 +37,7 @@ from node.derived.corrections import copy_identification, undate, unidentified
 from node.derived.findings import RESEARCH_NOTICE, Findings, Measure
 from node.derived.identifiers import REPORT, derived_uid
 from node.derived.series import DerivedSeries
-from node.derived.stored_values import decimals
+from node.dicom.stored_values import decimals
 from node.identity import MANUFACTURER, MODEL_NAME
 
 _SCHEME = "99DIFFMSR"

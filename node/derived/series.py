@@ -13,8 +13,8 @@ from node import __version__
 from node.config.settings import OutputSettings
 from node.derived.corrections import corrected
 from node.derived.identifiers import derived_uid
-from node.derived.stored_values import intensity_factor
 from node.dicom.frames import frame_number, images_of
+from node.dicom.stored_values import intensity_factor
 from node.errors import NotFoundError
 from node.identity import MANUFACTURER, MODEL_NAME
 from node.result import Result

@@ -12,7 +12,8 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
 from node import __version__
-from node.config.settings import DestinationSettings, FetchSettings, SourceSettings, TLSSettings
+from node.config.base import TLSSettings
+from node.config.settings import DestinationSettings, FetchSettings, SourceSettings
 from node.errors import ConfigError, PeerError
 
 IMPLEMENTATION_CLASS_UID = "2.25.190145043185233445724092555672737775169"
@@ -102,9 +103,20 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
         handlers: list[Any] = [
             (evt.EVT_CONN_OPEN, self._on_connection), (evt.EVT_DATA_SENT, _acknowledge_at_once), *self._handlers,
         ]  # fmt: skip
-        self.association = self._ae.associate(
-            peer.host, peer.port, ae_title=peer.ae_title, tls_args=tls, ext_neg=list(self._roles), evt_handlers=handlers
-        )
+        try:
+            self.association = self._ae.associate(
+                peer.host,
+                peer.port,
+                ae_title=peer.ae_title,
+                tls_args=tls,
+                ext_neg=list(self._roles),
+                evt_handlers=handlers,
+            )
+        except socket.gaierror as error:
+            raise peer.error(
+                f"cannot find the host ({(error.strerror or str(error)).lower()})",
+                "check the host name, and the name server",
+            ) from None
         if not self.association.is_established:
             raise peer.error(*self._why_not())
         hand_back_stolen_answers(self.association)

@@ -1,6 +1,7 @@
 """Work that happens by the clock. APScheduler decides when; the tracker knows what is due."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -17,17 +18,30 @@ DISK_EVERY_S = 60
 LABELS_EVERY_S = 10
 
 
+Task = Callable[[], object]
+
+
 def schedule(tracker: Tracker, archive: Archive, index_patient: bool) -> BackgroundScheduler:
-    """The clock, not yet started: its jobs live in memory and are the same at every start."""
+    """The clock of housekeeping, not yet started."""
+    tasks: dict[str, tuple[Task, float]] = {
+        "rescue": (lambda: rescue(tracker), RESCUE_EVERY_S),
+        "disk": (lambda: watch_disk(archive), DISK_EVERY_S),
+        "purge": (lambda: purge.resume(tracker, archive), DISK_EVERY_S),
+    }
+    if index_patient:
+        tasks["labels"] = (lambda: indexing.add_labels(tracker, archive), LABELS_EVERY_S)
+    return clock(tasks)
+
+
+def clock(tasks: Mapping[str, tuple[Task, float]], at_once: bool = False) -> BackgroundScheduler:
+    """A clock for tasks, each with the seconds between two runs; not yet started. Its jobs live in memory and are the same
+    at every start. With `at_once` each runs when the clock starts, else after its time."""
     scheduler = BackgroundScheduler(
         timezone="UTC", job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
     )
-    scheduler.add_job(_guarded(lambda: rescue(tracker)), "interval", seconds=RESCUE_EVERY_S, id="rescue")
-    scheduler.add_job(_guarded(lambda: watch_disk(archive)), "interval", seconds=DISK_EVERY_S, id="disk")
-    scheduler.add_job(_guarded(lambda: purge.resume(tracker, archive)), "interval", seconds=DISK_EVERY_S, id="purge")
-    if index_patient:
-        labels = _guarded(lambda: indexing.add_labels(tracker, archive))
-        scheduler.add_job(labels, "interval", seconds=LABELS_EVERY_S, id="labels")
+    first = {"next_run_time": datetime.now(UTC)} if at_once else {}
+    for name, (task, seconds) in tasks.items():
+        scheduler.add_job(_guarded(task), "interval", seconds=seconds, id=name, **first)
     return scheduler
 
 
@@ -46,7 +60,7 @@ def watch_disk(archive: Archive) -> None:
         log.error("disk.below_reserve", reason=str(error))
 
 
-def _guarded(task: Callable[[], object]) -> Callable[[], None]:
+def _guarded(task: Task) -> Callable[[], None]:
     def run() -> None:
         try:
             task()

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +38,17 @@ def read_model(settings: ModelSettings) -> Manifest:
             f"[model] path: {manifest.name} takes {manifest.input_kind} images; DICOM series are magnitudes"
         )
     return manifest
+
+
+@dataclass(frozen=True)
+class SuperResolved:
+    """A result, and what the network saw."""
+
+    result: Result
+    target: Volume
+    """As acquired, at the low resolution."""
+    reference: NDArray[np.float32]
+    """(n, rows, columns) on the grid of the result; 0 where the reference does not reach."""
 
 
 class Engine:
@@ -92,7 +103,7 @@ class Engine:
 
     def super_resolve(
         self, target: Volume, reference: Volume, request: PairRequest, progress: Callable[[int, int], None]
-    ) -> Result:
+    ) -> SuperResolved:
         """Super-resolve every slice of `target`, guided by `reference`.
 
         When the request gives an acquired matrix, the k-space of the target is first cropped to it. When the patient moved
@@ -119,7 +130,7 @@ class Engine:
         positions, spacing = finer_grid(
             target.positions, target.orientation, target.spacing, manifest.scale, manifest.grid_offset
         )
-        return Result(
+        result = Result(
             pixels=pixels,
             positions=positions,
             orientation=target.orientation,
@@ -136,6 +147,7 @@ class Engine:
             reference_frames=_frames(reference, guide.slices),
             quality=quality,
         )
+        return SuperResolved(result, target, guide.pixels)
 
     def _guide(self, target: Volume, reference: Volume) -> tuple[Reference, Registration | None, list[str]]:
         """The reference on the target's fine grid, moved if necessary, with the registration and warnings."""

@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 
 from node.dicom.read import Readable
 from node.errors import NotFoundError
-from node.infer.engine import Engine
+from node.infer.engine import Engine, SuperResolved
 from node.infer.volume import Volume, read_volume
 from node.payloads import PairRequest, StackRequest
-from node.result import Result
 
 
 def run(
@@ -17,7 +16,7 @@ def run(
     engine: Engine,
     max_matrix: int,
     progress: Callable[[int, int], None],
-) -> Result:
+) -> SuperResolved:
     """Super-resolve the target of a pair, guided by its reference.
 
     `instances` has each by its SOP instance UID, in a folder or in the archive. Rows or columns above `max_matrix`

@@ -20,6 +20,7 @@ from node.config.settings import Settings
 from node.errors import DamagedError, MissingError, NodeError
 from node.identity import worker_name
 from node.infer.engine import Engine
+from node.infer.layers import encode_result_layers
 from node.infer.run import run
 from node.infer.supervisor import FINISH
 from node.payloads import PairRequest
@@ -46,8 +47,11 @@ def make_infer_handler(tracker: Tracker, archive: Archive, engine: Engine, max_m
         result = _kept(archive, claim.key)
         if result is None:
             received = instances.of_study(tracker, archive, request.study_uid)
-            result = run(request, received, engine, max_matrix, lease.progress)
-            archive.put_result(claim.key, result)
+            seen = run(request, received, engine, max_matrix, lease.progress)
+            # The result last: when it is there, all that goes with it is.
+            archive.put_layers(claim.key, encode_result_layers(seen))
+            archive.put_result(claim.key, seen.result)
+            result = seen.result
         doubts = None if result.quality is None else result.quality.doubts
         slices = len(request.target.sop_uids)
         return Done(

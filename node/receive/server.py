@@ -19,7 +19,8 @@ from pynetdicom.events import Event
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.transport import ThreadedAssociationServer
 
-from node.config.settings import SCPSettings, SourceSettings, TLSSettings
+from node.config.base import TLSSettings
+from node.config.settings import SCPSettings, SourceSettings
 from node.dimse.associations import application_entity
 from node.dimse.status import EchoStatus, StoreStatus
 from node.errors import ConfigError, NodeError

@@ -1,14 +1,15 @@
 """What an administrator does to a job. Each act leaves an event with the administrator's name."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.config.settings import DestinationSettings
-from node.errors import NotFoundError, TransitionError
+from node.errors import NodeError, NotFoundError, TransitionError
 from node.payloads import PairRequest
 from node.tracker import deliveries, queue, steps, transitions
 from node.tracker.audit import Action, audit
@@ -18,77 +19,92 @@ from node.tracker.outcomes import NewJob
 from node.tracker.states import FINISHED, LEASED, Kind, State, allowed
 from node.tracker.tables import Job
 
+Act = Literal["retry", "cancel", "hold", "release"]
+
+_BECOMES: dict[Act, State] = {
+    "retry": State.READY, "cancel": State.CANCELLED, "hold": State.HELD, "release": State.READY
+}  # fmt: skip
+_SENTENCES: dict[Act, str] = {
+    "retry": "retried by an administrator",
+    "cancel": "cancelled by an administrator",
+    "hold": "held by an administrator",
+    "release": "released by an administrator",
+}
+
+_AT_ONCE = 100
+"""Jobs in one transaction: enough that thousands take seconds, few enough that nobody waits long for the lock."""
+
 _WITH_RESULT = frozenset({Kind.INFER, Kind.DERIVE, Kind.DELIVER})
 
 
 def retry(tracker: Tracker, job_id: int, actor: str) -> None:
     """Retry a failed, refused, cancelled, waiting or held job now, with all its attempts."""
-
-    def again(session: Session, job: Job, now: datetime) -> str:
-        job.attempts = 0
-        job.error = None
-        transitions.make_due(session, job, now)
-        return "retried by an administrator"
-
-    _act(tracker, job_id, State.READY, actor, again)
+    _alone(tracker, job_id, "retry", actor)
 
 
 def cancel(tracker: Tracker, job_id: int, actor: str) -> None:
     """Cancel a job that is not running."""
-
-    def stop(session: Session, job: Job, now: datetime) -> str:
-        job.next_attempt_at = None
-        return "cancelled by an administrator"
-
-    _act(tracker, job_id, State.CANCELLED, actor, stop)
+    _alone(tracker, job_id, "cancel", actor)
 
 
 def hold(tracker: Tracker, job_id: int, actor: str) -> None:
     """Hold a job that has not begun or waits for a retry, until it is released."""
-
-    def keep(session: Session, job: Job, now: datetime) -> str:
-        job.next_attempt_at = None
-        job.error = "held by an administrator"
-        return job.error
-
-    _act(tracker, job_id, State.HELD, actor, keep)
+    _alone(tracker, job_id, "hold", actor)
 
 
 def release(tracker: Tracker, job_id: int, actor: str) -> None:
     """Release a held job."""
+    _alone(tracker, job_id, "release", actor)
 
-    def go_on(session: Session, job: Job, now: datetime) -> str:
-        if job.state is not State.HELD:
-            raise TransitionError(f"job {job.id} is {job.state}, not held")
+
+def act_on(tracker: Tracker, job_ids: Sequence[int], act: Act, actor: str) -> dict[int, NodeError]:
+    """Do the same to many jobs, some of them in each transaction. Returns the jobs that stay as they are, each with a
+    NotFoundError or TransitionError that says why."""
+    refused: dict[int, NodeError] = {}
+    for start in range(0, len(job_ids), _AT_ONCE):
+        now = tracker.clock()
+        with tracker.write() as session:
+            for job_id in job_ids[start : start + _AT_ONCE]:
+                try:
+                    _act(tracker, session, now, job_id, act, actor)
+                except (NotFoundError, TransitionError) as error:  # raised before anything was changed
+                    refused[job_id] = error
+    return refused
+
+
+def _alone(tracker: Tracker, job_id: int, act: Act, actor: str) -> None:
+    for error in act_on(tracker, [job_id], act, actor).values():
+        raise error
+
+
+def _act(tracker: Tracker, session: Session, now: datetime, job_id: int, act: Act, actor: str) -> None:
+    state = _BECOMES[act]
+    job = _job(session, job_id)
+    if job.state in LEASED:
+        raise TransitionError(f"job {job_id} is {job.state} right now; wait until it ends, or stop the service")
+    if state is State.READY and job.state is State.DONE:
+        again = f". To send its result again: diffmsr-node queue resend {job_id}" if job.kind in _WITH_RESULT else ""
+        raise TransitionError(
+            f"job {job_id} is done; only a job that waits, failed, or was refused or cancelled can be retried{again}"
+        )
+    if not allowed(job.state, state):
+        raise TransitionError(f"job {job_id} is {job.state}; it cannot become {state}")
+    if act == "release" and job.state is not State.HELD:
+        raise TransitionError(f"job {job_id} is {job.state}, not held")
+    if state is State.READY and job.state in FINISHED and queue.outgrown(session, job):
+        raise _outgrown(job)
+    sentence = _SENTENCES[act]
+    if state is State.READY:
         job.error = None
         transitions.make_due(session, job, now)
-        return "released by an administrator"
-
-    _act(tracker, job_id, State.READY, actor, go_on)
-
-
-def _act(
-    tracker: Tracker, job_id: int, state: State, actor: str, change: Callable[[Session, Job, datetime], str]
-) -> None:
-    now = tracker.clock()
-    with tracker.write() as session:
-        job = _job(session, job_id)
-        if job.state in LEASED:
-            raise TransitionError(f"job {job_id} is {job.state} right now; wait until it ends, or stop the service")
-        if state is State.READY and job.state is State.DONE:
-            again = (
-                f". To send its result again: diffmsr-node queue resend {job_id}" if job.kind in _WITH_RESULT else ""
-            )
-            raise TransitionError(
-                f"job {job_id} is done; only a job that waits, failed, or was refused or cancelled can be retried{again}"
-            )
-        if not allowed(job.state, state):
-            raise TransitionError(f"job {job_id} is {job.state}; it cannot become {state}")
-        if state is State.READY and job.state in FINISHED and queue.outgrown(session, job):
-            raise _outgrown(job)
-        sentence = change(session, job, now)
-        transitions.move(session, now, job, state, actor, sentence)
-        _audit(tracker, session, job, actor, sentence)
+    else:
+        job.next_attempt_at = None
+    if act == "retry":
+        job.attempts = 0
+    if act == "hold":
+        job.error = sentence
+    transitions.move(session, now, job, state, actor, sentence)
+    _audit(tracker, session, job, actor, sentence)
 
 
 def _audit(tracker: Tracker, session: Session, job: Job, actor: str, sentence: str) -> None:
@@ -214,3 +230,26 @@ def _resend(
         transitions.move(session, now, job, State.READY, actor, sentence)
         _audit(tracker, session, job, actor, sentence)
     return Resent(job.id, destination.name, job.state)
+
+
+# ---------------------------------------------------------------------- to replay
+
+
+def replay(tracker: Tracker, job_id: int, actor: str) -> int:
+    """Have the study of an infer, derive or deliver job super-resolved again, and compared with what was kept; the id of
+    the job that does so. A replay of the study that has not begun yet is that job. Raises NotFoundError when there is no
+    such job, or it has no result."""
+    now = tracker.clock()
+    with tracker.write() as session:
+        job = _job(session, job_id)
+        if job.kind not in _WITH_RESULT:
+            raise NotFoundError(f"job {job_id} is a {job.kind} job; only what has a result can be replayed")
+        waits = select(Job).where(Job.kind == Kind.REPLAY, Job.study_uid == job.study_uid, Job.state == State.READY)
+        known = session.scalars(waits).first()
+        if known is not None:
+            return known.id
+        new = steps.replay_job(job.study_uid, now)
+        sentence = "to be replayed, by an administrator"
+        made = transitions.add(session, now, new, State.READY, actor, sentence)
+        _audit(tracker, session, made, actor, sentence)
+        return made.id

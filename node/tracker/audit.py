@@ -38,6 +38,9 @@ class Action(StrEnum):
     CONFIGURED = "configuration loaded"
     ADMINISTERED = "administered"
     """A person changed a job, or had something sent again."""
+    LOGGED_IN = "logged in"
+    """Somebody logged in to the page, or tried to."""
+    LOGGED_OUT = "logged out"
     EXPIRED = "audit expired"
 
 

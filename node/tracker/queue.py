@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from node.errors import LeaseLostError, TransitionError
-from node.tracker import matches, transitions
+from node.tracker import matches, pauses, transitions
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Committing, Done, Failed, Matched, Missing, NewJob, Outcome, Refused, Retry
 from node.tracker.states import CLAIMABLE, FINISHED, LEASED, Kind, State
@@ -128,6 +128,8 @@ def outgrown(session: Session, job: Job) -> bool:
 def _waits(kind: Kind, destinations: Destinations | None) -> ColumnElement[bool]:
     """The jobs of a kind that wait for a worker, due or not."""
     waits = [Job.kind == kind, Job.state.in_(CLAIMABLE)]
+    if kind in pauses.KINDS:
+        waits.append(~pauses.is_paused())
     if destinations is not None:
         named = Job.destination.in_(destinations.names)
         waits.append(or_(Job.destination.is_(None), ~named) if destinations.others else named)

@@ -2,7 +2,7 @@
 
 A study is one `match` job, a pair of stacks one `infer` job, its result one `derive` job, and what is derived from it one
 `deliver` job per destination. A reference that is missing and that a PACS may hold is one `fetch` job. A report that we
-owe to a peer who asked for storage commitment is one `commit` job.
+owe to a peer who asked for storage commitment is one `commit` job, a comparison that somebody asked for one `replay` job.
 
     match    receiving -> running -> done | waiting-pair | refused      (late slices: back to receiving)
     infer    ready     -> running -> done | refused | retry-wait -> running ... | failed
@@ -12,6 +12,7 @@ owe to a peer who asked for storage commitment is one `commit` job.
              held      -> ready                                         (a result that somebody should look at first)
     fetch    ready     -> running -> done | retry-wait -> running ... | failed
     commit   ready     -> running -> done | retry-wait -> running ... | failed
+    replay   ready     -> running -> done | failed
 
 A job that is done becomes `ready` again when what it made is missing or damaged and a later job needs it, or when an
 administrator has a delivery sent again.
@@ -27,6 +28,7 @@ class Kind(StrEnum):
     DELIVER = "deliver"
     FETCH = "fetch"
     COMMIT = "commit"
+    REPLAY = "replay"
 
 
 class State(StrEnum):

@@ -1,6 +1,8 @@
 """The way of a pair, as jobs: infer makes a result, derive makes instances of it, deliver sends them to a destination. Here
 is what each step is asked for, and under which key, so that the same work is always the same job."""
 
+from datetime import datetime
+
 from node.payloads import DeliverRequest, DeriveRequest, PairRequest
 from node.tracker.outcomes import NewJob
 from node.tracker.states import Kind
@@ -50,3 +52,10 @@ def deliver_job(
         destination=destination,
         held=held,
     )
+
+
+def replay_job(study_uid: str, now: datetime) -> NewJob:
+    """To super-resolve a study again and compare. Each replay is work of its own, told apart by when it was asked for."""
+    return NewJob(
+        kind=Kind.REPLAY, key=f"replay:{study_uid}:{now:%Y%m%dT%H%M%S%f}", study_uid=study_uid, payload={}, max_attempts=1
+    )  # fmt: skip

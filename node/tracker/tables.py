@@ -149,7 +149,10 @@ class Job(Base):
     """A unit of work for one stage; see `states.py`."""
 
     __tablename__ = "job"
-    __table_args__ = (Index("ix_job_due", "kind", "state", "next_attempt_at"),)
+    __table_args__ = (
+        Index("ix_job_due", "kind", "state", "next_attempt_at"),
+        Index("ix_job_recent", "kind", "state", "updated_at"),
+    )
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=True)
     kind: Mapped[Kind]
@@ -246,3 +249,25 @@ class Audit(Base):
     action: Mapped[str] = mapped_column(String(32))
     study_uid: Mapped[str | None] = mapped_column(UID, index=True)
     details: Mapped[dict[str, Any]]
+
+
+class Pause(Base):
+    """Something that an administrator has paused, see `pauses.py`."""
+
+    __tablename__ = "pause"
+
+    what: Mapped[str] = mapped_column(String(160), primary_key=True)
+    since: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(128))
+
+
+class Echo(Base):
+    """The last C-ECHO to a destination."""
+
+    __tablename__ = "echo"
+
+    destination: Mapped[str] = mapped_column(String(128), primary_key=True)
+    at: Mapped[datetime]
+    answered: Mapped[bool]
+    sentence: Mapped[str] = mapped_column(Text)
+    """What it answered, or why it did not."""

@@ -70,7 +70,12 @@ def take(session: Session, now: datetime, job: Job, worker: str, lease_expires_a
 def make_due(session: Session, job: Job, at: datetime) -> None:
     """Set when the job may be claimed. The workers of this process learn of it when the transaction is committed."""
     job.next_attempt_at = at
-    _woken(session).add(job.kind)
+    wake(session, job.kind)
+
+
+def wake(session: Session, kind: Kind) -> None:
+    """Have the workers of that kind look for work when the transaction is committed."""
+    _woken(session).add(kind)
 
 
 def woken_by(session: Session) -> frozenset[Kind]:

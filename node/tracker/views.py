@@ -30,14 +30,14 @@ def iso(moment: datetime) -> str:
 Moment = Annotated[datetime, PlainSerializer(iso, return_type=str, when_used="json")]
 
 
-class _View(BaseModel):
+class View(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     def to_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True)
 
 
-class JobRow(_View):
+class JobRow(View):
     """A job in a listing."""
 
     id: int
@@ -60,7 +60,7 @@ class JobRow(_View):
     """The last error, else what came of the job in one sentence."""
 
 
-class JobEvent(_View):
+class JobEvent(View):
     """A change of state: when, by whom, and why."""
 
     at: Moment
@@ -70,11 +70,13 @@ class JobEvent(_View):
     why: str
 
 
-class InstanceDelivery(_View):
+class InstanceDelivery(View):
     """One derived instance of a delivery."""
 
     sop_uid: str
     accepted: bool
+    committed: bool
+    """Whether the destination has reported its storage commitment."""
     status: str | None
     """The peer's last answer, in hex and words; None when it was not sent yet."""
 
@@ -100,7 +102,7 @@ class StudyJob(JobRow):
     """What was measured of the result of an infer job."""
 
 
-class StudyHistory(_View):
+class StudyHistory(View):
     """What was decided on a study, and what the service has done with it since."""
 
     verdict: StudyVerdict
@@ -108,7 +110,7 @@ class StudyHistory(_View):
     """Oldest first."""
 
 
-class AuditRow(_View):
+class AuditRow(View):
     """What was done, by whom, to which study."""
 
     at: Moment
@@ -119,7 +121,7 @@ class AuditRow(_View):
     details: dict[str, Any]
 
 
-class Totals(_View):
+class Totals(View):
     """What was received."""
 
     studies: int
@@ -128,7 +130,7 @@ class Totals(_View):
     bytes: int
 
 
-class Listener(_View):
+class Listener(View):
     """Where the storage SCP listens."""
 
     ae_title: str
@@ -136,7 +138,7 @@ class Listener(_View):
     port: int
 
 
-class Status(_View):
+class Status(View):
     """The service and the queue at a glance."""
 
     running: bool
@@ -149,7 +151,7 @@ class Status(_View):
     jobs: dict[Kind, dict[State, int]]
 
 
-def _row(job: Job) -> dict[str, Any]:
+def job_row(job: Job) -> dict[str, Any]:
     """The fields of a JobRow."""
     return {
         "id": job.id,
@@ -182,7 +184,7 @@ def jobs(
     if study_uid is not None:
         query = query.where(Job.study_uid == study_uid)
     with database.read() as session:
-        return [JobRow(**_row(job)) for job in session.scalars(query)]
+        return [JobRow(**job_row(job)) for job in session.scalars(query)]
 
 
 def job(database: Database, job_id: int) -> JobDetail:
@@ -194,7 +196,7 @@ def job(database: Database, job_id: int) -> JobDetail:
         events = session.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.id)).all()
         deliveries = session.scalars(select(Delivery).where(Delivery.job_id == job_id).order_by(Delivery.sop_uid)).all()
         return JobDetail(
-            **_row(found),
+            **job_row(found),
             key=found.key,
             parent_id=found.parent_id,
             worker=found.worker,
@@ -205,7 +207,8 @@ def job(database: Database, job_id: int) -> JobDetail:
                 for e in events
             ),
             instances=tuple(
-                InstanceDelivery(sop_uid=d.sop_uid, accepted=d.accepted, status=d.status) for d in deliveries
+                InstanceDelivery(sop_uid=d.sop_uid, accepted=d.accepted, committed=d.committed, status=d.status)
+                for d in deliveries
             ),
         )
 
@@ -234,7 +237,7 @@ def study_history(database: Database, archive: Archive, study_uid: str) -> Study
         verdict=latest,
         jobs=tuple(
             StudyJob(
-                **_row(job),
+                **job_row(job),
                 why=whys.get(job.id),
                 quality=archive.quality(job.key) if job.kind is Kind.INFER else None,
             )

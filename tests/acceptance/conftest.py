@@ -71,13 +71,14 @@ class Site:
     """The node with its configuration; `node(...)` is its command line."""
 
     def __init__(self, folder: Path, pacs_port: int, port: int | None = None, **overrides: str) -> None:
-        self.folder, self.port = folder, port or free_port()
+        self.folder, self.port, self.web_port = folder, port or free_port(), free_port()
         self.config = folder / "node.toml"
         text = f"""
             node.data_dir = "data"
             scp = {{ host = "127.0.0.1", port = {self.port} }}
             completion.series_quiet_s = 2
             storage.reserve_gb = 0.01
+            web.port = {self.web_port}
             [[destinations]]
             name = "pacs"
             ae_title = "PACS"

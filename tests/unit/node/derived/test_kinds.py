@@ -25,7 +25,7 @@ from scipy.spatial.transform import Rotation
 from node.config.settings import OutputSettings, ReportSettings
 from node.derived import attributes
 from node.derived.encode import encode
-from node.derived.stored_values import decimals
+from node.dicom.stored_values import decimals
 from node.dicom.transfer_syntax import TRANSFER_SYNTAXES, to_bytes
 from tests.dicom import enhanced
 

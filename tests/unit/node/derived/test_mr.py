@@ -17,7 +17,7 @@ from node.config.settings import OutputSettings, ReportSettings
 from node.derived.encode import Encoded
 from node.derived.encode import encode as node_encode
 from node.derived.identifiers import derived_uid
-from node.derived.stored_values import intensity_factor
+from node.dicom.stored_values import intensity_factor
 from node.dicom.transfer_syntax import to_bytes
 from node.errors import NotFoundError
 from tests.dicom import enhanced

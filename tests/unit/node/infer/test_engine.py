@@ -17,6 +17,7 @@ from node.errors import LeaseLostError, ModelError, RefusedError
 from node.infer.engine import Engine, read_model
 from node.infer.volume import Volume
 from node.payloads import PairRequest, StackRequest
+from node.result import Result
 from tests.dicom import volume_of
 
 SCALE = 4
@@ -78,11 +79,17 @@ def load(settings: ModelSettings) -> Engine:
     return Engine.load(settings, RegistrationSettings(), ReportSettings())
 
 
+def super_resolve(
+    engine: Engine, target: Volume, reference: Volume, order: PairRequest, progress: Callable[[int, int], None]
+) -> Result:
+    return engine.super_resolve(target, reference, order, progress).result
+
+
 def silent(_done: int, _total: int) -> None: ...
 
 
 def test_result_lies_on_the_fine_grid_with_its_sources_named(target: Volume, reference: Volume) -> None:
-    result = engine().super_resolve(target, reference, request_for(target, reference, warnings=("W_X: mind",)), silent)
+    result = super_resolve(engine(), target, reference, request_for(target, reference, warnings=("W_X: mind",)), silent)
     assert result.pixels.shape == (5, 64, 48)
     assert result.pixels.dtype == np.float32
     assert result.spacing == (0.5, 0.6)
@@ -97,14 +104,18 @@ def test_result_lies_on_the_fine_grid_with_its_sources_named(target: Volume, ref
 @pytest.mark.parametrize("batch", [1, 2, 5, 8])
 def test_batches_cover_every_slice_once_with_its_own_seed(target: Volume, reference: Volume, batch: int) -> None:
     resolver, seen = Resolver(), []
-    result = engine(resolver, batch_slices=batch).super_resolve(
-        target, reference, request_for(target, reference), lambda done, total: seen.append((done, total))
+    result = super_resolve(
+        engine(resolver, batch_slices=batch),
+        target,
+        reference,
+        request_for(target, reference),
+        lambda done, total: seen.append((done, total)),
     )
     assert seen == [(0, 5), *((min(i + batch, 5), 5) for i in range(0, 5, batch))]
     seeds = [seed for part in resolver.seeds for seed in part]
     assert len(set(seeds)) == 5
     assert all(0 <= seed < 2**63 for seed in seeds)
-    one = engine(batch_slices=1).super_resolve(target, reference, request_for(target, reference), silent)
+    one = super_resolve(engine(batch_slices=1), target, reference, request_for(target, reference), silent)
     assert np.array_equal(result.pixels, one.pixels)
 
 
@@ -112,7 +123,7 @@ def test_seed_belongs_to_the_slice_and_the_weights(target: Volume, reference: Vo
     def seeds(target: Volume, sha256: str) -> list[int]:
         resolver = Resolver()
         resolver.manifest = SimpleNamespace(**{**vars(Resolver.manifest), "sha256": sha256})
-        engine(resolver, batch_slices=8).super_resolve(target, reference, request_for(target, reference), silent)
+        super_resolve(engine(resolver, batch_slices=8), target, reference, request_for(target, reference), silent)
         return resolver.seeds[0]
 
     again = replace(target, pixels=target.pixels * 2)
@@ -124,7 +135,7 @@ def test_an_interpolated_target_is_cropped_to_what_was_acquired(target: Volume, 
     """A constant stays that constant, the field of view stays, and pixels grow."""
     flat = replace(target, pixels=np.full_like(target.pixels, 70.0))
     dark = replace(reference, pixels=np.zeros_like(reference.pixels))
-    result = engine().super_resolve(flat, dark, request_for(flat, dark, acquired_matrix=(8, 12)), silent)
+    result = super_resolve(engine(), flat, dark, request_for(flat, dark, acquired_matrix=(8, 12)), silent)
     assert result.pixels.shape == (5, 32, 48)
     assert result.spacing == (1.0, 0.6)
     assert np.array_equal(result.positions, target.positions)
@@ -135,7 +146,7 @@ def test_an_interpolated_target_is_cropped_to_what_was_acquired(target: Volume, 
 def test_the_manifests_grid_offset_moves_the_first_pixel(target: Volume, reference: Volume) -> None:
     resolver = Resolver()
     resolver.manifest = SimpleNamespace(**{**vars(Resolver.manifest), "grid_offset": -0.375})
-    result = engine(resolver).super_resolve(target, reference, request_for(target, reference), silent)
+    result = super_resolve(engine(resolver), target, reference, request_for(target, reference), silent)
     assert np.allclose(result.positions - target.positions, [-0.375 * 2.4, -0.375 * 2.0, 0])
 
 
@@ -143,21 +154,21 @@ def test_poor_coverage_is_a_warning_and_none_a_refusal(target: Volume, reference
     def moved(by: float) -> Volume:
         return replace(reference, positions=reference.positions + np.array([by, 0, 0]))
 
-    result = engine().super_resolve(target, moved(14.4), request_for(target, reference), silent)
+    result = super_resolve(engine(), target, moved(14.4), request_for(target, reference), silent)
     assert result.warnings == ["W_COVERAGE: the reference covers 5 of 5 slices by less than 95%, at worst by 50%"]
     with pytest.raises(RefusedError, match="E_NO_OVERLAP"):
-        engine().super_resolve(target, moved(500), request_for(target, reference), silent)
+        super_resolve(engine(), target, moved(500), request_for(target, reference), silent)
 
 
 def test_a_result_says_how_far_it_departs_from_what_was_measured(target: Volume, reference: Volume) -> None:
     """The stand-in adds half the reference to the target: for a dark one it changes nothing but its noise."""
     dark = replace(reference, pixels=np.zeros_like(reference.pixels))
-    faithful = engine().super_resolve(target, dark, request_for(target, reference), silent).quality
+    faithful = super_resolve(engine(), target, dark, request_for(target, reference), silent).quality
     assert faithful is not None
     assert faithful.registration is None
     assert faithful.seed_spread is None
     assert max(map(abs, faithful.intensity_drift)) < 0.03
-    unfaithful = engine().super_resolve(target, reference, request_for(target, reference), silent).quality
+    unfaithful = super_resolve(engine(), target, reference, request_for(target, reference), silent).quality
     assert unfaithful is not None
     assert min(unfaithful.intensity_drift) > 0.3
     assert min(unfaithful.consistency) > max(faithful.consistency)
@@ -167,9 +178,9 @@ def test_a_result_says_how_far_it_departs_from_what_was_measured(target: Volume,
 
 def test_an_ensemble_gives_a_spread_and_changes_nothing_else(target: Volume, reference: Volume) -> None:
     resolver = Resolver()
-    one = engine().super_resolve(target, reference, request_for(target, reference), silent)
-    three = engine(resolver, report=ReportSettings(ensemble=3)).super_resolve(
-        target, reference, request_for(target, reference), silent
+    one = super_resolve(engine(), target, reference, request_for(target, reference), silent)
+    three = super_resolve(
+        engine(resolver, report=ReportSettings(ensemble=3)), target, reference, request_for(target, reference), silent
     )
     assert np.array_equal(one.pixels, three.pixels)
     assert one.parameters == three.parameters
@@ -197,9 +208,9 @@ def test_a_patient_who_moved_between_the_series(mode: str) -> None:
     request = request_for(target, reference)
     if mode == "refuse":
         with pytest.raises(RefusedError, match="E_MISALIGNED"):
-            engine(Guide(), mode=mode).super_resolve(target, reference, request, silent)
+            super_resolve(engine(Guide(), mode=mode), target, reference, request, silent)
         return
-    result = engine(Guide(), mode=mode).super_resolve(target, reference, request, silent)
+    result = super_resolve(engine(Guide(), mode=mode), target, reference, request, silent)
     assert result.quality is not None and result.quality.registration is not None
     registration = result.quality.registration
     assert registration.shift_mm == pytest.approx((2.07, -0.34), abs=0.15)  # 2 mm, and what is in the data already
@@ -208,7 +219,7 @@ def test_a_patient_who_moved_between_the_series(mode: str) -> None:
     (warning,) = (w for w in result.warnings if w.startswith(("W_MISALIGNED", "W_REFERENCE_MOVED")))
     assert f"{registration.displacement_mm:.1f} mm from the target" in warning
     # Once, and the right way: what guides now lies where a reference that never moved would be put.
-    still = engine(Guide(), mode="correct").super_resolve(target, moved, request, silent)
+    still = super_resolve(engine(Guide(), mode="correct"), target, moved, request, silent)
     apart = np.abs(result.pixels - still.pixels).mean() / still.pixels.mean()
     assert apart < 0.03 if mode == "correct" else apart > 0.1
 
@@ -219,7 +230,7 @@ def test_values_that_are_not_finite_never_leave(target: Volume, reference: Volum
             return super().__call__(target, reference, seeds) * np.nan
 
     with pytest.raises(ModelError, match="not finite"):
-        engine(Broken()).super_resolve(target, reference, request_for(target, reference), silent)
+        super_resolve(engine(Broken()), target, reference, request_for(target, reference), silent)
 
 
 def test_progress_may_end_the_work(target: Volume, reference: Volume) -> None:
@@ -227,12 +238,12 @@ def test_progress_may_end_the_work(target: Volume, reference: Volume) -> None:
         raise LeaseLostError
 
     with pytest.raises(LeaseLostError):
-        engine().super_resolve(target, reference, request_for(target, reference), lost)
+        super_resolve(engine(), target, reference, request_for(target, reference), lost)
 
 
 def test_a_result_survives_the_archive(target: Volume, reference: Volume, tmp_path: Any) -> None:
     archive = Archive.in_folder(tmp_path)
-    result = engine().super_resolve(target, reference, request_for(target, reference), silent)
+    result = super_resolve(engine(), target, reference, request_for(target, reference), silent)
     archive.put_result("key", result)
     found = archive.open_result("key")
     assert np.array_equal(found.pixels, result.pixels)
@@ -275,7 +286,7 @@ def test_the_real_network_gives_the_same_bytes_every_time(weights: Any) -> None:
     settings = ModelSettings(path=weights, device="auto", batch_slices=2)
     assert read_model(settings).name == "untrained"
     request = request_for(target, reference)
-    first, second = (load(settings).super_resolve(target, reference, request, silent) for _ in range(2))
+    first, second = (super_resolve(load(settings), target, reference, request, silent) for _ in range(2))
     assert first.pixels.shape == (3, 80, 72)
     assert first.pixels.tobytes() == second.pixels.tobytes()
     assert first.weights_sha256 == read_model(settings).sha256
@@ -287,7 +298,7 @@ def test_a_matrix_the_network_cannot_take_is_refused(target: Volume, reference: 
             raise ValueError("an image of 16 x 12 pixels is too small")
 
     with pytest.raises(RefusedError, match="E_MODEL_INPUT: an image of 16 x 12 pixels"):
-        engine(Particular()).super_resolve(target, reference, request_for(target, reference), silent)
+        super_resolve(engine(Particular()), target, reference, request_for(target, reference), silent)
 
 
 def test_a_device_that_is_not_there_is_one_line(weights: Any) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.valuerep import format_number_as_ds
 
-_STORED_MAX = 65535
+STORED_MAX = 65535
 _FAINTEST_PEAK = 1024
 """A series whose brightest pixel is below this would lose visible detail to rounding, so it is scaled up."""
 
@@ -17,8 +17,8 @@ def intensity_factor(pixels: NDArray[np.float32]) -> float:
     """The factor for intensities before they are rounded to 16 bits. It is 1 where the unit of the sources fits, so that
     values stay comparable with them, else the power of two that brings the brightest pixel into range."""
     peak = float(pixels.max())
-    if peak > _STORED_MAX:
-        return float(2.0 ** math.floor(math.log2(_STORED_MAX / peak)))
+    if peak > STORED_MAX:
+        return float(2.0 ** math.floor(math.log2(STORED_MAX / peak)))
     if 0 < peak < _FAINTEST_PEAK:
         return float(2.0 ** math.ceil(math.log2(_FAINTEST_PEAK / peak)))
     return 1.0
@@ -26,7 +26,7 @@ def intensity_factor(pixels: NDArray[np.float32]) -> float:
 
 def stored_values(pixels: NDArray[np.float32], factor: float) -> NDArray[np.uint16]:
     """The stored values of one slice, (rows, columns)."""
-    stored: NDArray[np.uint16] = np.clip(np.rint(pixels * factor), 0, _STORED_MAX).astype("<u2")
+    stored: NDArray[np.uint16] = np.clip(np.rint(pixels * factor), 0, STORED_MAX).astype("<u2")
     return stored
 
 

@@ -1,0 +1,132 @@
+"""The file that the viewer shows: the zero-filled target, the result and the reference, slice by slice on one grid.
+
+    8 bytes   DMSRLAY1
+    4 bytes   length of the description, unsigned, little-endian
+    JSON      the description, `LayersInfo`
+    frames    uint16, little-endian: slice after slice, each slice with its layers in the order of the description
+
+Everything that the viewer needs of one slice is one contiguous range, so a request reads it and computes nothing.
+"""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+_MAGIC = b"DMSRLAY1"
+_PREFIX = struct.Struct("<8sI")
+_LONGEST_DESCRIPTION = 2**24
+"""Bytes. A longer one is a damaged file, not a series with very many slices."""
+
+LayerName = Literal["zero_filled", "super_resolved", "reference"]
+Vector = tuple[float, float, float]
+
+
+class LayerInfo(BaseModel):
+    """One layer: what its stored values mean, and the window to begin with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: LayerName
+    slope: float
+    """Intensity in the unit of the source series, over stored value."""
+    center: float
+    width: float
+    """Window (PS3.3 C.11.2), in intensities."""
+
+
+class LayersInfo(BaseModel):
+    """What all slices share, and where they lie in the patient."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    slices: int
+    rows: int
+    columns: int
+    spacing: tuple[float, float]
+    """(between rows, between columns) mm (PixelSpacing)."""
+    orientation: tuple[Vector, Vector]
+    """Direction along a row, direction along a column (ImageOrientationPatient)."""
+    positions: tuple[Vector, ...]
+    """mm, centre of the first pixel of each slice (ImagePositionPatient)."""
+    scale: int
+    """How many times finer than acquired, in the plane."""
+    layers: tuple[LayerInfo, ...]
+    sha256: str
+    """Of the frames."""
+
+    @property
+    def slice_bytes(self) -> int:
+        """Length of one slice with all its layers."""
+        return len(self.layers) * self.rows * self.columns * 2
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer to be written. pixels: (n, rows, columns) uint16."""
+
+    info: LayerInfo
+    pixels: NDArray[np.uint16]
+
+
+def encode_layers(
+    layers: Sequence[Layer],
+    positions: NDArray[np.float64],
+    orientation: tuple[Vector, Vector],
+    spacing: tuple[float, float],
+    scale: int,
+) -> bytes:
+    """The whole file. The same layers give the same bytes."""
+    slices, rows, columns = layers[0].pixels.shape
+    frames = np.stack([layer.pixels for layer in layers], axis=1).astype("<u2", copy=False).tobytes()
+    info = LayersInfo(
+        slices=slices,
+        rows=rows,
+        columns=columns,
+        spacing=spacing,
+        orientation=orientation,
+        positions=tuple((float(x), float(y), float(z)) for x, y, z in positions),
+        scale=scale,
+        layers=tuple(layer.info for layer in layers),
+        sha256=hashlib.sha256(frames).hexdigest(),
+    )
+    description = info.model_dump_json().encode()
+    return b"".join([_PREFIX.pack(_MAGIC, len(description)), description, frames])
+
+
+@dataclass(frozen=True)
+class LayersFile:
+    """A layers file that was opened: its description, and where its frames begin."""
+
+    info: LayersInfo
+    frames_at: int
+
+    def read_slice(self, file: BinaryIO, index: int) -> bytes:
+        """The frames of one slice, counted from 0: uint16 little-endian, layer after layer.
+
+        Raises IndexError when there is no such slice, ValueError when the file ends before it.
+        """
+        if not 0 <= index < self.info.slices:
+            raise IndexError(f"slice {index} of {self.info.slices}")
+        file.seek(self.frames_at + index * self.info.slice_bytes)
+        frames = file.read(self.info.slice_bytes)
+        if len(frames) != self.info.slice_bytes:
+            raise ValueError("this layers file is shorter than its description says")
+        return frames
+
+
+def open_layers(file: BinaryIO) -> LayersFile:
+    """Read the description of a layers file; ValueError when the file is not one."""
+    try:
+        magic, length = _PREFIX.unpack(file.read(_PREFIX.size))
+    except struct.error:
+        raise ValueError("this is not a layers file") from None
+    if magic != _MAGIC or length > _LONGEST_DESCRIPTION:
+        raise ValueError("this is not a layers file")
+    return LayersFile(LayersInfo.model_validate_json(file.read(length)), _PREFIX.size + length)

@@ -1,0 +1,126 @@
+"""Metrics for Prometheus. What happened is counted from the tracker's append-only tables, whichever process it happened in,
+from the start of this one; what is so at the moment is asked when somebody looks.
+
+No label holds patient data. A label of a peer is its name in the configuration, or "other": a stranger's AE title is
+hostile text, and each new one would be a new series.
+"""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from node import __version__
+from node.certificates import certificate_entries, expiry
+from node.tracker import overview, pauses, peers
+from node.tracker.audit import Action
+from node.tracker.growth import Change, Growth
+from node.tracker.states import FINISHED, LEASED, State
+from node.tracker.views import AuditRow
+from node.web.site import Site
+
+SECONDS = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 900, 3600)
+
+OTHER = "other"
+
+
+class Metrics:
+    """The metrics of one site."""
+
+    def __init__(self, site: Site) -> None:
+        self._site, self._growth, self._guard = site, Growth(site.tracker.database), threading.Lock()
+        self._sources = {source.ae_title: source.name for source in site.settings.sources}
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"diffmsr_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"diffmsr_{name}", text, labels, registry=registry)
+
+        self._associations = counter("associations", "Associations of peers that ended", "peer", "outcome")
+        self._received = counter("instances_received", "Instances that peers sent and the node keeps", "peer")
+        self._refused = counter("instances_refused", "Instances that the node did not take", "peer", "status")
+        self._sent = counter("instances_sent", "Instances that destinations accepted", "destination")
+        self._jobs = counter("jobs", "Attempts at jobs that ended, by the state they ended in", "kind", "state")
+        self._refusals = counter("refusals", "Jobs that were refused", "kind", "code")
+        self._seconds = Histogram(
+            "diffmsr_job_seconds", "How long a worker had a job", ["kind"], buckets=SECONDS, registry=registry
+        )
+        self._queue = gauge("queue_jobs", "Jobs that are not finished", "kind", "state", "destination")
+        self._oldest = gauge("queue_oldest_seconds", "Age of the oldest of them", "kind", "state", "destination")
+        self._up = gauge("destination_up", "1 when the last C-ECHO was answered", "destination")
+        self._success = gauge("destination_last_success_timestamp_seconds", "Last delivery", "destination")
+        self._paused = gauge("paused", "1 while somebody has paused it", "what")
+        self._ready = gauge("ready", "1 when every precondition holds")
+        self._free = gauge("disk_free_bytes", "Free space of the archive")
+        self._total = gauge("disk_size_bytes", "Size of that disk")
+        self._kept = gauge("kept_bytes", "Size of the received instances that are kept")
+        self._studies = gauge("kept_studies", "Studies that are kept")
+        self._expiry = gauge("certificate_expiry_timestamp_seconds", "When a certificate expires", "entry")
+        gauge("info", "Version and model", "version", "model").labels(__version__, site.model).set(1)
+
+    def text(self) -> bytes:
+        """All of them, in the text format of Prometheus."""
+        with self._guard:
+            for change in self._growth.changes():
+                self._count_change(change)
+            for row in self._growth.audited():
+                self._count_row(row)
+            self._look()
+            return generate_latest(self.registry)
+
+    def _count_change(self, change: Change) -> None:
+        if change.before not in LEASED:
+            return
+        self._seconds.labels(change.kind).observe(change.seconds)
+        if change.after in FINISHED | {State.RETRY_WAIT, State.WAITING_PAIR, State.COMMITTING}:
+            self._jobs.labels(change.kind, change.after).inc()
+        if change.code is not None:
+            self._refusals.labels(change.kind, change.code).inc()
+
+    def _count_row(self, row: AuditRow) -> None:
+        peer = self._sources.get(row.actor, OTHER)
+        if row.action == Action.ASSOCIATION:
+            self._associations.labels(peer, "rejected" if "rejected" in row.details else "accepted").inc()
+            self._received.labels(peer).inc(int(row.details.get("stored") or 0))
+        elif row.action == Action.REFUSED:
+            self._refused.labels(peer, row.details.get("status", "")).inc()
+        elif row.action == Action.SENT:
+            self._sent.labels(row.details.get("destination", "")).inc(int(row.details.get("instances") or 0))
+
+    def _look(self) -> None:
+        """What is so at the moment."""
+        database, now = self._site.tracker.database, datetime.now(UTC)
+        for metric in (self._queue, self._oldest, self._paused, self._expiry, self._up, self._success):
+            metric.clear()
+        for row in overview.queue(database):
+            labels = (row.kind, row.state, row.destination or "")
+            self._queue.labels(*labels).set(row.count)
+            self._oldest.labels(*labels).set((now - row.oldest).total_seconds())
+        echoes = peers.echoes(database)
+        for destination in overview.destinations(database, [d.name for d in self._site.settings.destinations]):
+            if destination.name in echoes:
+                self._up.labels(destination.name).set(echoes[destination.name].answered)
+            if destination.last_success is not None:
+                self._success.labels(destination.name).set(destination.last_success.timestamp())
+        for what in pauses.paused(database):
+            self._paused.labels(what).set(1)
+        self._ready.set(not self._site.failing())
+        studies, size = overview.kept(database)
+        self._studies.set(studies)
+        self._kept.set(size)
+        if (folder := self._site.archive_folder) is not None:
+            usage = shutil.disk_usage(folder)
+            self._free.set(usage.free)
+            self._total.set(usage.total)
+        for entry, until in self._expiries():
+            self._expiry.labels(entry).set(until)
+
+    def _expiries(self) -> Iterator[tuple[str, float]]:
+        for entry, tls in certificate_entries(self._site.settings):
+            with suppress(OSError, ValueError):  # the doctor says what is wrong with it
+                yield entry, expiry(tls.cert_file).timestamp()

@@ -1,0 +1,1 @@
+"""One file per page. Each reads through the tracker's views, and renders one template."""

@@ -1,0 +1,1 @@
+"""Figures that are measured and written down, never asserted: run by hand, on a quiet machine."""
