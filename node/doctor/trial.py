@@ -27,12 +27,12 @@ def trials(settings: Settings) -> Iterator[Check]:
     for destination in settings.destinations:
         with tempfile.TemporaryDirectory(prefix="diffmsr-doctor-") as scratch:
             path = Path(scratch) / "test.dcm"
-            image = test_image()
+            image = marked_image()
             image.save_as(path, enforce_file_format=True)
             yield _trial(InstanceFile(path), image, destination, settings.scp.ae_title)
 
 
-def test_image() -> Dataset:
+def marked_image() -> Dataset:
     """One slice of MR with a ramp of grey, new UIDs, and a patient that nobody can mistake for one."""
     image = dcmread(min((SAMPLE / "T2").glob("*.dcm")))
     image.PatientName, image.PatientID = "DIFFMSR^TEST", PATIENT_ID
