@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 failed, 2 usage, 3 configuration invalid, 4 not found, 5 pee
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -24,7 +25,7 @@ from node.telemetry.log import configure_logging
 
 app = typer.Typer(
     help="A DICOM node that super-resolves low-resolution T2 MR series with DiffMSR. Research use only.",
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    no_args_is_help=True, pretty_exceptions_enable=False,
 )  # fmt: skip
 for command in (
     service.init,
@@ -36,6 +37,7 @@ for command in (
     service.echo,
     service.demo,
     doctor,
+    studies.studies,
     studies.process,
     studies.explain,
     studies.replay,
@@ -59,8 +61,19 @@ def main() -> None:
         sys.exit(130)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        service.version()
+        raise typer.Exit
+
+
 @app.callback()
-def _options(config: ConfigOption = None) -> None:
+def _options(
+    config: ConfigOption = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     if config is not None:
         os.environ[ENVIRONMENT_VARIABLE] = str(config)
 

@@ -1,20 +1,24 @@
 """Commands that inspect the queue and change single jobs."""
 
+import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from node.archive.facade import Archive
 from node.archive.local import write_durably
 from node.cli.options import ConfigOption, DryRunOption, JsonOption, YesOption, acting, actor, open_tracker
-from node.cli.render import events_table, instances_table, job_table, out, print_json, queue_table
+from node.cli.render import events_table, instances_table, job_table, out, print_json, print_queue, queue_table
 from node.config.loading import find_config, load_settings
 from node.errors import NotFoundError
-from node.tracker import administration, views
+from node.tracker import administration, listing, views
 from node.tracker.handle import Tracker
+from node.tracker.listing import LARGEST_PAGE, JobFilter
 from node.tracker.states import Kind, State
 
 queue_app = typer.Typer(help="Inspect the queue and change single jobs.", no_args_is_help=True)
@@ -26,14 +30,42 @@ def queue_list(
     state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
     kind: Annotated[Kind | None, typer.Option(help="Only jobs of this kind.")] = None,
     study: Annotated[str | None, typer.Option(help="Only jobs of this study instance UID.")] = None,
+    destination: Annotated[str | None, typer.Option(help="Only deliveries to this destination.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=LARGEST_PAGE, help="Show so many at most, the newest.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List every job: studies to match, pairs to infer, results to deliver."""
-    rows = views.jobs(open_tracker(load_settings(find_config(config))), state, kind, study)
+    """List jobs: studies to match, pairs to infer, results to deliver. With --json all that match, oldest first.
+
+    Examples: queue list --state failed; queue list --kind deliver --destination pacs --limit 200
+    """
+    database = open_tracker(load_settings(find_config(config)))
     if as_json:
+        rows = [row for row in views.jobs(database, state, kind, study) if destination in (None, row.destination)]
         print_json({"schema": views.SCHEMA, "jobs": [row.to_json() for row in rows]})
-    else:
-        out.print(queue_table(rows) if rows else "the queue is empty")
+        return
+    wanted = JobFilter(kind=kind, state=state, destination=destination, text=study or "")
+    everything = sum(count for states in views.job_counts(database).values() for count in states.values())
+    print_queue(listing.jobs(database, wanted, phi=False, size=limit), everything)
+
+
+@queue_app.command("watch")
+def queue_watch(
+    config: ConfigOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=LARGEST_PAGE, help="Show so many jobs.")] = 20,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2,
+) -> None:
+    """Show the newest jobs, and keep them up to date, until Ctrl-C."""
+    from rich.live import Live
+
+    database = open_tracker(load_settings(find_config(config)))
+
+    def look() -> Table:
+        return queue_table(listing.jobs(database, JobFilter(), phi=False, size=limit).rows)
+
+    with Live(look(), console=out, auto_refresh=False) as live, suppress(KeyboardInterrupt):
+        while True:
+            live.update(look(), refresh=True)
+            time.sleep(every)
 
 
 @queue_app.command("show")
@@ -122,7 +154,8 @@ def queue_resend(
     if target.isdecimal():
         sent = administration.resend_job(tracker, int(target), destinations, actor(), to)
     else:
-        sent = administration.resend_study(tracker, target, destinations, actor(), to)
+        study_uid = listing.find_study(tracker.database, target)
+        sent = administration.resend_study(tracker, study_uid, destinations, actor(), to)
     if as_json:
         print_json({"schema": views.SCHEMA, "deliveries": [asdict(each) for each in sent]})
         return
@@ -140,6 +173,7 @@ def queue_cancel(
     """Cancel a job that is not running. It can be retried later."""
     tracker = acting(load_settings(find_config(config)))
     detail = views.job(tracker.database, job)
+    administration.check(tracker, job, "cancel")
     if dry_run:
         out.print(f"would cancel job {job} ({detail.kind}, {detail.state})")
         return

@@ -5,15 +5,21 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from node.tracker.views import InstanceDelivery, JobDetail, JobEvent, JobRow, Status, StudyJob
+from node.tracker.listing import ListedJob, Page, StudyRow
+from node.tracker.overview import DestinationRow
+from node.tracker.states import LEASED, State
+from node.tracker.views import InstanceDelivery, JobDetail, JobEvent, Status, StudyJob
+from node.web.words import MASK, date, local, person, plain, short
 
-out = Console(soft_wrap=True)
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 100_000)
+"""What reads a pipe gets whole lines, however long."""
 err = Console(stderr=True, soft_wrap=True)
 
 
@@ -56,37 +62,100 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         yield progress
 
 
-def status_table(status: Status) -> Table:
+def status_table(
+    status: Status, config: Path, data_dir: Path, last_received: datetime | None, destinations: Sequence[DestinationRow]
+) -> Table:
     table = Table(show_header=False, box=None)
+    table.add_row("configuration", escape(str(config)))
+    table.add_row("data folder", escape(str(data_dir)))
     since = min((str(role.get("since", "?")) for role in status.roles.values()), default="")
     table.add_row(
         "service", f"running since {since}: {', '.join(status.roles)}" if status.running else "[red]not running[/]"
     )
     table.add_row("version", f"{status.version} (research use only)")
     table.add_row("listening as", f"{status.scp.ae_title} on {status.scp.host}:{status.scp.port}")
-    table.add_row("destinations", ", ".join(status.destinations) or "none")
     received = status.received
     table.add_row(
         "received",
         f"studies {received.studies}, series {received.series}, instances {received.instances}, "
-        f"{received.bytes / 1e6:.1f} MB",
+        f"{received.bytes / 1e6:.1f} MB; the last {local(last_received)}",
     )
+    for row in destinations:
+        said = [f"{row.backlog} waiting", f"last success {local(row.last_success)}"]
+        if row.last_error is not None and row.last_error_at is not None:
+            said.append(f"last error {local(row.last_error_at)}: {plain(row.last_error)}")
+        table.add_row(f"to {escape(row.name)}", escape("; ".join(said)))
+    if not destinations:
+        table.add_row("destinations", "none: results stay on this machine")
     for kind, states in status.jobs.items():
         table.add_row(f"{kind} jobs", ", ".join(f"{n} {state}" for state, n in sorted(states.items())) or "none")
     return table
 
 
-def queue_table(rows: Sequence[JobRow]) -> Table:
-    table = Table(
-        "id", "kind", "state", Column("study", overflow="fold"), "tries", "progress", "next attempt", "summary"
-    )
+WIDE = 100
+"""Columns. With fewer a list leaves out the study, so that state and time are never cut."""
+
+
+def queue_table(rows: Sequence[ListedJob]) -> Table:
+    """Jobs, one below the other. Number, kind, state and time stay whole at any width."""
+    wide = not out.is_terminal or out.width >= WIDE
+    columns = [
+        Column("job", justify="right", no_wrap=True),
+        *(Column(n, no_wrap=True) for n in ("kind", "state", "changed", "try")),
+    ]
+    columns += [Column("study", no_wrap=True)] if wide else []
+    table = Table(*columns, Column("what it says", overflow="fold"), box=None, pad_edge=False)
     for row in rows:
-        done, total = row.progress
         table.add_row(
-            str(row.id), row.kind, row.state, row.study_uid, f"{row.attempts}/{row.max_attempts}",
-            f"{done}/{total}" if total else "", _seconds(row.next_attempt_at), escape(row.summary or row.destination or ""),
+            str(row.id), row.kind, row.state, local(row.updated_at), f"{row.attempts}/{row.max_attempts}",
+            *([short(row.study_uid)] if wide else []), escape(_says(row)),
         )  # fmt: skip
     return table
+
+
+def print_queue(page: Page[ListedJob], everything: int) -> None:
+    """A part of the queue, and how much more there is."""
+    if not page.rows:
+        out.print(f"no job matches; {everything} jobs in the queue" if everything else "the queue is empty")
+        return
+    out.print(queue_table(page.rows))
+    if page.total > len(page.rows):
+        out.print(f"{len(page.rows)} of {page.total} jobs; --limit shows more")
+
+
+def studies_table(rows: Sequence[StudyRow], phi: bool) -> Table:
+    """Studies, one below the other; patients masked unless they may be seen."""
+    wide = not out.is_terminal or out.width >= WIDE
+    table = Table(
+        Column("study", overflow="fold", no_wrap=not wide), *(Column(n, no_wrap=True) for n in ("patient", "date", "state", "received")),
+        Column("why", overflow="fold"), box=None, pad_edge=False,
+    )  # fmt: skip
+    for row in rows:
+        who = f"{person(row.patient_name)} {plain(row.patient_id or '')}".strip() if phi else MASK
+        table.add_row(
+            row.study_uid if wide else short(row.study_uid), escape(who), date(row.study_date), row.state,
+            local(row.last_received_at), escape(plain(row.reason or "")),
+        )  # fmt: skip
+    return table
+
+
+def print_studies(page: Page[StudyRow], phi: bool) -> None:
+    if not page.rows:
+        out.print("no study matches")
+        return
+    out.print(studies_table(page.rows, phi))
+    if page.total > len(page.rows):
+        out.print(f"{len(page.rows)} of {page.total} studies; --limit shows more")
+
+
+def _says(row: ListedJob) -> str:
+    where = f"to {row.destination}: " if row.destination else ""
+    done, total = row.progress
+    progress = f"{done} of {total}; " if total and row.state in LEASED else ""
+    again = (
+        f"; next attempt {local(row.next_attempt_at)}" if row.state is State.RETRY_WAIT and row.next_attempt_at else ""
+    )
+    return f"{where}{progress}{plain(row.error or row.why or '')}{again}"
 
 
 def job_table(job: JobDetail) -> Table:

@@ -20,7 +20,7 @@ from node.cli.render import out, print_json, status_table
 from node.config.loading import find_config, load_settings, template
 from node.errors import ConfigError, ServiceNotRunningError
 from node.telemetry.log import configure_logging
-from node.tracker import views
+from node.tracker import overview, views
 from node.tracker.database import Database
 
 
@@ -74,17 +74,36 @@ def start(
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show whether the service runs, and the state of the queue. Exit code 7 when it does not run."""
+    """Show whether the service runs and can work, and the state of the queue and of each destination.
+
+    Exit code 7 when it does not run, and 1 when it is degraded, for example while a full disk refuses every instance.
+    """
+    from node import checks
     from node.locks import running_roles
 
-    settings = load_settings(find_config(config))
-    current = views.status(open_tracker(settings), settings, running_roles(settings.node.data_dir))
+    path = find_config(config)
+    settings = load_settings(path)
+    database = open_tracker(settings)
+    current = views.status(database, settings, running_roles(settings.node.data_dir))
+    destinations = overview.destinations(database, current.destinations)
+    wanted = [question for question in checks.PRECONDITIONS if question is not checks.destinations]
+    degraded = [answer.says for answer in checks.ask(settings, wanted) if answer.level is not checks.Level.OK]
     if as_json:
-        print_json({"schema": views.SCHEMA, **current.to_json()})
+        more = {
+            "config": str(path),
+            "data_dir": str(settings.node.data_dir),
+            "degraded": degraded,
+            "deliveries": [row.to_json() for row in destinations],
+        }
+        print_json({"schema": views.SCHEMA, **current.to_json(), **more})
     else:
-        out.print(status_table(current))
+        out.print(status_table(current, path, settings.node.data_dir, overview.last_received(database), destinations))
+        for sentence in degraded:
+            out.print(f"[red]degraded[/]  {escape(sentence)}", highlight=False)
     if not current.running:
         raise typer.Exit(ServiceNotRunningError.exit_code)
+    if degraded:
+        raise typer.Exit(1)
 
 
 def version() -> None:

@@ -8,13 +8,57 @@ import typer
 from rich.markup import escape
 
 from node.archive.facade import Archive
-from node.cli.options import ConfigOption, JsonOption, open_tracker, settings_or_defaults
-from node.cli.render import job_line, out, print_json, print_lines, print_skipped, progress_bar, terminal_width
+from node.cli.options import ConfigOption, JsonOption, acting, actor, open_tracker, settings_or_defaults
+from node.cli.render import (
+    job_line,
+    out,
+    print_json,
+    print_lines,
+    print_skipped,
+    print_studies,
+    progress_bar,
+    terminal_width,
+)
 from node.config.loading import find_config, load_settings
 from node.telemetry.log import configure_logging
-from node.tracker import views
+from node.tracker import listing, views
+from node.tracker.audit import Action, Detail, audit
+from node.tracker.listing import LARGEST_PAGE, StudyFilter
+from node.tracker.studies import StudyState
 
 PARTLY_DONE, DIFFERENT = 6, 8
+
+
+def studies(
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(help="Patient ID, name, accession number, study date, description or the beginning of a UID."),
+    ] = None,
+    config: ConfigOption = None,
+    state: Annotated[StudyState | None, typer.Option(help="Only studies in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=LARGEST_PAGE, help="Show so many at most, the newest.")] = 50,
+    phi: Annotated[bool, typer.Option("--phi", help="Show who the patients are. The audit trail says so.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List received studies, the newest first.
+
+    Examples: studies; studies doe 2026-11-22; studies --state "waiting for its partner"
+    """
+    settings = load_settings(find_config(config))
+    database = open_tracker(settings)
+    wanted = StudyFilter(state=state, text=" ".join(text or []))
+    page = listing.studies(database, wanted, phi=True, size=limit)  # found by name, and masked unless asked for
+    if phi:
+        details: dict[str, Detail] = {"what": "list of studies", "studies": len(page.rows)}
+        audit(acting(settings), Action.VIEWED, actor(), details=details)
+    else:
+        hidden = {"patient_name": None, "patient_id": None, "accession_number": None}
+        page = page.model_copy(update={"rows": tuple(row.model_copy(update=hidden) for row in page.rows)})
+    if as_json:
+        rows = [row.to_json() for row in page.rows]
+        print_json({"schema": views.SCHEMA, "total": page.total, "studies": rows})
+    else:
+        print_studies(page, phi)
 
 
 def process(
@@ -69,7 +113,9 @@ def explain(
         print_skipped(found.skipped)
     else:
         settings = load_settings(find_config(config))
-        history = views.study_history(open_tracker(settings), Archive.of(settings, make=False), study)
+        database = open_tracker(settings)
+        study_uid = listing.find_study(database, study)
+        history = views.study_history(database, Archive.of(settings, make=False), study_uid)
         if as_json:
             _print_studies([history.verdict.to_json() | {"jobs": [job.to_json() for job in history.jobs]}])
             return
@@ -116,7 +162,9 @@ def replay(
             replays = list(replay_folder(read_folder(folder), against, settings, place, progress))
         else:
             archive = Archive.of(settings, make=False)
-            replays = [replay_study(open_tracker(settings), archive, study, settings, place, progress)]
+            database = open_tracker(settings)
+            study_uid = listing.find_study(database, study)
+            replays = [replay_study(database, archive, study_uid, settings, place, progress)]
     if as_json:
         _print_studies([each.to_json() for each in replays])
     else:

@@ -5,13 +5,14 @@ Any key can be set from the environment: `DIFFMSR_NODE_SCP__PORT=11113` sets `[s
 `config/node.toml`, which `diffmsr-node init` copies.
 """
 
+import difflib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import TomlConfigSettingsSource
 
 from node.config.settings import Settings
@@ -60,6 +61,7 @@ def load_settings(path: Path, warn: Callable[[str], None] = warn_on_stderr) -> S
     for sentence in (*_rename_keys(values, path), *_rename_variables()):
         warn(sentence)
     _anchor_paths(values, path.parent)
+    _refuse_unknown_variables()
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -118,9 +120,53 @@ def _where(location: tuple[int | str, ...]) -> str:
 
 
 def _what(error: Any) -> str:
-    if error["type"] == "extra_forbidden":
-        return "unknown key; see config/node.toml for the keys there are"
+    kind, location = error["type"], error["loc"]
+    if kind == "extra_forbidden":
+        alike = difflib.get_close_matches(str(location[-1]), _keys_beside(location), n=1)
+        return (
+            f"unknown key; did you mean {alike[0]}?"
+            if alike
+            else "unknown key; see config/node.toml for the keys there are"
+        )
+    if kind == "list_type" and isinstance(error["input"], dict):
+        return f"write [[{location[-1]}]], in double brackets"
+    if kind in ("int_parsing", "float_parsing", "int_type", "float_type"):
+        return f"must be a number, not {error['input']!r}"
+    if kind == "string_too_short":
+        return "must not be empty"
     return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the table of this location may have."""
+    table: type[BaseModel] = Settings
+    for part in location[:-1]:
+        if isinstance(part, str) and part in table.model_fields:
+            inner = _table_of(table.model_fields[part].annotation)
+            if inner is None:
+                return []
+            table = inner
+    return list(table.model_fields)
+
+
+def _table_of(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds: itself, one of several, or in a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _table_of(part))), None)
+
+
+def _refuse_unknown_variables() -> None:
+    """A variable whose section is unknown is an error, as an unknown key of the file is."""
+    prefix = str(Settings.model_config.get("env_prefix", ""))
+    for name in sorted(os.environ):
+        section = name.removeprefix(prefix).partition("__")[0].lower()
+        if name.startswith(prefix) and name != ENVIRONMENT_VARIABLE and section not in Settings.model_fields:
+            alike = difflib.get_close_matches(section, Settings.model_fields, n=1)
+            hint = (
+                f"did you mean {prefix}{alike[0].upper()}__...?" if alike else "see config/node.toml for the sections"
+            )
+            raise ConfigError(f"environment variable {name}: there is no section [{section}]; {hint}")
 
 
 def template() -> str:

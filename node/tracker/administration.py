@@ -77,15 +77,20 @@ def _alone(tracker: Tracker, job_id: int, act: Act, actor: str) -> None:
         raise error
 
 
-def _act(tracker: Tracker, session: Session, now: datetime, job_id: int, act: Act, actor: str) -> None:
-    state = _BECOMES[act]
-    job = _job(session, job_id)
+def check(tracker: Tracker, job_id: int, act: Act) -> None:
+    """Raise what `act_on` would refuse it with: NotFoundError or TransitionError."""
+    with tracker.read() as session:
+        _check(session, _job(session, job_id), act)
+
+
+def _check(session: Session, job: Job, act: Act) -> None:
+    state, job_id = _BECOMES[act], job.id
     if job.state in LEASED:
         raise TransitionError(f"job {job_id} is {job.state} right now; wait until it ends, or stop the service")
     if state is State.READY and job.state is State.DONE:
         again = f". To send its result again: diffmsr-node queue resend {job_id}" if job.kind in _WITH_RESULT else ""
         raise TransitionError(
-            f"job {job_id} is done; only a job that waits, failed, or was refused or cancelled can be retried{again}"
+            f"job {job_id} is finished; only a job that waits, failed, or was refused or cancelled can be retried{again}"
         )
     if not allowed(job.state, state):
         raise TransitionError(f"job {job_id} is {job.state}; it cannot become {state}")
@@ -93,7 +98,12 @@ def _act(tracker: Tracker, session: Session, now: datetime, job_id: int, act: Ac
         raise TransitionError(f"job {job_id} is {job.state}, not held")
     if state is State.READY and job.state in FINISHED and queue.outgrown(session, job):
         raise _outgrown(job)
-    sentence = _SENTENCES[act]
+
+
+def _act(tracker: Tracker, session: Session, now: datetime, job_id: int, act: Act, actor: str) -> None:
+    state, sentence = _BECOMES[act], _SENTENCES[act]
+    job = _job(session, job_id)
+    _check(session, job, act)
     if state is State.READY:
         job.error = None
         transitions.make_due(session, job, now)

@@ -156,6 +156,32 @@ def studies(database: Database, wanted: StudyFilter, *, phi: bool, page: int = 1
     return Page[StudyRow](rows=rows, total=total, number=number, pages=pages)
 
 
+def find_study(database: Database, text: str) -> str:
+    """The UID of the study that is meant: its UID, or the beginning of it that no other study shares. NotFoundError says
+    what it is instead."""
+    with database.read() as session:
+        if session.get(Study, text) is not None:
+            return text
+        found = session.scalars(
+            select(Study.study_uid)
+            .where(Study.study_uid.startswith(text, autoescape=True))
+            .order_by(Study.study_uid)
+            .limit(3)
+        ).all()
+        holder = session.scalar(select(Series.study_uid).where(Series.series_uid == text))
+        total = session.scalar(select(func.count()).select_from(Study)) or 0
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotFoundError(f"several studies begin with {text}; give more of the UID")
+    if holder is not None:
+        raise NotFoundError(f"{text} is a series of study {holder}")
+    raise NotFoundError(
+        f"no study {text} was received; there are {total} studies, and diffmsr-node studies TEXT finds one by patient, "
+        "accession number, date or UID"
+    )
+
+
 def study(database: Database, study_uid: str, *, phi: bool) -> StudyRow:
     """One study. NotFoundError when it is unknown."""
     with database.read() as session:

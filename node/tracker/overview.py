@@ -178,6 +178,12 @@ def kept(database: Database) -> tuple[int, int]:
     return studies, int(size)
 
 
+def last_received(database: Database) -> datetime | None:
+    """When the latest instance came; None when none did yet."""
+    with database.read() as session:
+        return session.scalar(select(func.max(Study.last_received_at)))
+
+
 def received_per_day(database: Database, now: datetime, days: int = 7) -> float:
     """Bytes received on a day, the mean of the last `days`; 0 when there was nothing."""
     since = now - timedelta(days=days)

@@ -107,3 +107,25 @@ def test_devices_of_the_model(tmp_path: Path, written_as: str, devices: tuple[st
 def test_devices_that_cannot_be_meant(tmp_path: Path, written_as: str, says: str) -> None:
     with pytest.raises(ConfigError, match=rf"\[model\] device: .*{says}"):
         load_settings(written(tmp_path, f"[model]\ndevice = '{written_as}'"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[scp]\nae_titel = 'A'", "[scp] ae_titel: unknown key; did you mean ae_title?"),
+        ("[match.pairing]\nmin_coverag = 1", "did you mean min_coverage?"),
+        ("[destinations]\nname = 'a'\nae_title = 'A'\nhost = 'h'", "[destinations]: write [[destinations]], in double brackets"),
+        ("[[destinations]]\nname = 'a'\nae_title = 'A'\nhost = 'h'\nport = 'eleven'", "port: must be a number, not 'eleven'"),
+        ("[[destinations]]\nname = 'a'\nae_title = 'A'\nhost = ''", "host: must not be empty"),
+    ],
+)  # fmt: skip
+def test_an_error_says_what_was_meant(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(written(tmp_path, text))
+    assert says in str(caught.value)
+
+
+def test_a_variable_of_an_unknown_section_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFMSR_NODE_SCPP__PORT", "104")
+    with pytest.raises(ConfigError, match=r"no section \[scpp\]; did you mean DIFFMSR_NODE_SCP__"):
+        load_settings(written(tmp_path, ""))

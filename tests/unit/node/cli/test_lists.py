@@ -1,0 +1,126 @@
+"""What an administrator reads on a terminal and in a pipe: jobs, studies, the state of the service."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from node.archive.facade import Archive
+from node.cli.app import app
+from node.config.loading import load_settings
+from node.tracker import trail
+from node.tracker.database import Database
+from node.tracker.states import State
+from node.tracker.studies import StudyState
+from node.tracker.trail import AuditFilter
+from tests.web.content import SCRIPT, Content, Filled
+
+
+class Site:
+    """A node with three studies, and its command line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = folder / "node.toml"
+        self.config.write_text(
+            'node.data_dir = "data"\nstorage.reserve_gb = 0\n[[destinations]]\nname = "pacs"\nae_title = "P"\nhost = "h"\n'
+        )
+        settings = load_settings(self.config)
+        self.database = Database(settings.node.url)
+        self.database.upgrade()
+        content = Content(self.database, Archive.of(settings))
+        self.failed: Filled = content.study(
+            StudyState.FAILED,
+            delivery=State.FAILED,
+            patient="Poe^Pat",
+            patient_id="P3",
+            error="0xA700 (out of resources)",
+        )
+        self.waiting: Filled = content.study(StudyState.WAITING, patient="Moe^Max", patient_id="P4")
+        content.study(patient=SCRIPT, patient_id="P5", description=SCRIPT)
+        content.flush()
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(app, list(arguments), env={"DIFFMSR_NODE_CONFIG": str(self.config)})
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_a_job_is_one_whole_line_in_a_pipe(site: Site) -> None:
+    lines = site.run("queue", "list").stdout.splitlines()
+    assert lines[0].split() == ["job", "kind", "state", "changed", "try", "study", "what", "it", "says"]
+    assert len(lines) == 10
+    assert "─" not in "".join(lines)
+    (failed,) = [line for line in lines if " failed " in line]
+    assert re.match(rf" *{site.failed.deliver}  deliver  failed  +\d\d:\d\d:\d\d", failed)
+    assert failed.rstrip().endswith("to pacs: 0xA700 (out of resources)")
+
+
+def test_nothing_that_matters_is_cut_on_a_narrow_terminal(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    from node.cli import render
+
+    monkeypatch.setattr(render.out, "_force_terminal", True)
+    monkeypatch.setattr(render.out, "_width", 60)
+    text = site.run("queue", "list").stdout
+    assert "…" not in text
+    assert "waiting-pair" in text
+    assert len(re.findall(r"\d\d:\d\d:\d\d", text)) == 9
+    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip()) <= 60 for line in text.splitlines())
+
+
+def test_filters_and_limits_say_what_they_leave_out(site: Site) -> None:
+    assert "2 of 9 jobs" in site.run("queue", "list", "--limit", "2").stdout
+    assert site.run("queue", "list", "--state", "held").stdout == "no job matches; 9 jobs in the queue\n"
+    assert len(site.run("queue", "list", "--destination", "pacs").stdout.splitlines()) == 3
+    assert len(json.loads(site.run("queue", "list", "--json").stdout)["jobs"]) == 9
+
+
+def test_a_study_is_found_by_its_patient_who_stays_masked(site: Site) -> None:
+    found = site.run("studies", "poe").stdout
+    assert site.failed.study_uid in found
+    assert site.waiting.study_uid not in found
+    assert "Poe" not in found
+    assert "Poe" not in site.run("studies", "poe", "--json").stdout
+    assert trail.rows(site.database, AuditFilter()).total == 0
+    assert "Poe, Pat P3" in site.run("studies", "P3", "--phi").stdout
+    (row,) = trail.rows(site.database, AuditFilter()).rows
+    assert (row.action, row.details["studies"]) == ("viewed", 1)
+    assert site.run("studies", "nobody").stdout == "no study matches\n"
+    assert site.run("studies", "--state", "waiting for its partner").stdout.count("1.2.826") == 1
+
+
+def test_a_study_is_known_by_the_beginning_of_its_uid(site: Site) -> None:
+    uid = site.waiting.study_uid
+    assert site.run("explain", uid).exit_code == 0
+    assert "several studies begin with" in str(site.run("explain", uid[:-1]).exception)
+    assert f"is a series of study {uid}" in str(site.run("explain", f"{uid}.1").exception)
+    assert "there are 3 studies" in str(site.run("explain", "9.9").exception)
+
+
+def test_a_job_that_is_done_is_not_asked_about(site: Site) -> None:
+    done = site.run("queue", "cancel", str(site.failed.infer))
+    assert "cannot become cancelled" in str(done.exception)
+    assert "?" not in done.stdout
+    assert f"queue resend {site.failed.infer}" in str(site.run("queue", "retry", str(site.failed.infer)).exception)
+
+
+def test_the_status_says_where_things_are_and_what_keeps_them_from_working(site: Site) -> None:
+    shown = site.run("status")
+    assert shown.exit_code == 7
+    for part in (str(site.config), "data folder", "the last", "to pacs", "last error", "0xA700"):
+        assert part in shown.stdout
+    assert "degraded" not in shown.stdout
+    site.config.write_text(site.config.read_text().replace("reserve_gb = 0", "reserve_gb = 1e6"))
+    full = site.run("status")
+    assert "degraded" in full.stdout
+    assert "below [storage] reserve_gb" in full.stdout
+    assert json.loads(site.run("status", "--json").stdout)["degraded"]
+
+
+def test_the_version(site: Site) -> None:
+    assert "research use only" in site.run("--version").stdout
