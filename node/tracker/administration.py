@@ -259,7 +259,7 @@ def replay(tracker: Tracker, job_id: int, actor: str) -> int:
         if known is not None:
             return known.id
         new = steps.replay_job(job.study_uid, now)
-        sentence = "to be replayed, by an administrator"
+        sentence = "replay requested by an administrator"
         made = transitions.add(session, now, new, State.READY, actor, sentence)
         _audit(tracker, session, made, actor, sentence)
         return made.id

@@ -115,7 +115,7 @@ def test_a_study_is_followed_looked_at_held_released_and_sent_again(site: Site, 
         expect(page.locator("main")).to_contain_text("the same, byte for byte")
 
         page.goto("/audit?actor=anna")
-        for what in ("logged in", "viewed", "held by", "released by", "to be sent again", "to be replayed"):
+        for what in ("logged in", "viewed", "held by", "released by", "redelivery requested", "replay requested"):
             expect(page.locator("tbody")).to_contain_text(what)
         assert window.complaints == []
         window.close()
