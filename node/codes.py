@@ -125,16 +125,25 @@ SERIES_CODES = {
         "Narrow one of the rules in [[match.rules]], so that they never apply together.",
     ),
     "W_SITE_RULE": Code("A rule of the site in [[match.rules]] sets the contrast or the role of the series."),
-    "E_MATRIX_TOO_SMALL": Code("The acquired matrix is too small for the model to see the anatomy."),
+    "E_MATRIX_TOO_SMALL": Code(
+        "The acquired matrix, as header or images tell it, is too small for the model to see the anatomy.",
+        "Acquire a larger matrix. If the scanner did, and the header or the spectrum of the images is misread, set header, "
+        "spectrum or crop in [acquisition] to false.",
+    ),
     "E_MATRIX_TOO_LARGE": Code("The result would exceed [match.stack] max_matrix: the series is not low-resolution."),
     "E_TARGET_ALREADY_FINE": Code(
         "The pixels of the result would be smaller than [match.target] min_output_spacing_mm: the series already has a "
         "high resolution."
     ),
     "E_INTERPOLATED": Code("The scanner interpolated the target.", "Switch interpolation off in the protocol."),
-    "W_INTERPOLATED": Code("The scanner interpolated the target. The node crops it to the acquired matrix first."),
+    "W_INTERPOLATED": Code(
+        "The scanner interpolated the target by more than [match.target] max_interpolation. With [acquisition] crop the "
+        "network works on the acquired matrix; the result has less detail than its pixels suggest."
+    ),
     "W_ACQUIRED_MATRIX_UNKNOWN": Code(
-        "The header does not give the acquired matrix. If the scanner interpolated, the result is softer."
+        "The header does not give the acquired matrix. The spectrum of the images is all there is to tell it.",
+        "Let the scanner write AcquisitionMatrix and InPlanePhaseEncodingDirection, and keep them where series are "
+        "anonymised.",
     ),
 }
 
@@ -196,6 +205,11 @@ PIXEL_CODES = {
 }
 
 RESULT_CODES = {
+    "W_ACQUISITION": Code(
+        "The header and the spectrum of the images contradict each other about how the target was acquired. The spectrum was "
+        "sure, so it was believed.",
+        "Compare the facts in the report with the protocol. If the header is right, set [acquisition] spectrum to false.",
+    ),
     "E_MODEL_INPUT": Code("The model cannot process a stack of this size."),
     "E_NO_OVERLAP": Code("The reference does not reach any slice of the target."),
     "E_MISALIGNED": Code(

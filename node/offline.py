@@ -17,6 +17,7 @@ from node.infer.engine import Engine
 from node.infer.run import run
 from node.match.assess import assess_study
 from node.payloads import PairRequest
+from node.result import Acquired
 from node.verdicts import StudyVerdict
 from node.weights import model_facts
 
@@ -49,6 +50,8 @@ class Processed(BaseModel):
     report: Path | None = None
     """The page."""
     instances: int = 0
+    acquired: Acquired | None = None
+    """How the target was found to be acquired, and what of it was undone."""
 
     def to_json(self) -> dict[str, Any]:
         """For `process --json`."""
@@ -125,7 +128,9 @@ def process_folder(
             yield Processed(study_uid=study_uid, state="refused", code=verdict.code, sentence=verdict.sentence)
         for request in verdict.requests:
             try:
-                engine = engine or Engine.load(settings.model, settings.registration, settings.report)
+                engine = engine or Engine.load(
+                    settings.model, settings.registration, settings.acquisition, settings.report
+                )
                 yield _process_pair(folder, request, (*made, *verdict.requests), output, settings, engine, progress)
             except RefusedError as error:
                 yield _without_result(request, "refused", error.code, error.sentence)
@@ -151,6 +156,7 @@ def _process_pair(
     )  # fmt: skip
     result = super_resolved.result
     doubts = None if result.quality is None else result.quality.doubts
+    undone = None if result.acquired is None else result.acquired.summary
     headers = folder.headers[request.study_uid]
     derived = derive(result, Sources(request, requests, headers, headers), settings)
     study = output / request.study_uid
@@ -162,12 +168,15 @@ def _process_pair(
         study_uid=request.study_uid,
         state="done",
         code=None,
-        sentence="; ".join([f"{len(result.source_uids)} slices super-resolved", *([doubts] if doubts else [])]),
+        sentence="; ".join(
+            [f"{len(result.source_uids)} slices super-resolved", *(said for said in (undone, doubts) if said)]
+        ),
         target_series_uid=request.target.series_uid,
         reference_series_uid=request.reference.series_uid,
         output=place,
         report=place / "report.html",
         instances=len(derived.images),
+        acquired=result.acquired,
     )
 
 

@@ -2,7 +2,9 @@
 DeriveRequest for derive, derive a DeliverRequest per destination for deliver. The receiver writes a CommitmentRequest
 for itself, to be done after the association, or after a restart."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class StackRequest(BaseModel):
@@ -26,10 +28,16 @@ class PairRequest(BaseModel):
     study_uid: str
     target: StackRequest
     reference: StackRequest
-    acquired_matrix: tuple[int, int] | None = None
-    """(rows, columns) to crop the target's k-space to first, when the scanner interpolated it; else None."""
     warnings: tuple[str, ...] = ()
     """Sentences of predicates that warned. They accompany the result."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_acquired_matrix(cls, payload: Any) -> Any:
+        """Versions before told the infer stage which matrix was acquired; now it reads the headers itself."""
+        if isinstance(payload, dict):
+            return {key: value for key, value in payload.items() if key != "acquired_matrix"}
+        return payload
 
 
 class DeriveRequest(BaseModel):

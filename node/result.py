@@ -1,6 +1,8 @@
-"""What the infer stage makes: a super-resolved stack, its quality, and the registration of its reference."""
+"""What the infer stage makes: a super-resolved stack, its quality, the registration of its reference, and the acquisition of
+its target."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +54,32 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class AcquisitionFact:
+    """One fact of how a target was acquired, in words for people."""
+
+    name: str
+    value: str
+    source: Literal["header", "spectrum", "both", "unknown"]
+    """What tells it: the header, the spectrum of the images, both alike, or neither."""
+    confidence: float | None
+    """Probability of what the spectrum shows, from 0 to 1; None when the spectrum was not asked."""
+
+
+@dataclass(frozen=True)
+class Acquired:
+    """How a target was acquired, as far as header and images tell, and what of it was undone."""
+
+    facts: list[AcquisitionFact]
+    undone: list[str]
+    """A phrase for every step that was taken before the network saw the images."""
+
+    @property
+    def summary(self) -> str | None:
+        """What was undone, as one phrase for people; None when nothing was."""
+        return f"undone first: {', '.join(self.undone)}" if self.undone else None
+
+
+@dataclass(frozen=True)
 class Result:
     """A super-resolved stack, as the infer stage leaves it and the deliver stage finds it.
 
@@ -76,3 +104,4 @@ class Result:
     source_frames: list[int] | None = None  # of `source_uids`, frame numbers from 1, when the target is multi-frame
     reference_frames: list[list[int]] | None = None  # of `reference_uids`, likewise
     quality: Quality | None = None
+    acquired: Acquired | None = None  # None of a result of a version before that was recorded

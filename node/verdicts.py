@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
 from node.payloads import PairRequest
+from node.result import AcquisitionFact
 
 VERDICT_SCHEMA = 2
 
@@ -60,6 +61,8 @@ class StackVerdict(_Part):
     contrast: str | None
     role: StackRole
     predicates: tuple[Predicate, ...]
+    acquisition: tuple[AcquisitionFact, ...] = ()
+    """How a target was acquired, as far as its headers tell."""
 
 
 class PairVerdict(_Part):

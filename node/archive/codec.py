@@ -5,14 +5,14 @@ is the SHA-256 of everything before it, so whatever changes on the disk is notic
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from node.archive.digest import sha256
-from node.result import Quality, Registration, Result
+from node.result import Acquired, AcquisitionFact, Quality, Registration, Result
 
 _ARRAYS = ("pixels", "positions")
 _END, _END_LENGTH = b"PK\x05\x06", 22
@@ -43,11 +43,12 @@ def decode_result(content: bytes) -> Result:
             arrays = {name: file[name] for name in _ARRAYS}
         row, column = facts.pop("orientation")
         between_rows, between_columns = facts.pop("spacing")
-        quality = facts.pop("quality")
+        quality, acquired = facts.pop("quality"), facts.pop("acquired", None)
         return Result(
             orientation=(tuple(row), tuple(column)),
             spacing=(between_rows, between_columns),
             quality=None if quality is None else _quality(quality),
+            acquired=None if acquired is None else _acquired(acquired),
             **arrays,
             **facts,
         )
@@ -55,13 +56,24 @@ def decode_result(content: bytes) -> Result:
         raise ValueError(f"not a result ({type(error).__name__})") from None
 
 
-def decode_quality(stream: BinaryIO) -> Quality | None:
-    """What was measured of the result in an .npz file, read without its pixels; None when nothing was measured. Compared
-    with the checksum of that part alone. ValueError when it is damaged."""
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a result, and of its target; None where it was not."""
+
+    quality: Quality | None
+    acquired: Acquired | None
+
+
+def decode_measured(stream: BinaryIO) -> Measured:
+    """What was measured of the result in an .npz file, read without its pixels. Compared with the checksum of that part
+    alone. ValueError when it is damaged."""
     try:
         with np.load(stream, allow_pickle=False) as file:
-            quality = json.loads(str(file["facts"]))["quality"]
-        return None if quality is None else _quality(quality)
+            facts = json.loads(str(file["facts"]))
+        quality, acquired = facts["quality"], facts.get("acquired")
+        return Measured(
+            None if quality is None else _quality(quality), None if acquired is None else _acquired(acquired)
+        )
     except Exception as error:  # as in decode_result
         raise ValueError(f"not a result ({type(error).__name__})") from None
 
@@ -80,3 +92,7 @@ def _quality(facts: dict[str, Any]) -> Quality:
         along_row, along_column = registration.pop("shift_mm")
         registration = Registration(shift_mm=(along_row, along_column), **registration)
     return Quality(registration=registration, **facts)
+
+
+def _acquired(facts: dict[str, Any]) -> Acquired:
+    return Acquired([AcquisitionFact(**fact) for fact in facts["facts"]], facts["undone"])

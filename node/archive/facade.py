@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Protocol
 
 from pydicom import Dataset
 
-from node.archive.codec import decode_quality, decode_result, encode_result
+from node.archive.codec import Measured, decode_measured, decode_result, encode_result
 from node.archive.digest import Digest, sha256
 from node.archive.layers import LayersFile, open_layers
 from node.archive.layout import (
@@ -33,7 +33,7 @@ from node.archive.objects import Bucket
 from node.config.settings import Settings
 from node.dicom.read import read_part10
 from node.errors import DamagedError, LostError
-from node.result import Quality, Result
+from node.result import Result
 
 
 class Backend(Protocol):
@@ -161,13 +161,13 @@ class Archive:
         except ValueError:
             raise DamagedError(self._backend.location(result_key(name))) from None
 
-    def quality(self, name: str) -> Quality | None:
-        """What was measured of a result, without reading its pixels; None when nothing was, or the result is lost."""
+    def measured(self, name: str) -> Measured:
+        """What was measured of a result, without reading its pixels; nothing when the result is lost."""
         try:
             with self._backend.open(result_key(name)) as stream:
-                return decode_quality(stream)
+                return decode_measured(stream)
         except (LostError, ValueError):
-            return None
+            return Measured(None, None)
 
     def has_result(self, name: str) -> bool:
         return self._backend.exists(result_key(name))

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from node.match.explanation import acquisition_lines
 from node.tracker.listing import ListedJob, Page, StudyRow
 from node.tracker.overview import DestinationRow
 from node.tracker.states import LEASED, State
@@ -191,7 +192,16 @@ def instances_table(instances: Sequence[InstanceDelivery]) -> Table:
     return table
 
 
-def job_line(job: StudyJob) -> str:
+def job_lines(job: StudyJob) -> list[str]:
+    """One job of a study, and the table of what its target's acquisition was found to be."""
+    acquired = job.acquired
+    if acquired is None:
+        return [_job_line(job)]
+    undone = acquired.summary or "nothing of the acquisition was undone"
+    return [_job_line(job), *(f"  {line}" for line in [*acquisition_lines(acquired.facts), undone])]
+
+
+def _job_line(job: StudyJob) -> str:
     """One job of a study in one line: its kind and state, and what was measured."""
     where = f" to {job.destination}" if job.destination else ""
     again = f"; next attempt {_seconds(job.next_attempt_at)}Z" if job.next_attempt_at else ""

@@ -10,7 +10,7 @@ from rich.markup import escape
 from node.archive.facade import Archive
 from node.cli.options import ConfigOption, JsonOption, acting, actor, open_tracker, settings_or_defaults
 from node.cli.render import (
-    job_line,
+    job_lines,
     out,
     print_json,
     print_lines,
@@ -119,7 +119,7 @@ def explain(
         if as_json:
             _print_studies([history.verdict.to_json() | {"jobs": [job.to_json() for job in history.jobs]}])
             return
-        since = [job_line(job) for job in history.jobs]
+        since = [line for job in history.jobs for line in job_lines(job)]
         print_lines(lines(history.verdict, afterwards=since, passed=not short, width=terminal_width()))
 
 

@@ -113,6 +113,16 @@ class RegistrationSettings(Section):
         return self
 
 
+class AcquisitionSettings(Section):
+    """Which sources tell how a target was acquired, and what of it is undone."""
+
+    header: bool = True
+    spectrum: bool = True
+    crop: bool = True
+    filter: bool = True
+    partial_fourier: bool = True
+
+
 def _devices(value: str) -> str:
     names = [name.strip() for name in value.split(",")]
     if len(names) > 1 and {"auto", "all"} & set(names):
@@ -193,6 +203,7 @@ class Settings(BaseSettings):
     completion: CompletionSettings = CompletionSettings()
     match: MatchSettings = MatchSettings()
     registration: RegistrationSettings = RegistrationSettings()
+    acquisition: AcquisitionSettings = AcquisitionSettings()
     model: ModelSettings = ModelSettings()
     report: ReportSettings = ReportSettings()
     output: OutputSettings = OutputSettings()

@@ -6,7 +6,7 @@ from enum import Enum
 
 from node.config.settings import ReportSettings
 from node.derived.series import DerivedSeries
-from node.result import Quality, Registration
+from node.result import Acquired, Quality, Registration
 
 RESEARCH_NOTICE = (
     "For research use only, not for diagnosis. The images were computed by a neural network; detail that the scanner "
@@ -65,6 +65,8 @@ class Findings:
     measures: list[Measure]
     warnings: list[str]
     """Of matching and inference, and what had to be corrected in defective sources."""
+    acquired: Acquired | None = None
+    """How the target was acquired, and what of it was undone before the network saw it."""
 
 
 def findings(series: DerivedSeries, settings: ReportSettings) -> Findings:
@@ -73,12 +75,12 @@ def findings(series: DerivedSeries, settings: ReportSettings) -> Findings:
     warnings = [*result.warnings, *(f"W_ATTRIBUTES_CORRECTED: {text}" for text in dict.fromkeys(series.corrections))]
     quality = result.quality
     if quality is None:
-        return Findings(Grade.NOT_MEASURED, [], [], warnings)
+        return Findings(Grade.NOT_MEASURED, [], [], warnings, result.acquired)
     if not quality.usable:
         grade = Grade.UNUSABLE
     else:
         grade = Grade.BELOW_STANDARD if result.warnings else Grade.MEETS_STANDARD
-    return Findings(grade, quality.reasons, list(_measures(quality, settings)), warnings)
+    return Findings(grade, quality.reasons, list(_measures(quality, settings)), warnings, result.acquired)
 
 
 def _measures(quality: Quality, settings: ReportSettings) -> Iterator[Measure]:

@@ -39,6 +39,7 @@ from node.derived.identifiers import REPORT, derived_uid
 from node.derived.series import DerivedSeries
 from node.dicom.stored_values import decimals
 from node.identity import MANUFACTURER, MODEL_NAME
+from node.result import Acquired
 
 _SCHEME = "99DIFFMSR"
 
@@ -188,10 +189,18 @@ def _evaluations(findings: Findings) -> list[QualitativeEvaluation]:
 
 def _comments(findings: Findings) -> Iterator[TextContentItem]:
     quality = [] if findings.grade.code else ["Quality: not measured."]
-    for text in (RESEARCH_NOTICE, *quality, *findings.reasons, *findings.warnings):
+    acquired = [] if findings.acquired is None else list(_acquisition(findings.acquired))
+    for text in (RESEARCH_NOTICE, *quality, *findings.reasons, *findings.warnings, *acquired):
         yield TextContentItem(
             name=codes.DCM.Comment, value=_ascii(text), relationship_type=RelationshipTypeValues.CONTAINS
         )
+
+
+def _acquisition(acquired: Acquired) -> Iterator[str]:
+    for fact in acquired.facts:
+        sure = "" if fact.confidence is None else f", confidence {fact.confidence:.2f}"
+        yield f"Acquisition of the target: {fact.name}: {fact.value} (source: {fact.source}{sure})."
+    yield f"Undone before super-resolution: {', '.join(acquired.undone) or 'nothing'}."
 
 
 def _ascii(text: str) -> str:

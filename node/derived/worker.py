@@ -35,7 +35,7 @@ def make_derive_handler(tracker: Tracker, archive: Archive, settings: Settings) 
                 log.warning("derived.source_corrected", study=asked.request.study_uid, reason=correction)
             lease.check()
             kept = archive.put_derived(asked.result, derived.files, derived.page)
-        quality = archive.quality(asked.result)
+        quality = archive.measured(asked.result).quality
         hold = quality.doubts if quality is not None and settings.report.hold else None
         deliveries = tuple(
             steps.deliver_job(

@@ -137,6 +137,16 @@ class Attributes:
         except Exception:  # as in values(); no such block, or not a number
             return None
 
+    def private_bytes(self, creator: str, group: int, element: int) -> bytes | None:
+        """The value of a private element of uninterpreted bytes, when its block is the named creator's."""
+        if group not in self._groups:
+            return None
+        try:
+            value = self.dataset.private_block(group, creator)[element].value
+        except Exception:  # as in values(); no such block
+            return None
+        return value if isinstance(value, bytes) else None
+
 
 def _text(value: object) -> str:
     try:

@@ -2,16 +2,17 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffmsr.manifest import Manifest, ManifestError, default_weights_folder, read_manifest
-from node.config.settings import ModelSettings, RegistrationSettings, ReportSettings
+from node.config.settings import AcquisitionSettings, ModelSettings, RegistrationSettings, ReportSettings
 from node.dicom.geometry import finer_grid
 from node.errors import ModelError, RefusedError
+from node.infer.acquisition import Understanding, understand, undone
 from node.infer.parameters import result_parameters
 from node.infer.quality import grade, intensity_drift, seed_spread
 from node.infer.registration import follow, judge, register
@@ -60,10 +61,11 @@ class Engine:
         device: str,
         settings: ModelSettings,
         registration: RegistrationSettings,
+        acquisition: AcquisitionSettings,
         report: ReportSettings,
     ) -> None:
         self._resolver, self._settings = resolver, settings
-        self._registration, self._report = registration, report
+        self._registration, self._acquisition, self._report = registration, acquisition, report
         self.device = device
         self.name = f"{resolver.manifest.name} {resolver.manifest.version}"
 
@@ -72,6 +74,7 @@ class Engine:
         cls,
         settings: ModelSettings,
         registration: RegistrationSettings,
+        acquisition: AcquisitionSettings,
         report: ReportSettings,
         device: str | None = None,
     ) -> "Engine":
@@ -99,30 +102,31 @@ class Engine:
         except (RuntimeError, AssertionError) as error:  # what torch raises for a device that it does not have
             reason = str(error).partition("\n")[0]
             raise ModelError(f"[model] device = {device!r} cannot be used: {reason}") from None
-        return cls(resolver, device, settings, registration, report)
+        return cls(resolver, device, settings, registration, acquisition, report)
 
     def super_resolve(
         self, target: Volume, reference: Volume, request: PairRequest, progress: Callable[[int, int], None]
     ) -> SuperResolved:
         """Super-resolve every slice of `target`, guided by `reference`.
 
-        When the request gives an acquired matrix, the k-space of the target is first cropped to it. When the patient moved
-        between the two series, the reference is moved accordingly, if the settings say so. `progress` is called with
-        (slices done, slices in all) before the first batch and after each; an exception that it raises ends the work. The
-        same volumes, request, weights and settings give the same bytes. Raises RefusedError when the reference does not
-        reach the target, when it is displaced by more than the settings allow, or when the model cannot process the
-        matrix; ModelError when the output of the model is not finite.
+        How the target was acquired is found out first, and undone as far as the settings say; the result has `scale` times
+        the rows and columns of the stored target all the same. When the patient moved between the two series, the
+        reference is moved accordingly, if the settings say so. `progress` is called with (slices done, slices in all)
+        before the first batch and after each; an exception that it raises ends the work. The same volumes, request,
+        weights and settings give the same bytes. Raises RefusedError when the reference does not reach the target, when
+        it is displaced by more than the settings allow, or when too small a matrix was acquired; ModelError when the
+        output of the model is not finite.
         """
         from diffmsr.kspace import inconsistency
 
         manifest = self._resolver.manifest
-        if request.acquired_matrix is not None:
-            target = _as_acquired(target, request.acquired_matrix)
-        guide, registration, warnings = self._guide(target, reference)
-        pixels, spread = self._run(target, guide, progress)
+        understanding = understand(target, self._acquisition)
+        measured = undone(target, understanding)
+        guide, registration, warnings = self._guide(target, measured, reference)
+        pixels, spread = self._run(target, guide, understanding, progress)
         quality = grade(
-            [float(v) for v in inconsistency(pixels, target.pixels)],
-            intensity_drift(pixels, target.pixels),
+            [float(v) for v in inconsistency(pixels, measured.pixels)],
+            intensity_drift(pixels, measured.pixels),
             spread,
             registration,
             self._report,
@@ -141,23 +145,34 @@ class Engine:
             model_version=manifest.version,
             weights_sha256=manifest.sha256,
             scale=manifest.scale,
-            parameters=result_parameters(self._settings, self.device, manifest.grid_offset, request, registration),
-            warnings=[*request.warnings, *warnings, *_coverage_warnings(guide.coverage.tolist())],
+            parameters=result_parameters(
+                self._settings, self.device, manifest.grid_offset, understanding, registration
+            ),
+            warnings=[
+                *request.warnings,
+                *understanding.warnings,
+                *warnings,
+                *_coverage_warnings(guide.coverage.tolist()),
+            ],
             source_frames=None if target.frames is None else list(target.frames),
             reference_frames=_frames(reference, guide.slices),
             quality=quality,
+            acquired=understanding.acquired,
         )
         return SuperResolved(result, target, guide.pixels)
 
-    def _guide(self, target: Volume, reference: Volume) -> tuple[Reference, Registration | None, list[str]]:
-        """The reference on the target's fine grid, moved if necessary, with the registration and warnings."""
+    def _guide(
+        self, target: Volume, measured: Volume, reference: Volume
+    ) -> tuple[Reference, Registration | None, list[str]]:
+        """The reference on the target's fine grid, moved if necessary, with the registration and warnings. It is compared
+        with the target as `measured`, whose bandwidth is the true one."""
         manifest = self._resolver.manifest
         guide = resample_reference(reference, target, manifest.scale, manifest.grid_offset)
         if not guide.coverage.any():
             raise RefusedError("E_NO_OVERLAP", "the reference does not reach any slice of the target")
         if self._registration.mode == "none":
             return guide, None, []
-        found = register(*_alike(target, guide, manifest.grid_offset))
+        found = register(*_alike(measured, guide, manifest.grid_offset))
         registration, warnings = judge(found, self._registration)
         if registration.corrected:
             moved = follow(target, found.motion)
@@ -165,7 +180,7 @@ class Engine:
         return guide, registration, warnings
 
     def _run(
-        self, target: Volume, guide: Reference, progress: Callable[[int, int], None]
+        self, target: Volume, guide: Reference, understanding: Understanding, progress: Callable[[int, int], None]
     ) -> tuple[NDArray[np.float32], list[float] | None]:
         """(pixels of every slice from its first seed, spread over the ensemble of seeds if there is more than one)."""
         manifest, members = self._resolver.manifest, self._report.ensemble
@@ -180,7 +195,15 @@ class Engine:
             for member in range(members):
                 seeds = [_seed(name, manifest.sha256, member) for name in names[part]]
                 try:
-                    images.append(self._resolver(target.pixels[part], guide.pixels[part], seeds))
+                    images.append(
+                        self._resolver(
+                            target.pixels[part],
+                            guide.pixels[part],
+                            seeds,
+                            understanding.acquisition,
+                            understanding.undoing,
+                        )
+                    )
                 except ValueError as error:  # a matrix that the network cannot process
                     raise RefusedError("E_MODEL_INPUT", str(error)) from None
             pixels[part] = images[0]
@@ -189,20 +212,6 @@ class Engine:
         if not np.isfinite(pixels).all():
             raise ModelError(f'model {self.name} gave values that are not finite; try [model] precision = "float32"')
         return pixels, spread or None
-
-
-def _as_acquired(target: Volume, matrix: tuple[int, int]) -> Volume:
-    """Undo the scanner's interpolation: keep the (rows, columns) of k-space that were acquired. The field of view and
-    the position of the first pixel stay (grid offset 0), so fewer pixels are proportionally larger."""
-    from diffmsr.kspace import crop_to
-
-    rows, columns = target.pixels.shape[1:]
-    kept = min(matrix[0], rows), min(matrix[1], columns)
-    return replace(
-        target,
-        pixels=crop_to(target.pixels, *kept),
-        spacing=(target.spacing[0] * rows / kept[0], target.spacing[1] * columns / kept[1]),
-    )
 
 
 def _names(target: Volume) -> list[str]:

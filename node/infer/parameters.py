@@ -7,8 +7,8 @@ What is known when it has run goes with the result, and decides its identifiers.
 
 from node import __version__
 from node.config.settings import ModelSettings, Settings
+from node.infer.acquisition import Understanding
 from node.infer.registration import Motion
-from node.payloads import PairRequest
 from node.result import Registration
 
 
@@ -19,16 +19,22 @@ def job_parameters(settings: Settings, weights_sha256: str) -> dict[str, str]:
         "precision": settings.model.precision,
         "data consistency": str(settings.model.data_consistency),
         "registration": settings.registration.model_dump_json(),
+        "acquisition": settings.acquisition.model_dump_json(),
         "version": __version__,
     }
 
 
 def result_parameters(
-    settings: ModelSettings, device: str, grid_offset: float, request: PairRequest, registration: Registration | None
+    settings: ModelSettings,
+    device: str,
+    grid_offset: float,
+    understanding: Understanding,
+    registration: Registration | None,
 ) -> dict[str, str]:
     """What accompanies a result besides its sources and weights. Device and batch are included, because a result that
     differs from another one by rounding must have other identifiers."""
     parameters = {
+        "acquisition": understanding.parameter or "unknown",
         "batch slices": str(settings.batch_slices),
         "data consistency": "yes" if settings.data_consistency else "no",
         "device": device.partition(":")[0],
@@ -36,8 +42,8 @@ def result_parameters(
         "precision": settings.precision,
         "reference interpolation": "cubic B-spline, mean over the voxel of the result",
     }
-    if request.acquired_matrix is not None:
-        parameters["k-space cropped to"] = "{} x {}".format(*request.acquired_matrix)
+    if understanding.acquired.undone:
+        parameters["undone before"] = ", ".join(understanding.acquired.undone)
     if registration is not None and registration.corrected:
         parameters["reference moved by"] = str(Motion(registration.shift_mm, registration.rotation_deg))
     return parameters

@@ -1,7 +1,7 @@
 """A stack of slices as one array with its geometry, read from DICOM files."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
+from node.dicom.acquisition import AcquisitionHeader, acquisition_header, agreed
 from node.dicom.attributes import Attributes
 from node.dicom.frames import frame_number, images_of
 from node.dicom.geometry import Orientation, is_orientation, normal_of, orthonormal
@@ -53,6 +54,8 @@ class Volume:
     frame_of_reference_uid: str
     frames: tuple[int, ...] | None = None
     """For each slice, its frame number from 1 in a multi-frame instance; None when instances are single-frame."""
+    acquisition: AcquisitionHeader = field(default_factory=AcquisitionHeader)
+    """What the headers of all slices say alike of how they were acquired."""
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -105,6 +108,7 @@ def _volume(instances: Sequence[Readable], frames: Sequence[int] | None, max_mat
         sop_uids=tuple(str(s.header.SOPInstanceUID) for s in slices),
         frame_of_reference_uid=str(first.header.get("FrameOfReferenceUID", "")),
         frames=numbers or None,
+        acquisition=agreed([acquisition_header(Attributes(s.header)) for s in slices]),
     )
 
 

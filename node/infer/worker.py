@@ -53,9 +53,10 @@ def make_infer_handler(tracker: Tracker, archive: Archive, engine: Engine, max_m
             archive.put_result(claim.key, seen.result)
             result = seen.result
         doubts = None if result.quality is None else result.quality.doubts
+        undone = None if result.acquired is None else result.acquired.summary
         slices = len(request.target.sop_uids)
         return Done(
-            "; ".join([f"{slices} slices super-resolved", *([doubts] if doubts else [])]),
+            "; ".join([f"{slices} slices super-resolved", *(said for said in (undone, doubts) if said)]),
             {
                 "slices": slices, "seconds": round(time.monotonic() - started, 2), "device": engine.device,
                 "usable": doubts is None,
@@ -83,7 +84,7 @@ def work(settings: Settings, device: str) -> None:
     tracker = Tracker(Database(settings.node.url))
     tracker.wakeups.listen(_announce)
     threading.Thread(target=_obey, args=(stop, tracker), daemon=True).start()
-    engine = Engine.load(settings.model, settings.registration, settings.report, device)
+    engine = Engine.load(settings.model, settings.registration, settings.acquisition, settings.report, device)
     archive = Archive.of(settings)
     worker = worker_name(settings.node.data_dir, Role.INFER)
     infer = make_infer_handler(tracker, archive, engine, settings.match.stack.max_matrix)

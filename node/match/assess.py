@@ -25,7 +25,7 @@ def assess_study(headers: Iterable[Header], settings: MatchSettings, model: Mode
         for stack in stacks
         if stack.role == "target"
     )
-    requests = tuple(pair_request(t.chosen, settings) for t in targets if t.chosen is not None)
+    requests = tuple(pair_request(t.chosen) for t in targets if t.chosen is not None)
     outcome, missing, code, sentence = _conclude(stacks, targets, settings)
     return StudyVerdict(
         study_uid=stacks[0].stack.study_uid if stacks else "",

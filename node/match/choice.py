@@ -116,14 +116,13 @@ def _reasons_against(pairs: Sequence[AssessedPair], settings: MatchSettings) -> 
             yield f"{pair.reference.stack.label}: {predicate.sentence}"
 
 
-def pair_request(pair: AssessedPair, settings: MatchSettings) -> PairRequest:
+def pair_request(pair: AssessedPair) -> PairRequest:
     target, reference = pair.target, pair.reference
     warned = warnings([*target.predicates, *reference.predicates, *pair.predicates])
     return PairRequest(
         study_uid=target.stack.study_uid,
         target=_stack_request(target),
         reference=_stack_request(reference),
-        acquired_matrix=target.stack.measured_matrix(settings.target.max_interpolation),
         warnings=tuple(dict.fromkeys(f"{p.code}: {p.sentence}" for p in warned)),
     )
 

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from node.codes import CODES
+from node.result import AcquisitionFact
 from node.verdicts import PairVerdict, Predicate, PredicateOutcome, StackVerdict, StudyVerdict, failures, warnings
 
 MARKS = {PredicateOutcome.FAIL: "FAIL", PredicateOutcome.WARN: "WARN", PredicateOutcome.PASS: "ok"}
@@ -108,10 +109,23 @@ def _questions(verdict: StudyVerdict, passed: bool) -> Iterator[str]:
         yield ""
         yield f"{stack.label}: {_summary(stack)}"
         yield from _predicates(stack.predicates, passed)
+        yield from (f"  {line}" for line in acquisition_lines(stack.acquisition))
     for pair in verdict.pairs:
         yield ""
         yield f"{_pair_name(pair)}: {'fits' if pair.passes else 'does not fit'}"
         yield from _predicates(pair.predicates, passed)
+
+
+def acquisition_lines(facts: Sequence[AcquisitionFact]) -> list[str]:
+    """The facts of an acquisition as a table: name, value, source and confidence."""
+    rows = [
+        (f.name, f.value, f.source, "" if f.confidence is None else f"{f.confidence:.2f}") for f in facts
+    ]  # fmt: skip
+    table = [("acquisition", "value", "source", "confidence"), *rows] if rows else []
+    widths = [max(len(row[i]) for row in table) for i in range(3)] if table else []
+    return [
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in table
+    ]
 
 
 def _pair_name(pair: PairVerdict) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from node.config.site_rules import SiteRule
+from node.dicom.acquisition import AcquisitionHeader, acquisition_header
 from node.dicom.attributes import Attributes, Header
 from node.dicom.frames import compressed_with_loss, frame_number, images_of
 from node.dicom.geometry import is_orientation
@@ -104,7 +105,7 @@ class ImageHeader:
     spacing: tuple[float, ...] | None
     slice_thickness: float | None
     spacing_between_slices: float | None
-    acquired_matrix: tuple[int, int] | None
+    acquisition: AcquisitionHeader
     marks: tuple[str, ...]
     rules: frozenset[str]
     instance_number: int | None
@@ -158,7 +159,7 @@ def _image(frame: int | None, a: Attributes, pixels: bool, rules: frozenset[str]
         spacing=spacing,
         slice_thickness=a.number("SliceThickness"),
         spacing_between_slices=a.number("SpacingBetweenSlices"),
-        acquired_matrix=_acquired_matrix(a, rows, columns),
+        acquisition=acquisition_header(a),
         marks=_marks(a),
         rules=rules,
         instance_number=a.integer("InstanceNumber"),
@@ -216,24 +217,6 @@ def _physics(a: Attributes) -> Physics:
 def _orientation(a: Attributes) -> tuple[float, ...] | None:
     cosines = a.vector("ImageOrientationPatient", 6)
     return cosines if cosines is not None and is_orientation(cosines) else None
-
-
-def _acquired_matrix(a: Attributes, rows: int | None, columns: int | None) -> tuple[int, int] | None:
-    """Acquired (rows, columns), from AcquisitionMatrix (0018,1310): frequency rows, frequency columns, phase rows, phase
-    columns.
-
-    GE and Siemens write 0, f, p, 0 for either direction, so the direction is taken from InPlanePhaseEncodingDirection
-    (ROW: phase encoding runs along a row, that is over the columns) where it is present.
-    """
-    matrix = a.vector("AcquisitionMatrix", 4)
-    if matrix is None or not rows or not columns:
-        return None
-    frequency, phase = matrix[0] or matrix[1], matrix[2] or matrix[3]
-    phase_along = _first(a.code("InPlanePhaseEncodingDirection")) or ("COL" if matrix[2] else "ROW")
-    if frequency < 1 or phase < 1 or phase_along not in {"ROW", "COL"}:
-        return None
-    acquired_rows, acquired_columns = (frequency, phase) if phase_along == "ROW" else (phase, frequency)
-    return min(int(acquired_rows), rows), min(int(acquired_columns), columns)
 
 
 def _marks(a: Attributes) -> tuple[str, ...]:

@@ -44,8 +44,7 @@ def suitability(stack: Stack, series: Sequence[Stack], settings: MatchSettings) 
 def target_suitability(stack: Stack, geometry: StackGeometry, settings: MatchSettings, scale: int) -> list[Predicate]:
     """The further predicates of a stack that is to be super-resolved `scale` times in-plane."""
     limits = settings.target
-    measured = stack.measured_matrix(limits.max_interpolation)
-    rows, columns = measured or (geometry.rows, geometry.columns)
+    rows, columns = stack.measured_matrix(limits.max_interpolation) or (geometry.rows, geometry.columns)
     finest = min(measured_spacing(stack, geometry, limits)) / scale
     return [
         _interpolation(stack, limits),
@@ -60,11 +59,12 @@ def target_suitability(stack: Stack, geometry: StackGeometry, settings: MatchSet
         ),
         expect(
             "output matrix",
-            max(rows, columns) * scale <= settings.stack.max_matrix,
-            f"The result has {rows * scale} x {columns * scale} pixels.",
+            max(geometry.rows, geometry.columns) * scale <= settings.stack.max_matrix,
+            f"The result has {geometry.rows * scale} x {geometry.columns * scale} pixels.",
             "E_MATRIX_TOO_LARGE",
-            f"The result would have {rows * scale} x {columns * scale} pixels; this series is not low-resolution.",
-            value=max(rows, columns) * scale,
+            f"The result would have {geometry.rows * scale} x {geometry.columns * scale} pixels; this series is not "
+            "low-resolution.",
+            value=max(geometry.rows, geometry.columns) * scale,
             threshold=settings.stack.max_matrix,
         ),
         expect(
@@ -72,7 +72,7 @@ def target_suitability(stack: Stack, geometry: StackGeometry, settings: MatchSet
             finest >= limits.min_output_spacing_mm,
             "The series is coarse enough to be super-resolved.",
             "E_TARGET_ALREADY_FINE",
-            f"The pixels would shrink to {finest:.3f} mm: the series already has a high resolution.",
+            f"What was acquired would shrink to {finest:.3f} mm: the series already has a high resolution.",
             value=finest,
             threshold=limits.min_output_spacing_mm,
         ),
@@ -200,7 +200,7 @@ def _interpolation(stack: Stack, limits: TargetLimits) -> Predicate:
             False,
             "",
             "W_ACQUIRED_MATRIX_UNKNOWN",
-            "The header does not say which matrix was acquired; if the scanner interpolated, the result is softer.",
+            "The header does not say which matrix was acquired; the spectrum of the images is all there is to tell.",
             threshold=limits.max_interpolation,
         )
     crop = limits.interpolated == "crop"
@@ -208,7 +208,7 @@ def _interpolation(stack: Stack, limits: TargetLimits) -> Predicate:
     return expect(
         "interpolation",
         ratio <= limits.max_interpolation,
-        "The images have the resolution that was acquired.",
+        "The scanner interpolated the images little or not at all.",
         "W_INTERPOLATED" if crop else "E_INTERPOLATED",
         f"The scanner interpolated {acquired[0]} x {acquired[1]} acquired pixels to {stack.rows} x {stack.columns}; "
         f"{remedy}.",

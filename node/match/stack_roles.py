@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from node.config.match import MatchSettings
 from node.config.site_rules import ContrastLabel
 from node.dicom.geometry import angle_between
+from node.match.acquisition import facts_of
 from node.match.contrast import classify
 from node.match.image_checks import NOT_OURS
 from node.match.predicates import expect
@@ -50,6 +51,7 @@ class AssessedStack:
             contrast=self.contrast,
             role=self.role,
             predicates=self.predicates,
+            acquisition=facts_of(stack) if self.role == "target" else (),
         )
 
 

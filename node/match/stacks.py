@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from node.config.site_rules import SiteRule
+from node.dicom.acquisition import AcquisitionHeader, agreed
 from node.dicom.attributes import Header
 from node.dicom.geometry import StackGeometry, normal_of
 from node.match.images import ImageHeader, ImageKind, Physics, StackKey, image_headers
@@ -39,8 +40,8 @@ class Stack:
     """None when an attribute that it needs is in `kind.missing`."""
     rows: int | None
     columns: int | None
-    acquired_matrix: tuple[int, int] | None
-    """Acquired (rows, columns), never more than stored; None when the header does not say."""
+    acquisition: AcquisitionHeader
+    """What the headers of all its images say alike."""
     frame_of_reference_uid: str | None
     patient_key: str
     """A digest that is equal for images of the same patient; not for display."""
@@ -61,6 +62,11 @@ class Stack:
     acquired_at: str
     """Start of the acquisition as digits that sort chronologically, or ""; not for display."""
 
+    @property
+    def acquired_matrix(self) -> tuple[int, int] | None:
+        """Acquired (rows, columns), never more than stored; None when the header does not say."""
+        return self.acquisition.both
+
     def interpolation(self) -> float | None:
         """Stored over acquired pixels, along the axis where the ratio is larger; 1 means not interpolated."""
         if self.acquired_matrix is None or not self.rows or not self.columns:
@@ -68,7 +74,7 @@ class Stack:
         return max(self.rows / self.acquired_matrix[0], self.columns / self.acquired_matrix[1])
 
     def measured_matrix(self, max_interpolation: float) -> tuple[int, int] | None:
-        """The (rows, columns) to crop k-space to; None when the stack was not interpolated beyond the given ratio."""
+        """The acquired (rows, columns), when the scanner interpolated the stack beyond the given ratio."""
         ratio = self.interpolation()
         return self.acquired_matrix if ratio is not None and ratio > max_interpolation else None
 
@@ -143,7 +149,7 @@ def _stack(images: list[ImageHeader]) -> Stack:
         geometry=_geometry(images),
         rows=key.rows,
         columns=key.columns,
-        acquired_matrix=first.acquired_matrix,
+        acquisition=agreed([image.acquisition for image in images]),
         frame_of_reference_uid=key.frame_of_reference_uid,
         patient_key=key.patient_key,
         marks=frozenset(mark for image in images for mark in image.marks),

@@ -13,7 +13,7 @@ from node.archive.facade import Archive
 from node.config.settings import Settings
 from node.errors import NotFoundError
 from node.payloads import DeliverRequest, DeriveRequest, PairRequest
-from node.result import Quality
+from node.result import Acquired, Quality
 from node.tracker.database import Database
 from node.tracker.states import Kind, State
 from node.tracker.tables import Audit, Delivery, Event, Instance, Job, Series
@@ -100,6 +100,8 @@ class StudyJob(JobRow):
     """The reason of its last change of state."""
     quality: Quality | None
     """What was measured of the result of an infer job."""
+    acquired: Acquired | None
+    """How its target was found to be acquired, and what of it was undone."""
 
 
 class StudyHistory(View):
@@ -233,13 +235,15 @@ def study_history(database: Database, archive: Archive, study_uid: str) -> Study
         found = list(session.scalars(select(Job).where(Job.study_uid == study_uid).order_by(Job.id)))
         last = select(func.max(Event.id)).where(Event.job_id.in_([job.id for job in found])).group_by(Event.job_id)
         whys = {e.job_id: e.why for e in session.scalars(select(Event).where(Event.id.in_(last)))}
+    measured = {job.id: archive.measured(job.key) for job in found if job.kind is Kind.INFER}
     return StudyHistory(
         verdict=latest,
         jobs=tuple(
             StudyJob(
                 **job_row(job),
                 why=whys.get(job.id),
-                quality=archive.quality(job.key) if job.kind is Kind.INFER else None,
+                quality=measured[job.id].quality if job.id in measured else None,
+                acquired=measured[job.id].acquired if job.id in measured else None,
             )
             for job in found
         ),
