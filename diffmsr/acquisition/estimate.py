@@ -72,14 +72,20 @@ def estimate(stack: NDArray[np.float32], header: Acquisition = Acquisition()) ->
     acquisition, sure_of_noise = _with_noise(acquisition, stack)
     confidence = {"filter": sure_of_filter, "ellipse": sure_of_ellipse, "noise": sure_of_noise}
     source: dict[str, Source] = {
-        "filter": _source(header.filter is not None, sure_of_filter >= SURE),
+        "filter": _source(
+            header.filter is not None
+            and acquisition.filter is not None
+            and header.filter.kind == acquisition.filter.kind,
+            sure_of_filter >= SURE,
+        ),
         "ellipse": _source(header.ellipse is not None, sure_of_ellipse >= SURE),
         "noise": _source(header.noise is not None, sure_of_noise >= LIKELY),
     }
     for of in found:
         confidence |= of.confidence
         source |= of.source
-    return Estimate(acquisition, confidence, source, tuple(line for of in found for line in of.warnings))
+    warnings = (*(line for of in found for line in of.warnings), *_filter_warnings(header, acquisition))
+    return Estimate(acquisition, confidence, source, warnings)
 
 
 def _axis(energy: Floats, axis: int, header: Acquisition) -> _Axis:
@@ -129,14 +135,22 @@ def _common_filter(axes: list[_Axis], header: Acquisition) -> tuple[Filter, floa
 
     A neighbour in strength is the same filter in practice, so the probability is that of there being one.
     """
-    if header.filter is not None:
-        return header.filter, 1.0
     rows, columns = (np.logaddexp.reduce(axis.weights, axis=(0, 1)) for axis in axes)
     n = len(FILTERS) - 1
-    log_prior_none, log_prior_both, log_prior_one = np.log(0.5), np.log(0.4 / n), np.log(0.05 / n)
+    doubt = 1.0 if header.filter is None else 1 - HEADER
+    log_prior_none, log_prior_both, log_prior_one = (
+        np.log(0.5 * doubt),
+        np.log(0.4 * doubt / n),
+        np.log(0.05 * doubt / n),
+    )
+    prior_both = np.full(n, log_prior_both)
+    if header.filter is not None and header.filter.kind == "none":
+        log_prior_none = np.log(0.5 * doubt + HEADER)
+    elif header.filter is not None:
+        prior_both[_nearest(header.filter) - 1] = np.log(0.4 * doubt / n + HEADER)
     none = rows[0] + columns[0] + log_prior_none
     tables: dict[Along, Floats] = {
-        "both": rows[1:] + columns[1:] + log_prior_both,
+        "both": rows[1:] + columns[1:] + prior_both,
         "rows": rows[1:] + columns[0] + log_prior_one,
         "columns": rows[0] + columns[1:] + log_prior_one,
     }
@@ -180,7 +194,7 @@ def _of_axis(axis: _Axis, applied: Filter, header: Acquisition, number: int) -> 
         extent = best if sure >= SURE else None
         if said is not None:
             warnings.append(
-                f"W_ACQUISITION: the header says that {said:.0%} of the k-space along {axis.name} was acquired, the images "
+                f"the header says that {said:.0%} of the k-space along {axis.name} was acquired, the images "
                 f"show {best:.0%}; the images are believed"
             )
     seen = FRACTIONS[int(of_fraction.argmax())]
@@ -190,7 +204,7 @@ def _of_axis(axis: _Axis, applied: Filter, header: Acquisition, number: int) -> 
         fraction = seen
         if said_fraction is not None:
             warnings.append(
-                f"W_ACQUISITION: the header says that {said_fraction:.3g} of the k-space along {axis.name} was sampled, the "
+                f"the header says that {said_fraction:.3g} of the k-space along {axis.name} was sampled, the "
                 f"images show {seen:.3g}; the images are believed"
             )
     elif said_fraction is None and seen == 1 and sure_of_fraction >= SURE:
@@ -218,6 +232,23 @@ def _index(applied: Filter) -> int:
     return FILTERS.index(Filter(applied.kind, applied.strength))
 
 
+def _nearest(said: Filter) -> int:
+    """Index of the candidate that is most like a filter."""
+    alike = [i for i, f in enumerate(FILTERS) if f.kind == said.kind]
+    return min(alike, key=lambda i: abs(FILTERS[i].strength - said.strength))
+
+
+def _filter_warnings(header: Acquisition, found: Acquisition) -> tuple[str, ...]:
+    said, seen = header.filter, found.filter
+    if said is None or seen is None or said.kind == seen.kind:
+        return ()
+    return (f"the header says {_named(said)} over k-space, the images show {_named(seen)}; the images are believed",)
+
+
+def _named(applied: Filter) -> str:
+    return "no filter" if applied.kind == "none" else f"a {applied.kind} filter"
+
+
 def _homodyne(header: Acquisition, found: list[_Found]) -> bool | None:
     """Whether partial Fourier was filled in: it was, where a header has it and the images do not show its loss."""
     if header.homodyne is not None:
@@ -240,7 +271,7 @@ def _corners(acquisition: Acquisition, energy: Floats, header: Acquisition) -> t
     posterior = np.exp(table - np.logaddexp.reduce(table, axis=None))
     with_ellipse = float(posterior[0].sum())
     sure = max(with_ellipse, 1 - with_ellipse)
-    if header.filter is None and applied.kind != "none":
+    if applied.kind != "none":
         along: Literal["radial", "both"] = "radial" if posterior[:, 0].sum() >= 0.5 else "both"
         acquisition = replace(acquisition, filter=replace(applied, along=along))
     if header.ellipse is None and sure >= SURE:

@@ -61,7 +61,7 @@ def understand(target: Volume, settings: AcquisitionSettings) -> Understanding:
     )
     _check_size(cropped_matrix(acquisition, *stored, undoing), "the scanner acquired")
     acquired = Acquired(_facts(acquisition, found, stored), _undone(acquisition, undoing, stored))
-    return Understanding(acquisition, undoing, acquired, found.warnings)
+    return Understanding(acquisition, undoing, acquired, tuple(f"W_ACQUISITION: {text}" for text in found.warnings))
 
 
 def undone(target: Volume, understanding: Understanding) -> Volume:

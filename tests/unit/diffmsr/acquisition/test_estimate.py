@@ -96,7 +96,7 @@ def test_a_header_that_contradicts_a_clear_spectrum_loses_with_a_warning(
 ) -> None:
     found = estimate(stack(replace(FULL, extent=(true, 1.0), noise=0.01)), Acquisition(extent=(said, 1.0)))
     assert found.acquisition.extent[0] == pytest.approx(true, abs=0.04)
-    assert [line for line in found.warnings if line.startswith("W_ACQUISITION") and "rows" in line]
+    assert [line for line in found.warnings if line.startswith("the header says") and "rows" in line]
 
 
 def test_an_estimate_depends_on_no_unit(stack: Stack) -> None:

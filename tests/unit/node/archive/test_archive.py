@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from node.archive.codec import encode_result
+from node.archive.codec import Measured, encode_result
 from node.archive.digest import Digest, data_set_starts, sha256
 from node.archive.facade import Archive, Backend
 from node.archive.layout import index_key, instance_key, result_key
@@ -122,13 +122,13 @@ def test_an_instance_is_refused_a_key_of_what_is_no_uid(archive: Archive) -> Non
 
 def test_a_result_comes_back_as_it_was_put(archive: Archive, study: Any) -> None:
     assert not archive.has_result("infer:1")
-    assert archive.quality("infer:1") is None
+    assert archive.measured("infer:1") == Measured(None, None)
     archive.put_result("infer:1", study.result)
     assert archive.has_result("infer:1")
     found = archive.open_result("infer:1")
     assert np.array_equal(found.pixels, study.result.pixels)
     assert encode_result(found) == encode_result(study.result)
-    assert archive.quality("infer:1") is None, "nothing was measured"
+    assert archive.measured("infer:1") == Measured(None, None), "nothing was measured"
 
 
 def test_the_first_result_stays_and_a_damaged_one_is_replaced(archive: Archive, study: Any) -> None:
@@ -149,7 +149,7 @@ def test_a_result_that_is_not_there_is_told_apart_from_a_damaged_one(archive: Ar
     backend(archive).replace(result_key("infer:2"), b"PK\x03\x04 cut off")
     with pytest.raises(DamagedError, match="infer:2"):
         archive.open_result("infer:2")
-    assert archive.quality("infer:2") is None
+    assert archive.measured("infer:2") == Measured(None, None)
 
 
 # ---------------------------------------------------------------------- what is derived from them

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from node.archive.codec import decode_quality, decode_result, encode_result
-from node.result import Quality, Registration, Result
+from node.archive.codec import Measured, decode_measured, decode_result, encode_result
+from node.result import Acquired, AcquisitionFact, Quality, Registration, Result
 
 numbers = st.floats(-1e6, 1e6)
 vectors = st.tuples(numbers, numbers, numbers)
@@ -26,6 +26,11 @@ qualities = st.builds(
     Quality, consistency=st.lists(numbers), intensity_drift=st.lists(numbers), registration=st.none() | registrations,
     seed_spread=st.none() | st.lists(numbers), usable=st.booleans(), reasons=st.lists(words),
 )  # fmt: skip
+facts = st.builds(
+    AcquisitionFact, name=words, value=words, source=st.sampled_from(["header", "spectrum", "both", "unknown"]),
+    confidence=st.none() | numbers,
+)  # fmt: skip
+acquisitions = st.builds(Acquired, facts=st.lists(facts), undone=st.lists(words))
 
 
 @st.composite
@@ -47,6 +52,7 @@ def results(draw: Any) -> Result:
         source_frames=draw(st.none() | st.lists(st.integers(1, 999))),
         reference_frames=draw(st.none() | st.lists(st.lists(st.integers(1, 999)))),
         quality=draw(st.none() | qualities),
+        acquired=draw(st.none() | acquisitions),
     )
 
 
@@ -54,7 +60,7 @@ def same(one: Result, other: Result) -> bool:
     plain = [{k: v for k, v in asdict(r).items() if k not in ("pixels", "positions")} for r in (one, other)]
     return (
         plain[0] == plain[1]
-        and one.quality == other.quality
+        and (one.quality, one.acquired) == (other.quality, other.acquired)
         and all(np.array_equal(getattr(one, k), getattr(other, k)) for k in ("pixels", "positions"))
         and one.pixels.dtype == other.pixels.dtype
     )
@@ -66,13 +72,14 @@ def test_a_result_comes_back_as_it_was(result: Result) -> None:
     content = encode_result(result)
     found = decode_result(content)
     assert same(found, result)
-    assert decode_quality(BytesIO(content)) == result.quality
+    assert decode_measured(BytesIO(content)) == Measured(result.quality, result.acquired)
     assert encode_result(found) == content, "the same result gives the same bytes"
 
 
 def test_every_fact_of_a_result_is_kept(study: Any) -> None:
     quality = Quality([0.1], [0.2], Registration((1.0, 2.0), 3.0, True, False, 4.0, None), None, False, ["so"])
-    result = replace(study.result, quality=quality, source_frames=[1, 2, 3], warnings=["W: so"])
+    acquired = Acquired([AcquisitionFact("acquired rows", "3 of 4", "both", 0.9)], ["k-space cropped to 3 x 4"])
+    result = replace(study.result, quality=quality, acquired=acquired, source_frames=[1, 2, 3], warnings=["W: so"])
     found = decode_result(encode_result(result))
     assert all(
         np.array_equal(getattr(found, f.name), getattr(result, f.name))
@@ -96,12 +103,12 @@ def test_what_is_no_result_is_one_clear_error(damage: bytes) -> None:
     with pytest.raises(ValueError, match="digest"):
         decode_result(damage)
     with pytest.raises(ValueError, match="not a result"):
-        decode_quality(BytesIO(damage))
+        decode_measured(BytesIO(damage))
 
 
 def test_a_result_of_a_version_without_digests_is_read(study: Any) -> None:
     result: Result = study.result
-    facts = {k: v for k, v in asdict(result).items() if k not in ("pixels", "positions")}
+    facts = {k: v for k, v in asdict(result).items() if k not in ("pixels", "positions", "acquired")}
     old = BytesIO()
     np.savez(old, pixels=result.pixels, positions=result.positions, facts=np.array(json.dumps(facts)))
     content = old.getvalue()

@@ -12,6 +12,7 @@ from node.config.match import MatchSettings
 from node.match.assess import assess_study
 from node.match.explanation import lines
 from node.match.stack_roles import ModelFacts
+from node.payloads import PairRequest
 from node.verdicts import StudyVerdict
 from tests.unit.node.match.builder import FLAIR, MODEL, PD, SAGITTAL, series, t1, t2
 
@@ -29,7 +30,7 @@ def test_a_pair() -> None:
     assert wanted.study_uid == verdict.study_uid
     assert wanted.target.sop_uids == tuple(h.SOPInstanceUID for h in t2())
     assert (wanted.target.contrast, wanted.reference.contrast) == ("T2", "T1")
-    assert (wanted.acquired_matrix, wanted.warnings) == (None, ())
+    assert wanted.warnings == ()
 
 
 def test_every_target_gets_a_request() -> None:
@@ -48,11 +49,29 @@ def test_a_target_left_without_reference_is_named_beside_the_pair() -> None:
     )
 
 
-def test_an_interpolated_target_says_what_to_crop_and_warns() -> None:
+def test_an_interpolated_target_says_what_was_acquired_and_warns() -> None:
     target = t2(matrix=(256, 256), spacing=(0.9, 0.9), AcquisitionMatrix=[0, 64, 48, 0])
-    (wanted,) = assess(target, t1(spacing=(0.6, 0.6), matrix=(384, 384))).requests
-    assert wanted.acquired_matrix == (48, 64)
+    verdict = assess(target, t1(spacing=(0.6, 0.6), matrix=(384, 384)))
+    (wanted,) = verdict.requests
     assert any(w.startswith("W_") and "interpolated" in w for w in wanted.warnings)
+    facts = {s.label: {f.name: (f.value, f.source, f.confidence) for f in s.acquisition} for s in verdict.stacks}
+    assert facts["series 3"]["acquired rows"] == ("48 of 256", "header", None)
+    assert facts["series 3"]["filter over k-space"] == ("unknown", "unknown", None)
+    assert facts["series 5"] == {}, "a reference is used as it is stored"
+
+
+def test_slices_that_contradict_each_other_tell_nothing() -> None:
+    target = t2()
+    target[2].AcquisitionMatrix = [0, 64, 48, 0]
+    (stack, _) = assess(target, t1()).stacks
+    values = {f.name: f.value for f in stack.acquisition}
+    assert (values["acquired rows"], values["acquired columns"]) == ("unknown", "64 of 64")
+
+
+def test_a_request_of_a_version_before_is_read() -> None:
+    (wanted,) = assess(t2(), t1()).requests
+    old = wanted.model_dump(mode="json") | {"acquired_matrix": [48, 64]}
+    assert PairRequest.model_validate(old) == wanted
 
 
 def test_warnings_of_both_stacks_and_the_pair_go_with_the_request_once() -> None:
