@@ -92,7 +92,7 @@ def engine(
 
 
 def load(settings: ModelSettings) -> Engine:
-    return Engine.load(settings, RegistrationSettings(), AcquisitionSettings(), ReportSettings())
+    return Engine.load(settings, RegistrationSettings(), AS_STORED, ReportSettings())
 
 
 def super_resolve(
