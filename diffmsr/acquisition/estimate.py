@@ -15,6 +15,14 @@ from diffmsr.acquisition.transfer import acquired_matrix, filter_weights, kept
 
 SURE = 0.95
 """Posterior probability above which the spectrum is believed, where the header is silent or says otherwise."""
+AGAINST_HEADER = 0.999
+"""Posterior probability above which the spectrum is believed about an extent or a fraction that the header denies."""
+AMBIGUOUS = 0.7
+"""An extent below this that only the spectrum shows is told as partial Fourier or as a filter along its axis, and these are
+told as it."""
+LIKE_A_HEAD = 2.2
+"""Squared distance per bin above which a spectrum is none of a head, and nothing is concluded. It was at most 0.94 of 14 heads
+in 60 simulated acquisitions, and from 2.4 of the ACR phantom on three scanners, in which edges were found that are none."""
 LIKELY = 0.5
 """Below this the air does not behave as noise does, and the noise stays unknown."""
 HEADER = 0.9
@@ -48,6 +56,7 @@ class _Axis:
     stored: int
     counts: tuple[int, ...]
     weights: Floats
+    misfit: float
 
 
 def estimate(stack: NDArray[np.float32], header: Acquisition = Acquisition()) -> Estimate:
@@ -56,11 +65,17 @@ def estimate(stack: NDArray[np.float32], header: Acquisition = Acquisition()) ->
     if stack.ndim != 3 or min(stack.shape[1:]) < 16 or not np.isfinite(stack).all():
         raise ValueError(f"a stack must be finite and (n, h, w), of at least 16 pixels a side, not {stack.shape}")
     if not stack.any():
-        return Estimate(header)
+        return Estimate(header, source=_sources_of(header))
     energy = mean_energy(stack)
     axes = [_axis(energy, axis, header) for axis in (0, 1)]
+    if max(axis.misfit for axis in axes) > LIKE_A_HEAD:
+        return Estimate(header, source=_sources_of(header))
     applied, sure_of_filter = _common_filter(axes, header)
     found = [_of_axis(axis, applied, header, i) for i, axis in enumerate(axes)]
+    if header.filter is None and any(
+        of.ambiguous and applied.along == axis.name for of, axis in zip(found, axes, strict=True)
+    ):
+        sure_of_filter = 0.0
     acquisition = replace(
         header,
         extent=(found[0].extent, found[1].extent),
@@ -93,11 +108,11 @@ def _axis(energy: Floats, axis: int, header: Acquisition) -> _Axis:
     said, other = header.extent[axis], header.extent[1 - axis]
     counts = _counts(stored, said)
     k, log_energy = axis_profile(energy, axis, other or 1.0)
-    evidence = axis_evidence(k, log_energy, stored, counts)
+    evidence, misfit = axis_evidence(k, log_energy, stored, counts)
     weights = np.logaddexp.reduce(evidence, axis=3)
     weights += _log_extent_prior(counts, stored, said)[:, None, None]
     weights += _log_fraction_prior(header, axis)[None, :, None]
-    return _Axis(("rows", "columns")[axis], stored, counts, weights)
+    return _Axis(("rows", "columns")[axis], stored, counts, weights, misfit)
 
 
 def _counts(stored: int, said: float | None) -> tuple[int, ...]:
@@ -167,6 +182,8 @@ def _common_filter(axes: list[_Axis], header: Acquisition) -> tuple[Filter, floa
 class _Found:
     extent: float | None
     fraction: float | None
+    ambiguous: bool
+    """Whether an edge, a filter along the axis and partial Fourier are told as each other."""
     zero_filled: bool
     confidence: Mapping[str, float]
     source: Mapping[str, Source]
@@ -186,12 +203,14 @@ def _of_axis(axis: _Axis, applied: Filter, header: Acquisition, number: int) -> 
     near = np.abs(extents - best) < SAME_EXTENT
     sure = float(of_extent[near].sum())
     warnings: list[str] = []
-    if said is not None and (abs(best - said) < SAME_EXTENT or sure < SURE):
+    ambiguous = False
+    if said is not None and (abs(best - said) < SAME_EXTENT or sure < AGAINST_HEADER):
         extent: float | None = said
     elif said is None and best > WHOLE:
         extent = 1.0 if float(of_extent[extents > WHOLE].sum()) >= 0.5 else None
     else:
         extent = best if sure >= SURE else None
+        ambiguous = said is None and best < AMBIGUOUS
         if said is not None:
             warnings.append(
                 f"the header says that {said:.0%} of the k-space along {axis.name} was acquired, the images "
@@ -200,7 +219,10 @@ def _of_axis(axis: _Axis, applied: Filter, header: Acquisition, number: int) -> 
     seen = FRACTIONS[int(of_fraction.argmax())]
     sure_of_fraction = float(of_fraction.max())
     fraction = said_fraction
-    if seen < 1 and sure_of_fraction >= SURE and (said_fraction is None or abs(seen - said_fraction) > 0.07):
+    enough = SURE if said_fraction is None else AGAINST_HEADER
+    if ambiguous:
+        sure_of_fraction = 0.0
+    if seen < 1 and sure_of_fraction >= enough and (said_fraction is None or abs(seen - said_fraction) > 0.07):
         fraction = seen
         if said_fraction is not None:
             warnings.append(
@@ -213,6 +235,7 @@ def _of_axis(axis: _Axis, applied: Filter, header: Acquisition, number: int) -> 
     return _Found(
         extent,
         fraction,
+        ambiguous,
         seen < 1 and sure_of_fraction >= 0.5,
         {names[0]: sure, names[1]: sure_of_fraction},
         {
@@ -291,6 +314,20 @@ def _with_noise(acquisition: Acquisition, stack: NDArray[np.float32]) -> tuple[A
     return replace(
         acquisition, noise=air.deviation / max(passed, 1e-3) / max(largest, 1e-12), coils=coils
     ), air.confidence
+
+
+def _sources_of(header: Acquisition) -> dict[str, Source]:
+    """Of every fact, when the spectrum tells nothing."""
+    known = {
+        "extent rows": header.extent[0],
+        "extent columns": header.extent[1],
+        "partial Fourier rows": header.partial_fourier[0],
+        "partial Fourier columns": header.partial_fourier[1],
+        "filter": header.filter,
+        "ellipse": header.ellipse,
+        "noise": header.noise,
+    }
+    return {fact: _source(value is not None, False) for fact, value in known.items()}
 
 
 def _source(from_header: bool, from_spectrum: bool) -> Source:

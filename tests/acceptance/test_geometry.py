@@ -145,8 +145,8 @@ def test_the_result_lies_on_the_truth_to_a_tenth_of_its_pixels(tmp_path: Path) -
 
 
 def test_what_the_scanner_interpolated_is_taken_back_to_what_it_measured(tmp_path: Path) -> None:
-    """The T2 enlarged by zero-filling, three times along columns and twice along rows: the result has the matrix of one
-    that was not enlarged, lies on the truth and is nearer to it than the zero-filled."""
+    """The T2 enlarged by zero-filling, three times along columns and twice along rows: the result has four times the stored
+    matrix, as much k-space as that of one that was not enlarged, lies on the truth and is nearer to it than the zero-filled."""
     shutil.copytree(SAMPLE / "T1", tmp_path / "study" / "T1")
     t2 = [dcmread(p) for p in sorted((SAMPLE / "T2").glob("*.dcm"))[2:5]]
     measured = {ds.SOPInstanceUID: ds.pixel_array.astype(np.float32) for ds in t2}
@@ -166,8 +166,11 @@ def test_what_the_scanner_interpolated_is_taken_back_to_what_it_measured(tmp_pat
     assert len(results) == 3
     for derived in results:
         uid = derived.SourceImageSequence[0].ReferencedSOPInstanceUID
-        truth, found = truths[uid], derived.pixel_array.astype(float)
-        assert found.shape == truth.shape
+        truth = truths[uid]
+        assert (derived.Rows, derived.Columns) == (3 * truth.shape[0], 2 * truth.shape[1]), (
+            "four times the stored matrix"
+        )
+        found = kspace.crop_to(derived.pixel_array, *truth.shape).astype(float)
         assert "k-space cropped to" in str(derived), "the result says so"
         assert np.abs(shift_of(found, truth)).max() < 0.1
         enlarged = zero_filled(measured[uid][None], 4)[0]

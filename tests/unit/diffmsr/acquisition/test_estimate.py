@@ -99,6 +99,36 @@ def test_a_header_that_contradicts_a_clear_spectrum_loses_with_a_warning(
     assert [line for line in found.warnings if line.startswith("the header says") and "rows" in line]
 
 
+def test_a_phantom_tells_nothing() -> None:
+    """Its spectrum is that of sharp edges without texture, in which an edge of k-space is easily seen where there is none."""
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    disc = np.stack([(np.hypot(y, x) < 0.8) & (np.abs(y - 0.1 * i) > 0.05) for i in range(4)]).astype(np.float32)
+    header = Acquisition(extent=(1.0, 0.9))
+    found = estimate(disc, header)
+    assert found.acquisition == header
+    assert (found.source["extent columns"], found.source["filter"], found.confidence) == ("header", "unknown", {})
+
+
+@pytest.mark.parametrize("extent", [0.5, 0.6])
+def test_below_seven_tenths_nothing_but_an_edge_is_told(stack: Stack, extent: float) -> None:
+    """Neither the filter along one axis nor the partial Fourier that explain the same spectrum."""
+    found = estimate(stack(replace(FULL, extent=(extent, 1.0), noise=0.01))).acquisition
+    assert found.extent[0] is None or found.extent[0] == pytest.approx(extent, abs=0.1)
+    assert found.partial_fourier[0] is None
+    assert found.filter is None
+
+
+def test_the_name_of_a_filter_in_a_header_is_a_first_opinion(stack: Stack) -> None:
+    hamming = Acquisition(filter=Filter("hamming", 0.92))
+    agreed = estimate(stack(NAMED["hamming"]), hamming)
+    assert agreed.acquisition.filter is not None and agreed.acquisition.filter.kind == "hamming"
+    assert agreed.source["filter"] == "both"
+    denied = estimate(stack(NAMED["hamming"]), Acquisition(filter=Filter()))
+    assert denied.acquisition.filter is not None and denied.acquisition.filter.kind == "hamming"
+    assert denied.source["filter"] == "spectrum"
+    assert "the header says no filter over k-space, the images show a hamming filter" in denied.warnings[0]
+
+
 def test_an_estimate_depends_on_no_unit(stack: Stack) -> None:
     images = stack(NAMED["typical"])
     one, other = estimate(images).acquisition, estimate(1000 * images).acquisition

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffmsr import kspace
-from diffmsr.acquisition import Acquisition, Undoing, onto_stored_grid, undo
+from diffmsr.acquisition import FULL, Acquisition, Undoing, onto_stored_grid, simulate, undo
 from diffmsr.baselines import zero_filled
 from node.config.settings import AcquisitionSettings, ModelSettings, RegistrationSettings, ReportSettings
 from node.dicom.acquisition import AcquisitionHeader
@@ -20,21 +20,16 @@ from node.infer.acquisition import as_acquisition, understand, undone
 from node.infer.engine import Engine
 from node.infer.volume import Volume
 from node.payloads import PairRequest, StackRequest
+from tests.unit.diffmsr.acquisition.heads import complex_head
 
+NARROW = replace(FULL, extent=(0.75, 1.0), noise=0.01)
 HEADER_ALONE = AcquisitionSettings(spectrum=False)
 
 
-def head(rows: int, columns: int, slices: int = 3) -> NDArray[np.float32]:
-    """Slices of a head of smooth ellipses with texture, which differ from each other."""
-    y, x = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
-    images = []
-    for i in range(slices):
-        noise = np.random.default_rng(i).normal(size=(rows, columns))
-        k = np.fft.fft2(noise) / (1e-2 + np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.fftfreq(columns))) ** 1.5
-        texture = np.fft.ifft2(k).real
-        inside = 1 / (1 + np.exp(25 * (np.hypot(y / 0.8, x / 0.65) - 1)))
-        images.append(inside * (1 + 0.25 * texture / texture.std()))
-    return (400 * np.maximum(np.stack(images), 0)).astype(np.float32)
+def stored_head(acquisition: Acquisition, matrix: tuple[int, int] = (64, 64)) -> NDArray[np.float32]:
+    """Slices as a scanner with an acquisition stores them."""
+    slices = [simulate(complex_head(i), acquisition, np.random.default_rng(i), matrix) for i in range(4)]
+    return np.asarray(torch.stack(slices).numpy())
 
 
 def volume(pixels: NDArray[np.float32], spacing: tuple[float, float], **more: Any) -> Volume:
@@ -115,7 +110,7 @@ def test_the_result_lies_exactly_on_four_times_the_stored_grid(
 
 def test_every_step_and_source_has_a_switch() -> None:
     target = volume(
-        enlarged(head(48, 64), (64, 64)), (1.2, 1.2), acquisition=AcquisitionHeader((48, 64), filter="hamming")
+        enlarged(blobs(48, 64), (64, 64)), (1.2, 1.2), acquisition=AcquisitionHeader((48, 64), filter="hamming")
     )
     assert understand(target, HEADER_ALONE).acquired.undone == [
         "k-space cropped to 48 x 64",
@@ -132,13 +127,13 @@ def test_every_step_and_source_has_a_switch() -> None:
 
 def test_partial_fourier_is_undone_only_where_the_images_show_its_loss() -> None:
     """A header does not say whether the missing side was filled in."""
-    target = volume(head(64, 64), (1.2, 1.2), acquisition=AcquisitionHeader((64, 64), (0.75, 1.0)))
+    target = volume(stored_head(FULL), (1.2, 1.2), acquisition=AcquisitionHeader((64, 64), (0.75, 1.0)))
     assert understand(target, HEADER_ALONE).acquired.undone == []
     assert understand(target, AcquisitionSettings()).acquired.undone == []
 
 
 def test_facts_have_source_and_confidence() -> None:
-    target = volume(enlarged(head(48, 64), (64, 64)), (1.2, 1.2), acquisition=AcquisitionHeader((48, 64)))
+    target = volume(stored_head(NARROW), (1.2, 1.2), acquisition=AcquisitionHeader((48, 64)))
     facts = {fact.name: fact for fact in understand(target, HEADER_ALONE).acquired.facts}
     assert (facts["acquired rows"].value, facts["acquired rows"].source) == ("48 of 64", "header")
     assert facts["acquired rows"].confidence is None
@@ -149,7 +144,7 @@ def test_facts_have_source_and_confidence() -> None:
 
 
 def test_a_header_against_a_clear_spectrum_loses_with_a_warning() -> None:
-    target = volume(enlarged(head(48, 64), (64, 64)), (1.2, 1.2), acquisition=AcquisitionHeader((64, 64)))
+    target = volume(stored_head(NARROW), (1.2, 1.2), acquisition=AcquisitionHeader((64, 64)))
     found = understand(target, AcquisitionSettings())
     assert found.acquired.undone[0].startswith(
         ("k-space cropped to 47", "k-space cropped to 48", "k-space cropped to 49")
@@ -162,7 +157,7 @@ def test_a_header_against_a_clear_spectrum_loses_with_a_warning() -> None:
 
 @pytest.mark.parametrize(("matrix", "stored"), [((15, 64), (64, 64)), ((None, None), (15, 64))])
 def test_too_small_a_matrix_is_refused(matrix: Any, stored: tuple[int, int]) -> None:
-    target = volume(head(*stored), (1.2, 1.2), acquisition=AcquisitionHeader(matrix))
+    target = volume(blobs(*stored), (1.2, 1.2), acquisition=AcquisitionHeader(matrix))
     with pytest.raises(RefusedError, match=r"E_MATRIX_TOO_SMALL: .* 15 x 64 pixels; the model needs 16 x 16"):
         understand(target, HEADER_ALONE)
 
