@@ -4,7 +4,7 @@
 `summary` sets the figures for reading; `acquisitions` measures targets as scanners store them; `selection` chooses slices.
 """
 
-from diffmsr.evaluate.acquisitions import acquisition_table, evaluate_acquisitions
+from diffmsr.evaluate.acquisitions import acquisition_table, evaluate_acquisitions, simulated_stack, stacks
 from diffmsr.evaluate.intervals import RESAMPLES, interval
 from diffmsr.evaluate.methods import Method, names_of
 from diffmsr.evaluate.run import BATCH, Conditions, evaluate
@@ -20,5 +20,7 @@ __all__ = [
     "evaluate_acquisitions",
     "interval",
     "names_of",
+    "simulated_stack",
+    "stacks",
     "summary",
 ]

@@ -106,8 +106,8 @@ def _measured(
     for subject, pieces in patients.items():
         estimates: list[Estimate] = []
         of_patient = []
-        for stack in _stacks(pieces, target):
-            stored = _stored(stack, target, trial.true)
+        for stack in stacks(pieces, target):
+            stored = simulated_stack(stack, target, trial.true)
             if not oracle:
                 estimates.append(estimate(stored, trial.header))
             acquisition = trial.true if oracle else estimates[-1].acquisition
@@ -139,7 +139,7 @@ def _measured(
     }
 
 
-def _stacks(pieces: Sequence[Slice], target: str) -> list[list[Slice]]:
+def stacks(pieces: Sequence[Slice], target: str) -> list[list[Slice]]:
     """A patient's slices by the shape of their images: the studies of a patient may differ in it."""
     by_shape: dict[tuple[int, ...], list[Slice]] = {}
     for piece in pieces:
@@ -147,7 +147,7 @@ def _stacks(pieces: Sequence[Slice], target: str) -> list[list[Slice]]:
     return list(by_shape.values())
 
 
-def _stored(stack: Sequence[Slice], target: str, acquisition: Acquisition) -> Magnitudes:
+def simulated_stack(stack: Sequence[Slice], target: str, acquisition: Acquisition) -> Magnitudes:
     """What the scanner stores of every slice (n, h, w); a slice's index seeds its phase and noise."""
     images = []
     for piece in stack:

@@ -47,7 +47,7 @@ class SuperResolved:
 
     result: Result
     target: Volume
-    """As acquired, at the low resolution."""
+    """As stored, at the low resolution."""
     reference: NDArray[np.float32]
     """(n, rows, columns) on the grid of the result; 0 where the reference does not reach."""
 

@@ -1,1 +1,1 @@
-"""Figures that are measured and written down, never asserted: run by hand, on a quiet machine."""
+"""Measurements that are too long for a test."""

@@ -80,11 +80,13 @@ def _facts(site: Site, identity: Identity, job_id: int) -> dict[str, Any]:
 def _measured(site: Site, job: views.JobDetail) -> dict[str, Any]:
     """What was measured of the result that the job makes or sends, and whether there is something to look at."""
     if job.kind not in WITH_RESULT:
-        return {"quality": None, "figures": [], "has_layers": False, "has_result": False}
+        return {"quality": None, "figures": [], "acquired": None, "has_layers": False, "has_result": False}
     name, _ = views.result_of(site.tracker.database, job.id)
-    quality = site.archive.quality(name)
+    measured = site.archive.measured(name)
+    quality = measured.quality
     return {
         "quality": quality,
+        "acquired": measured.acquired,
         "figures": figures(quality, site.settings.report) if quality else [],
         "has_layers": site.archive.has_layers(name),
         "has_result": site.archive.has_result(name),
