@@ -21,6 +21,7 @@ from node.config.settings import (
 )
 from node.conformance.samples import COPIED, SOP_CLASSES, samples, written_attributes
 from node.deliver.scu import ECHO_CONTEXTS, storage_contexts
+from node.dicom.acquisition import ATTRIBUTES
 from node.dicom.transfer_syntax import TRANSFER_SYNTAXES
 from node.dimse import commitment_messages, status
 from node.dimse.associations import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -110,6 +111,7 @@ def statement(settings: Settings) -> dict[str, Any]:
         "answered": {service: [_answer(one) for one in codes] for service, codes in ANSWERS},
         "understood": {service: [_meaning(one) for one in table] for service, table in UNDERSTOOD},
         "required_of_received": [k for k in IDENTIFYING_TAGS if k.endswith("UID")],
+        "read_of_acquisitions": list(ATTRIBUTES),
         "copied": {module: list(keywords) for module, keywords in COPIED},
         "derived": [
             {"made": when, "objects": written_attributes(*pair)} for when, pair in made_of.items()

@@ -97,6 +97,10 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         f"C-STORE: an instance needs {_names(facts['required_of_received'])}. When the same instance is sent again the "
         "answer is success, and it is stored once. Other content under a UID of the same study is refused. Instances that are not MR "
         "or cannot be used are kept, but never processed.",
+        "Acquisition of a target: besides what identifies, stacks and decodes images, the node reads "
+        f"{_names(facts['read_of_acquisitions'])}, and of Siemens images the protocol in CSA Series Header Info "
+        "(0029,xx20), to find out how a target was acquired and to undo its resolution, filter and partial Fourier "
+        "(`[acquisition]`). None of them is required.",
         "Storage commitment: the node looks for each requested instance in its record and in the file (SHA-256 of the "
         f"data set). It reports on the same association if that is still open after {GRACE_S:g} s, else on a new "
         f"association to the host and port of `[[sources]]`, which it tries {ATTEMPTS} times, about a day. An "

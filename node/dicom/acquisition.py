@@ -27,6 +27,13 @@ SIEMENS_FRACTIONS = {0x02: 5 / 8, 0x04: 6 / 8, 0x08: 7 / 8, 0x10: 1.0}
 """Codes of `sKSpace.ucPhasePartialFourier`, as GDCM documents them (CSAHeader.xml, entry MrProtocol). 0x01, which is 4/8,
 is left out: nothing can be told of half an acquisition."""
 
+ATTRIBUTES = (
+    "AcquisitionMatrix", "InPlanePhaseEncodingDirection", "PercentSampling", "PercentPhaseFieldOfView", "ScanOptions",
+    "NumberOfPhaseEncodingSteps", "MRAcquisitionFrequencyEncodingSteps", "MRAcquisitionPhaseEncodingStepsInPlane",
+    "PartialFourier", "PartialFourierDirection", "KSpaceFiltering", "CoverageOfKSpace",
+)  # fmt: skip
+"""What is read of a header here, besides the stored matrix and its pixel spacing; for the conformance statement."""
+
 _FILTERS: dict[str, KSpaceFilter] = {"NONE": "none", "HAMMING": "hamming", "HANNING": "hanning"}
 
 

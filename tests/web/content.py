@@ -9,7 +9,7 @@ from sqlalchemy import insert
 from node.archive.facade import Archive
 from node.archive.layers import Layer, LayerInfo, LayerName, encode_layers
 from node.payloads import DeliverRequest, PairRequest, StackRequest
-from node.result import Quality, Registration, Result
+from node.result import Acquired, AcquisitionFact, Quality, Registration, Result
 from node.tracker.database import Database
 from node.tracker.states import Kind, State
 from node.tracker.studies import StudyState
@@ -184,6 +184,9 @@ def layers() -> bytes:
     )
 
 
+UNKNOWN = AcquisitionFact("filter over k-space", "unknown", "unknown", None)
+
+
 def result_of(request: PairRequest) -> Result:
     """A result that goes with it."""
     return Result(
@@ -196,6 +199,7 @@ def result_of(request: PairRequest) -> Result:
             registration=Registration(shift_mm=(0.3, -0.1), rotation_deg=0.2, trusted=True, corrected=True, displacement_mm=0.5, spread_mm=0.1),
             seed_spread=None, usable=False, reasons=["K-space inconsistency of slice 3 is 0.16, above 0.15."],
         ),
+        acquired=Acquired([AcquisitionFact("acquired rows", "8 of 10", "both", 0.98), UNKNOWN], ["k-space cropped to 8 x 14"]),
     )  # fmt: skip
 
 
@@ -217,6 +221,7 @@ def _verdict(study_uid: str, target: str, reference: str, state: StudyState) -> 
         StackVerdict(
             label=f"series {n}", series_uid=uid, series_number=n, slices=SLICES, rows=10, columns=14, spacing_mm=(4.0, 4.0),
             slice_spacing_mm=5.0, contrast=contrast, role=role, predicates=(good,),
+            acquisition=(UNKNOWN,) if role == "target" else (),
         )
         for n, uid, contrast, role in ((1, target, "T2", "target"), (2, reference, "T1", "reference"))
     )  # fmt: skip

@@ -18,7 +18,7 @@ from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
 from node.config.settings import OutputSettings, ReportSettings
 from node.derived.encode import Encoded, encode
 from node.dicom.transfer_syntax import to_bytes
-from node.result import Quality, Registration
+from node.result import Acquired, AcquisitionFact, Quality, Registration
 from tests.conftest import require
 
 from .defects import spoil
@@ -243,6 +243,24 @@ def test_other_findings_make_another_report_of_the_same_images(measured: Any) ->
     assert [i.SOPInstanceUID for i in one.images] == [i.SOPInstanceUID for i in two.images]
     assert one.documents[0].SOPInstanceUID != two.documents[0].SOPInstanceUID
     assert one.documents[0].SeriesInstanceUID != two.documents[0].SeriesInstanceUID
+
+
+def test_it_says_how_the_target_was_acquired_and_what_was_undone(measured: Any) -> None:
+    acquired = Acquired(
+        [
+            AcquisitionFact("acquired rows", "205 of 256", "both", 0.997),
+            AcquisitionFact("noise", "unknown", "unknown", None),
+        ],
+        ["k-space cropped to 205 x 256", "fermi filter divided out"],
+    )
+    made = encoded(measured.with_result(acquired=acquired))
+    comments = [item.TextValue for item in contents(made.documents[0], "Comment")]
+    assert "Acquisition of the target: acquired rows: 205 of 256 (source: both, confidence 1.00)." in comments
+    assert "Acquisition of the target: noise: unknown (source: unknown)." in comments
+    assert "Undone before super-resolution: k-space cropped to 205 x 256, fermi filter divided out." in comments
+    assert "k-space cropped to 205 x 256, fermi filter divided out." in made.page
+    assert "<td>205 of 256</td><td>both</td>" in made.page
+    assert "How the target was acquired" not in encoded(measured).page, "a result of a version before"
 
 
 def test_none_leaves_the_page(measured: Any) -> None:

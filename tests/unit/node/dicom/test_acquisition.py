@@ -1,6 +1,6 @@
 """What headers say of an acquisition: a table of headers as scanners write them, and of damaged ones."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +10,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from node.dicom.acquisition import AcquisitionHeader, acquisition_header, agreed
+from node.dicom.acquisition import ATTRIBUTES, AcquisitionHeader, acquisition_header, agreed
 from node.dicom.attributes import Attributes
 from node.dicom.frames import images_of
 from tests.dicom import T2, enhanced, mr_series
@@ -160,11 +160,23 @@ def test_what_slices_say_differently_is_unknown() -> None:
     assert agreed([]) == AcquisitionHeader()
 
 
-KEYWORDS = (
-    "AcquisitionMatrix", "InPlanePhaseEncodingDirection", "PercentSampling", "PercentPhaseFieldOfView", "ScanOptions",
-    "NumberOfPhaseEncodingSteps", "PartialFourier", "PartialFourierDirection", "KSpaceFiltering", "CoverageOfKSpace",
-    "MRAcquisitionFrequencyEncodingSteps", "MRAcquisitionPhaseEncodingStepsInPlane", "Rows", "Columns", "PixelSpacing",
-)  # fmt: skip
+class Asked(Attributes):
+    """Remembers the attributes that were asked for."""
+
+    keywords: ClassVar[set[str]] = set()
+
+    def values(self, keyword: str) -> list[Any]:
+        self.keywords.add(keyword)
+        return super().values(keyword)
+
+
+def test_the_conformance_statement_names_every_attribute_that_is_read() -> None:
+    for attributes in (FULL | {"ScanOptions": "PFP"}, {"PartialFourier": "YES", "PartialFourierDirection": "PHASE"}):
+        acquisition_header(Asked(header(**attributes)))
+    assert Asked.keywords - {"Rows", "Columns", "PixelSpacing"} == set(ATTRIBUTES)
+
+
+KEYWORDS = (*ATTRIBUTES, "Rows", "Columns", "PixelSpacing")
 rubbish = st.sampled_from(
     [b"", b"\xff\xfe\x00", b"abc", b"nan\\inf", b"-1\\-1\\-1\\-1", b"1e400", b"YES", b"PHASE", b"ROW", b"0", b"65535"]
 )
