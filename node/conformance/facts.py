@@ -10,6 +10,7 @@ from pydicom.uid import UID
 
 from node import __version__
 from node.config.settings import (
+    AcquisitionSettings,
     CompletionSettings,
     DestinationSettings,
     FetchSettings,
@@ -56,6 +57,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[[destinations]]", DestinationSettings),
     ("[fetch]", FetchSettings),
     ("[completion]", CompletionSettings),
+    ("[acquisition]", AcquisitionSettings),
     ("[report]", ReportSettings),
     ("[output]", OutputSettings),
 )

@@ -16,6 +16,8 @@ from node.weights import pixel_settings
         {"registration": {"mode": "none"}},
         {"registration": {"tolerance_mm": 1.0}},
         {"registration": {"max_spread_mm": 0.5}},
+        {"acquisition": {"spectrum": False}},
+        {"acquisition": {"crop": False}},
     ],
     ids=lambda changes: str(changes),
 )
