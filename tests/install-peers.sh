@@ -4,7 +4,7 @@
 set -u
 declare -A package=(
     [Orthanc]=orthanc [dcmsend]=dcmtk [dciodvfy]=dicom3tools [ojph_compress]=openjph-tools [pg_ctlcluster]=postgresql
-    [DicomSRValidator]=pixelmed-apps [chromium]=chromium
+    [DicomSRValidator]=pixelmed-apps [chromium]=chromium [systemd-analyze]=systemd
 )
 missing=()
 for program in "${!package[@]}"; do

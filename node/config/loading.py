@@ -170,7 +170,17 @@ def _refuse_unknown_variables() -> None:
 
 
 def template() -> str:
-    """The commented configuration that `init` writes: config/node.toml of the source tree, or its packaged copy."""
-    packaged = Path(__file__).parents[1] / "_config" / "node.toml"
-    source = Path(__file__).parents[2] / "config" / "node.toml"
+    """The commented configuration that `init` writes."""
+    return _shipped("config", "node.toml")
+
+
+def unit_template() -> str:
+    """The systemd unit that `init --systemd` fills in."""
+    return _shipped("deploy", "diffmsr-node.service")
+
+
+def _shipped(folder: str, name: str) -> str:
+    """A file of the source tree, or its packaged copy."""
+    packaged = Path(__file__).parents[1] / f"_{folder}" / name
+    source = Path(__file__).parents[2] / folder / name
     return (packaged if packaged.is_file() else source).read_text()
