@@ -106,13 +106,14 @@ def echo(
     destination: Annotated[str, typer.Argument(help="Name of a configured destination.")],
     config: ConfigOption = None,
 ) -> None:
-    """Verify a destination with C-ECHO."""
-    from node.deliver.scu import echo as c_echo
+    """Verify a destination with C-ECHO, or a DICOMweb server with a search."""
+    from node.deliver.transport import ask
 
     settings = load_settings(find_config(config))
     peer = settings.destination(destination)
-    c_echo(peer, settings.scp.ae_title)
-    out.print(f"{peer.name}: {peer.ae_title} at {peer.host}:{peer.port} answers C-ECHO to {settings.scp.ae_title}")
+    ask(peer, settings.scp.ae_title)
+    where = peer.url or f"{peer.ae_title} at {peer.host}:{peer.port}"
+    out.print(escape(f"{peer.name}: {where} answers {settings.scp.ae_title}"))
 
 
 def demo(

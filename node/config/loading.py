@@ -22,7 +22,17 @@ ENVIRONMENT_VARIABLE = "DIFFMSR_NODE_CONFIG"
 SYSTEM_CONFIG = Path("/etc/diffmsr-node/node.toml")
 
 _PATHS = frozenset(
-    {"data_dir", "archive", "path", "database_url_file", "cert_file", "key_file", "ca_file", "users_file"}
+    {
+        "data_dir",
+        "archive",
+        "path",
+        "database_url_file",
+        "cert_file",
+        "key_file",
+        "ca_file",
+        "users_file",
+        "password_file",
+    }
 )
 """Keys whose values are paths."""
 
