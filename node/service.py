@@ -47,6 +47,9 @@ log = structlog.get_logger()
 DRAIN_S = 25
 """How long a stop waits for all work in progress together. systemd waits 90 s."""
 
+WATCHDOG_EVERY_S = 10
+"""How often systemd hears that all is well; the unit's WatchdogSec is longer."""
+
 
 class Service:
     """The roles of one process, sharing one tracker and one archive."""
@@ -59,6 +62,8 @@ class Service:
         self._stopping = threading.Event()
         self._deadline = 0.0
         self._stops: list[Callable[[], None]] = []
+        self._threads: list[threading.Thread] = []
+        self._report_at = 0.0
 
     def run(self) -> None:
         """Start everything, wait for SIGTERM or SIGINT, drain, return. NodeError when something cannot start."""
@@ -79,12 +84,20 @@ class Service:
                 sdnotify.SystemdNotifier().notify("READY=1")
                 log.info("service.ready", version=__version__, roles=self._roles)
                 while not self._stop_wanted:
+                    self._report_health()
                     time.sleep(0.1)
                 log.info("service.stopping")
                 sdnotify.SystemdNotifier().notify("STOPPING=1")
             finally:
                 self._stop(tracker)
         log.info("service.stopped")
+
+    def _report_health(self) -> None:
+        """Tell systemd's watchdog that all workers live. When one has died it hears nothing, and starts the service again."""
+        now = time.monotonic()
+        if now >= self._report_at and all(thread.is_alive() for thread in self._threads):
+            sdnotify.SystemdNotifier().notify("WATCHDOG=1")
+            self._report_at = now + WATCHDOG_EVERY_S
 
     def stop(self) -> None:
         """Have `run` drain and return. The handler of a signal calls this in the middle of anything, so it must not
@@ -204,6 +217,7 @@ class Service:
         loop = partial(run_worker, tracker, kind, worker, handler, self._stopping, destinations=destinations)
         thread = threading.Thread(target=loop, name=f"{role}-{kind}", daemon=True)
         thread.start()
+        self._threads.append(thread)
         self._stops.append(lambda: thread.join(self._patience_s()))
 
     def _stop(self, tracker: Tracker) -> None:

@@ -4,11 +4,11 @@
 set -u
 declare -A package=(
     [Orthanc]=orthanc [dcmsend]=dcmtk [dciodvfy]=dicom3tools [ojph_compress]=openjph-tools [pg_ctlcluster]=postgresql
-    [DicomSRValidator]=pixelmed-apps [chromium]=chromium
+    [DicomSRValidator]=pixelmed-apps [chromium]=chromium [libOrthancDicomWeb.so]=orthanc-dicomweb [systemd-analyze]=systemd
 )
 missing=()
 for program in "${!package[@]}"; do
-    command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || missing+=("${package[$program]}")
+    command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || [ -e "/usr/share/orthanc/plugins/$program" ] || missing+=("${package[$program]}")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then

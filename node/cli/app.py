@@ -14,7 +14,9 @@ from rich.markup import escape
 from node.cli import service, studies
 from node.cli.audit import audit_app
 from node.cli.config import config_app
+from node.cli.db import db_app
 from node.cli.doctor import doctor
+from node.cli.init import init
 from node.cli.options import ConfigOption
 from node.cli.queue import queue_app
 from node.cli.render import err
@@ -28,7 +30,7 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False,
 )  # fmt: skip
 for command in (
-    service.init,
+    init,
     service.start,
     service.status,
     service.version,
@@ -47,6 +49,7 @@ app.add_typer(queue_app, name="queue")
 app.add_typer(audit_app, name="audit")
 app.add_typer(config_app, name="config")
 app.add_typer(users_app, name="users")
+app.add_typer(db_app, name="db")
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """Commands that set up, run and inspect the service."""
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -17,40 +16,10 @@ from node.cli.options import (
     settings_or_defaults,
 )
 from node.cli.render import out, print_json, status_table
-from node.config.loading import find_config, load_settings, template
-from node.errors import ConfigError, ServiceNotRunningError
+from node.config.loading import find_config, load_settings
+from node.errors import ServiceNotRunningError
 from node.telemetry.log import configure_logging
 from node.tracker import overview, views
-from node.tracker.database import Database
-
-
-def init(
-    config: ConfigOption = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder for instances and the tracker.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing configuration.")] = False,
-) -> None:
-    """Write a commented configuration, and create the data folder and the tracker."""
-    path = config or Path("node.toml")
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists already; edit it, or replace it with --force")
-    text = template()
-    if data_dir is not None:
-        text = text.replace('data_dir = "/var/lib/diffmsr-node"', f"data_dir = {json.dumps(str(data_dir.absolute()))}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
-    settings = load_settings(path.resolve())
-    database = Database(settings.node.url)
-    database.upgrade()
-    out.print(f"configuration  {escape(str(path))}")
-    out.print(f"data folder    {escape(str(settings.node.data_dir))}")
-    out.print(
-        escape(
-            "next: set [scp] ae_title and [[destinations]] there, then: diffmsr-node config check; diffmsr-node start"
-        )
-    )
 
 
 def start(
@@ -137,13 +106,14 @@ def echo(
     destination: Annotated[str, typer.Argument(help="Name of a configured destination.")],
     config: ConfigOption = None,
 ) -> None:
-    """Verify a destination with C-ECHO."""
-    from node.deliver.scu import echo as c_echo
+    """Verify a destination with C-ECHO, or a DICOMweb server with a search."""
+    from node.deliver.transport import ask
 
     settings = load_settings(find_config(config))
     peer = settings.destination(destination)
-    c_echo(peer, settings.scp.ae_title)
-    out.print(f"{peer.name}: {peer.ae_title} at {peer.host}:{peer.port} answers C-ECHO to {settings.scp.ae_title}")
+    ask(peer, settings.scp.ae_title)
+    where = peer.url or f"{peer.ae_title} at {peer.host}:{peer.port}"
+    out.print(escape(f"{peer.name}: {where} answers {settings.scp.ae_title}"))
 
 
 def demo(

@@ -22,7 +22,17 @@ ENVIRONMENT_VARIABLE = "DIFFMSR_NODE_CONFIG"
 SYSTEM_CONFIG = Path("/etc/diffmsr-node/node.toml")
 
 _PATHS = frozenset(
-    {"data_dir", "archive", "path", "database_url_file", "cert_file", "key_file", "ca_file", "users_file"}
+    {
+        "data_dir",
+        "archive",
+        "path",
+        "database_url_file",
+        "cert_file",
+        "key_file",
+        "ca_file",
+        "users_file",
+        "password_file",
+    }
 )
 """Keys whose values are paths."""
 
@@ -170,7 +180,17 @@ def _refuse_unknown_variables() -> None:
 
 
 def template() -> str:
-    """The commented configuration that `init` writes: config/node.toml of the source tree, or its packaged copy."""
-    packaged = Path(__file__).parents[1] / "_config" / "node.toml"
-    source = Path(__file__).parents[2] / "config" / "node.toml"
+    """The commented configuration that `init` writes."""
+    return _shipped("config", "node.toml")
+
+
+def unit_template() -> str:
+    """The systemd unit that `init --systemd` fills in."""
+    return _shipped("deploy", "diffmsr-node.service")
+
+
+def _shipped(folder: str, name: str) -> str:
+    """A file of the source tree, or its packaged copy."""
+    packaged = Path(__file__).parents[1] / f"_{folder}" / name
+    source = Path(__file__).parents[2] / folder / name
     return (packaged if packaged.is_file() else source).read_text()

@@ -65,10 +65,15 @@ class SourceSettings(Section):
 
 
 class DestinationSettings(Section):
+    """A PACS: by AE title, host and port, or by the `url` of a DICOMweb server."""
+
     name: str
-    ae_title: AETitle
-    host: Host
+    ae_title: AETitle = ""
+    host: Host = ""
     port: Port = 104
+    url: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")] | None = None
+    user: str | None = None
+    password_file: Path | None = None
     tls: TLSSettings | None = None
     timeout_s: Seconds = 30
     max_attempts: Annotated[int, Field(ge=1)] = 297
@@ -77,6 +82,18 @@ class DestinationSettings(Section):
     commitment: bool = False
     commitment_timeout_s: Seconds = 3600
     commitment_fallback: Literal["none", "find"] = "none"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.url is None and not (self.ae_title and self.host):
+            raise ValueError("give ae_title and host, or the url of a DICOMweb server")
+        if self.url is not None and (self.ae_title or self.host):
+            raise ValueError("give ae_title and host, or url, not both")
+        if self.url is not None and self.commitment:
+            raise ValueError("commitment is for ae_title and host; with url the answer to each instance is what counts")
+        if self.url is None and (self.user or self.password_file):
+            raise ValueError("user and password_file are for url")
+        return self
 
 
 class FetchSettings(Section):

@@ -12,7 +12,8 @@ from pydicom.uid import (
 from node.archive.facade import Archive
 from node.config.settings import DestinationSettings, Settings
 from node.deliver import commitment_scu
-from node.deliver.scu import SendResult, send
+from node.deliver.scu import SendResult
+from node.deliver.transport import send
 from node.dimse.associations import Peer
 from node.dimse.status import Verdict
 from node.errors import LostError, PeerError

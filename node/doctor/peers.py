@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from node.checks import Check, Level
-from node.config.settings import Settings
+from node.config.settings import DestinationSettings, Settings
+from node.deliver import stow
 from node.deliver.scu import ECHO_CONTEXTS
 from node.dimse.associations import Peer, associate
 from node.errors import ConfigError, PeerError
@@ -18,12 +19,25 @@ LONGEST_S = 10.0
 def peers(settings: Settings) -> Iterator[Check]:
     """One answer for each destination, for each source with a host and port, and for the PACS of [fetch]."""
     calling = settings.scp.ae_title
-    asked = [Peer.destination(destination, calling) for destination in settings.destinations]
+    for destination in settings.destinations:
+        if destination.url is not None:
+            yield _search(destination)
+    asked = [Peer.destination(destination, calling) for destination in settings.destinations if destination.url is None]
     asked += [peer for source in settings.sources if (peer := Peer.source(source, calling))]
     asked += [Peer.fetch(settings.fetch, calling)] if settings.fetch else []
     if asked:
         with ThreadPoolExecutor(len(asked)) as pool:
             yield from pool.map(_echo, asked)
+
+
+def _search(destination: DestinationSettings) -> Check:
+    name = f"destination {destination.name}"
+    try:
+        stow.ask(destination)
+    except (PeerError, ConfigError) as error:
+        sentence, _, fix = str(error).rpartition("; ")
+        return Check(name, Level.FAIL, sentence or fix, fix, failure=type(error))
+    return Check(name, Level.OK, f"{destination.url} answers")
 
 
 def _echo(peer: Peer) -> Check:

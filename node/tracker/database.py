@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,18 @@ class Database:
             yield session
 
     def upgrade(self) -> None:
-        """Bring the schema to what this version expects. Safe when several processes start at once."""
+        """Bring the schema to what this version expects. Safe when several processes start at once. SQLite is copied to a
+        file beside it first, when there is something to upgrade. DatabaseError when a later version made it."""
+        current, expected = self.revision()
+        if not self.knows(current):
+            raise DatabaseError(
+                f"the tracker is at schema {current}, and this version knows schemas up to {expected}; start the version that it "
+                "was upgraded with, or a later one"
+            )
+        if current not in (None, expected) and self.url.get_backend_name() == "sqlite":
+            copy = Path(f"{self.url.database}.before-{expected}")
+            if not copy.exists():  # of several processes that start at once, the first makes it
+                self.backup(copy)
         with self._connected(writer=True) as connection, connection.begin():
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(727466)")  # any constant; ours
@@ -79,6 +90,19 @@ class Database:
         """Whether this version can upgrade a database of that revision; one of a later version it cannot."""
         known = {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
         return revision is None or revision in known
+
+    def backup(self, target: Path) -> None:
+        """Copy the database as it is at one moment, while others write. ConfigError when it is not SQLite, or when the file
+        exists or cannot be written."""
+        if self.url.get_backend_name() != "sqlite" or not self.url.database:
+            raise ConfigError("the tracker is not SQLite; back it up with the tools of the database, such as pg_dump")
+        if target.exists():
+            raise ConfigError(f"{target} exists already; choose another name")
+        try:
+            with closing(sqlite3.connect(self.url.database)) as source, closing(sqlite3.connect(target)) as copy:
+                source.backup(copy)
+        except sqlite3.Error as error:
+            raise ConfigError(f"cannot write {target}: {error}") from None
 
     def dispose(self) -> None:
         self.engine.dispose()

@@ -104,7 +104,7 @@ def test_status_says_that_the_service_is_not_running(tmp_path: Path) -> None:
 def test_status_echo_and_a_second_start(site: Site, pacs: Orthanc) -> None:
     status = json.loads(site.node("status", "--json"))
     assert status["running"] is True
-    assert set(status["roles"]) == {"receive", "match", "infer", "deliver", "housekeep"}
+    assert set(status["roles"]) == {"receive", "match", "infer", "deliver", "housekeep", "web"}
     assert "PACS" in site.node("echo", "pacs")
     assert "known: pacs" in one_line_error(run_node("echo", "other", "--config", str(site.config)), 4)
     assert "already running" in one_line_error(run_node("start", "--config", str(site.config)), 1)
@@ -150,7 +150,7 @@ def test_a_result_is_sent_again_on_request(site: Site, pacs: Orthanc, files: Fil
     assert "known: pacs" in one_line_error(
         run_node("queue", "resend", str(job["id"]), "--to", "other", "--config", str(site.config)), 4
     )
-    assert "no result" in one_line_error(run_node("queue", "resend", "1.2.3", "--config", str(site.config)), 4)
+    assert "no study 1.2.3" in one_line_error(run_node("queue", "resend", "1.2.3", "--config", str(site.config)), 4)
 
 
 def test_replay_of_a_received_study(site: Site, files: Files, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_replay_of_a_received_study(site: Site, files: Files, tmp_path: Path) ->
     assert (images["identical"], images["different"], images["pixels"]["largest"]) == (0, 4, 0)
     assert {"name": "SeriesNumber", "kept": "9002", "now": "5002"} in images["attributes"]
     assert (report["identical"], report["different"], report["only_now"]) == (0, 1, 0)
-    assert "no instance of study 1.2.3" in one_line_error(run_node("replay", "1.2.3", "-c", str(site.config)), 4)
+    assert "no study 1.2.3" in one_line_error(run_node("replay", "1.2.3", "-c", str(site.config)), 4)
     assert run_node("replay", str(files.t1[0].parent), "-c", str(site.config)).returncode == 2
 
 

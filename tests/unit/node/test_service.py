@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -147,3 +148,25 @@ def test_a_destination_that_hangs_delays_no_other(tmp_path: Path) -> None:
             return True
 
         run_until(settings, over, [Role.DELIVER])
+
+
+def test_systemd_hears_that_it_is_ready_and_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(tmp_path / "notify"))
+        notify.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+
+        def well() -> bool:
+            with suppress(BlockingIOError):
+                heard.append(notify.recv(1000).decode())
+            return "WATCHDOG=1" in heard
+
+        run_until(settings_in(tmp_path), well)
+        while True:
+            try:
+                heard.append(notify.recv(1000).decode())
+            except BlockingIOError:
+                break
+    assert heard[0] == "READY=1"
+    assert heard[-1] == "STOPPING=1"

@@ -28,7 +28,7 @@ def test_administration(tracker: Tracker, clock: Clock) -> None:
     assert queue.claim(tracker, Kind.INFER, "w") is None
     administration.retry(tracker, row.id, "admin")
     queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok"))
-    with pytest.raises(TransitionError, match=r"is done; only .* queue resend 2"):
+    with pytest.raises(TransitionError, match=r"is finished; only .* queue resend 2"):
         administration.retry(tracker, row.id, "admin")
     with pytest.raises(NotFoundError):
         administration.retry(tracker, 999, "admin")
