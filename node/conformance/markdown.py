@@ -110,6 +110,13 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     for service, rows in facts["answered"].items():
         yield from _paragraph(f"**{service}**")
         yield from _table(("Status", "Meaning"), ((r["code"], r["meaning"]) for r in rows))
+    yield "#### 3.2.4 DICOMweb"
+    yield from _paragraph(
+        "As a user agent of STOW-RS (PS3.18 10.5) the node stores derived instances at each destination with a url: one "
+        "instance per request, as application/dicom within multipart/related. An instance counts as stored when "
+        "ReferencedSOPSequence of the answer lists it. Otherwise the FailureReason of FailedSOPSequence is interpreted as a "
+        "status of C-STORE. Every five minutes a search for one study (QIDO-RS) asks whether the server answers."
+    )
     yield "### 3.3 Network interfaces"
     yield from _paragraph(
         "DICOM upper layer over TCP/IP (PS3.8), IPv4 or IPv6 according to the address of `[scp] host`."

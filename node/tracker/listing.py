@@ -177,8 +177,8 @@ def find_study(database: Database, text: str) -> str:
     if holder is not None:
         raise NotFoundError(f"{text} is a series of study {holder}")
     raise NotFoundError(
-        f"no study {text} was received; there are {total} studies, and diffmsr-node studies TEXT finds one by patient, "
-        "accession number, date or UID"
+        f"no study {text} was received (received: {total}); to find one by patient, accession number, date or UID: "
+        "diffmsr-node studies TEXT"
     )
 
 
