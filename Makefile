@@ -1,5 +1,5 @@
 # The two commands of the README, each doing all the set-up it needs on a fresh machine.
-.PHONY: demo test lint format screenshots clean
+.PHONY: demo test lint format screenshots site clean
 
 VENV := .venv
 PYTHON ?= python3
@@ -27,6 +27,9 @@ format: $(STAMP)
 screenshots: $(STAMP)
 	bash tests/install-peers.sh
 	$(BIN)/python -m tests.web.screenshots docs/screenshots
+
+site: $(STAMP)
+	$(BIN)/mkdocs build --quiet
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "DiffMSR node needs Python 3.11 or newer; name one with: make PYTHON=...")'
