@@ -4,9 +4,7 @@ import threading
 from dataclasses import dataclass
 from io import BytesIO
 
-import numpy as np
 import structlog
-from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
@@ -15,11 +13,11 @@ from pydicom.uid import UID
 from node.archive.digest import Digest, sha256
 from node.archive.facade import Archive, StoredInstance
 from node.dicom.attributes import Attributes, Header
-from node.dicom.pixels import stored_frames
 from node.dicom.read import parse
 from node.dicom.uid import is_uid
 from node.dimse.status import StoreStatus as Status
 from node.errors import NodeError, StorageFullError
+from node.receive.duplicates import same_content
 from node.telemetry.log import place_of
 from node.tracker import arrivals
 from node.tracker.audit import Action, try_audit
@@ -42,21 +40,39 @@ class StoreRequest:
     implementation_class_uid: str
     calling_ae_title: str
     data_set: bytes
+    abstract_syntax_uid: str
+    """Of the presentation context it came on."""
 
 
 class Store:
     """Puts instances away. One object serves all associations."""
 
-    def __init__(self, archive: Archive, tracker: Tracker, series_quiet_s: float, index_patient: bool = True) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        tracker: Tracker,
+        series_quiet_s: float,
+        index_patient: bool = True,
+        max_matrix: int = 4096,
+    ) -> None:
+        """`max_matrix` is [match.stack]'s: larger images are not decoded to find out what they are."""
         self._archive = archive
         self._tracker = tracker
         self._quiet_s = series_quiet_s
         self._index_patient = index_patient
+        self._max_matrix = max_matrix
         self._locks = [threading.Lock() for _ in range(64)]
 
     def put(self, sent: StoreRequest) -> Status:
         """Keep one instance; the status is what the peer is told. SUCCESS only when it would survive a loss of power
         and be found again: the file is fsynced, and the row that names it committed."""
+        if not is_uid(sent.sop_uid):
+            return self._refuse(
+                sent, Status.INVALID_SOP_INSTANCE, "the affected SOP instance UID is empty or malformed"
+            )
+        if sent.sop_class_uid != sent.abstract_syntax_uid:
+            reason = "the affected SOP class is not that of the presentation context"
+            return self._refuse(sent, Status.SOP_CLASS_NOT_SUPPORTED, reason)
         part10 = _part10(sent)
         try:
             header = parse(BytesIO(part10), stop_before_pixels=True)
@@ -94,7 +110,7 @@ class Store:
         if known.instance is not None:
             kept = stored(known.instance, self._archive)
             lost = not kept.is_intact()
-            if not lost and (kept.digest.sha256 == digest.sha256 or _same_content(kept, part10)):
+            if not lost and (kept.digest.sha256 == digest.sha256 or self._is_same(kept, part10)):
                 return Status.SUCCESS
             if not lost:
                 reason = "this SOP instance UID was received before with other content; the first is kept"
@@ -119,6 +135,14 @@ class Store:
         elif not arrivals.record(self._tracker, arrival, self._quiet_s):
             return self._keep(sent, part10, header, study_uid, series_uid)  # another host was first: compare with its
         return Status.SUCCESS
+
+    def _is_same(self, kept: StoredInstance, part10: bytes) -> bool:
+        """Whether both hold the same instance in different transfer syntaxes. Only asked when the bytes differ."""
+        try:
+            ours, theirs = kept.read_instance(), parse(BytesIO(part10), stop_before_pixels=False)
+        except Exception:  # pydicom raises nearly anything on a damaged data set
+            return False
+        return same_content(ours, theirs, self._max_matrix)
 
     def _refuse(
         self, sent: StoreRequest, status: Status, reason: str, error: str | None = None, study_uid: str | None = None
@@ -155,20 +179,3 @@ def _part10(sent: StoreRequest) -> bytes:
     write_file_meta_info(buffer, meta, enforce_standard=True)
     buffer.write(sent.data_set)
     return buffer.getvalue()
-
-
-def _same_content(kept: StoredInstance, part10: bytes) -> bool:
-    """Whether both hold the same instance in different transfer syntaxes: the same pixels and public attributes.
-    (Private ones come back as unknown bytes from implicit VR.) Only asked when their bytes differ."""
-    try:
-        ours, theirs = kept.read_instance(), parse(BytesIO(part10), stop_before_pixels=False)
-        if _attributes(ours) != _attributes(theirs):
-            return False
-        frames = zip(stored_frames(ours), stored_frames(theirs), strict=True)
-        return all(np.array_equal(one, other) for one, other in frames)
-    except Exception:  # what cannot be decoded cannot be shown to be the same
-        return False
-
-
-def _attributes(data_set: Dataset) -> dict[str, str]:
-    return {e.keyword: str(e.value) for e in data_set if not e.tag.is_private and e.keyword != "PixelData"}
