@@ -27,6 +27,7 @@ from node.match.worker import make_match_handler
 from node.offline import explain_all
 from node.receive.commitment_scp import Commitments
 from node.receive.fetch import make_fetch_handler
+from node.receive.group_commit import GroupCommit, recover
 from node.receive.policy import configured_callers
 from node.receive.server import Receiver
 from node.receive.store import Store
@@ -187,13 +188,20 @@ class Service:
 
     def _start_receive(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings
+        group_commit = GroupCommit.open(archive, tracker, settings.completion.series_quiet_s)
         store = Store(
             archive,
             tracker,
             settings.completion.series_quiet_s,
             settings.node.index_patient,
             settings.match.stack.max_matrix,
+            group_commit,
         )
+        recovered = recover(archive, tracker, store.readmit)
+        if recovered:
+            log.warning("service.recovered", instances_in_the_log=recovered)
+        if group_commit is not None:
+            self._stops.append(group_commit.close)
         commitments = Commitments(
             tracker, archive, settings.sources, settings.scp.ae_title, settings.scp.max_commitment_requests
         )

@@ -18,7 +18,7 @@ from node.receive.contexts import COMMITMENT, STORED, VERIFICATION
 from node.receive.policy import Policy
 from node.receive.slots import Slots, Visitor
 from node.receive.stock import BackRoom
-from node.receive.store import StoreRequest, Store
+from node.receive.store import Store, StoreRequest
 
 _BACK_ROOM = frozenset({Field.N_ACTION_RQ, Field.N_EVENT_REPORT_RQ, Field.N_EVENT_REPORT_RSP})
 _UNRECOGNIZED_OPERATION, _SOP_CLASS_NOT_SUPPORTED = 0x0211, 0x0122
@@ -101,7 +101,7 @@ class Services:
                 transfer_syntax_uid=context.transfer_syntax,
                 implementation_class_uid=self._request.implementation_class_uid,
                 calling_ae_title=self._request.calling,
-                data_set=bytes(message.data_set),
+                data_set=message.data_set,
                 abstract_syntax_uid=context.abstract_syntax,
             )
         )

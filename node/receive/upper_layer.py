@@ -72,7 +72,7 @@ class Association:
             self._end_by_abort(abort.pdu, str(abort), abort.check)
         except _PeerAbortError:
             if self._visitor.associated:
-                check = "what was acknowledged is kept; the log of the peer says why"
+                check = "acknowledged instances are kept; if the peer aborted, its log has the reason"
                 self._log.warning("association.ended_by_abort", check=check)
         except StreamTimeoutError:
             self._end_late()
@@ -155,7 +155,7 @@ class Association:
             self._log.info("association.accepted", called=request.called, other_sop_classes=len(others))
             self._log.debug("association.other_sop_classes", names=others)
         else:
-            check = "send MR from there; what is accepted: diffmsr-node conformance"
+            check = "send MR from this peer; diffmsr-node conformance lists what is accepted"
             self._log.warning("association.without_use", names=others[:5], check=check)
 
     # ------------------------------------------------------------------ Sta6: established

@@ -42,11 +42,14 @@ class Node:
             f'node.data_dir = "data"\nstorage.reserve_gb = 0.01\n[scp]\nhost = "127.0.0.1"\nport = {self.port}\n'
             f"network_timeout_s = 3\n{limits}\n{scp}\n{more}"
         )
-        command = [str(PROGRAM), "start", "--config", str(folder / "node.toml"), "--role", "receive"]
+        self._command = [str(PROGRAM), "start", "--config", str(folder / "node.toml"), "--role", "receive"]
         if limit_files is not None:
-            command = ["prlimit", f"--nofile={limit_files}:{limit_files}", *command]
-        with (folder / "log").open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._command = ["prlimit", f"--nofile={limit_files}:{limit_files}", *self._command]
+        self.start()
+
+    def start(self) -> None:
+        with (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
         until(lambda: self.lines("service.ready"), "the node is ready")
 
     def raw_log(self) -> bytes:
@@ -81,6 +84,11 @@ class Node:
     def stored(self) -> dict[str, bytes]:
         """SOP instance UID: what the archive has of it."""
         return {path.stem: path.read_bytes() for path in (self.folder / "data" / "instances").rglob("*.dcm")}
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait()
 
     def stop(self) -> int:
         """SIGTERM, and the exit code once it has ended."""

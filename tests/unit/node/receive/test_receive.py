@@ -27,6 +27,7 @@ from node.archive.facade import Archive
 from node.config.settings import SCPSettings, SourceSettings
 from node.errors import StorageFullError
 from node.receive.commitment_scp import Commitments
+from node.receive.group_commit import GroupCommit
 from node.receive.policy import configured_callers
 from node.receive.server import Receiver
 from node.receive.store import Status, Store, StoreRequest
@@ -36,6 +37,22 @@ from node.tracker.instances import of_study
 from node.tracker.tables import Series
 from tests.conftest import free_port, require
 from tests.dicom import mr_series, write
+
+opened: list[GroupCommit] = []
+"""What has to settle before a test looks for files."""
+
+
+@pytest.fixture(params=["one by one", "in groups"])
+def store(request: pytest.FixtureRequest, archive: Archive, tracker: Tracker) -> Iterator[Store]:
+    if request.param == "one by one":
+        yield Store(archive, tracker, series_quiet_s=10)
+        return
+    group_commit = GroupCommit.open(archive, tracker, quiet_s=10)
+    assert group_commit is not None
+    opened.append(group_commit)
+    yield Store(archive, tracker, series_quiet_s=10, group_commit=group_commit)
+    opened.remove(group_commit)
+    group_commit.close()
 
 
 def sent(ds: Dataset, **changes: object) -> StoreRequest:
@@ -52,6 +69,8 @@ def sent(ds: Dataset, **changes: object) -> StoreRequest:
 
 
 def stored(archive: Archive) -> list[Path]:
+    for group_commit in opened:
+        group_commit.settle()
     return sorted(Path(archive.location("instances")).rglob("*.dcm"))
 
 
