@@ -1,6 +1,5 @@
 """Durable files in a folder, which several hosts may share. A file is there whole or not at all."""
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -20,13 +19,8 @@ from node.identity import node_id
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What a file system without hard links answers."""
 
-_NO_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
-"""What a file system that cannot copy by itself answers."""
-
 _LOG = "log"
 """The folder of a process's log, in its folder for half-written files."""
-
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class LocalFolder:
@@ -159,9 +153,7 @@ class LocalFolder:
                 self._make_durable(path.parent)
                 temporary = scratch / f".part-{uuid.uuid4().hex}"
                 made[path] = temporary
-                _copy(entry, temporary)
-            if made:
-                _sync_file_system(scratch)
+                log.copy(entry, temporary)
             for path, temporary in made.items():
                 temporary.replace(path)
             for folder in {path.parent for path in made}:
@@ -290,37 +282,6 @@ def _give_new_name(temporary: Path, path: Path) -> bool:
             return False
         temporary.replace(path)
     return True
-
-
-def _copy(entry: log.Entry, path: Path) -> None:
-    """Copy an entry of the log to a new file, within the kernel where it can."""
-    record = entry.record
-    offset, left = record.content_offset, record.content_length
-    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        while left:
-            try:
-                count = os.copy_file_range(entry.descriptor, target, left, offset)
-            except OSError as error:
-                if error.errno not in _NO_COPY:
-                    raise
-                count = os.write(target, os.pread(entry.descriptor, left, offset))
-            if count == 0:
-                raise OSError(errno.EIO, "the log is shorter than its entries")
-            offset, left = offset + count, left - count
-    finally:
-        os.close(target)
-
-
-def _sync_file_system(folder: Path) -> None:
-    """Make all files of a file system durable: for many new ones far faster than each on its own. OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if _LIBC.syncfs(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-    finally:
-        os.close(descriptor)
 
 
 def _folders(parent: Path) -> list[Path]:

@@ -25,6 +25,9 @@ MAX_SEGMENTS = 16
 """In use. When files cannot be made as fast as instances come, these are kept in files at once."""
 _SUFFIX = ".log"
 
+_NO_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
+"""What a file system that cannot copy by itself answers."""
+
 
 class LogFullError(StorageFullError):
     """The log takes nothing more until its entries have files of their own."""
@@ -212,6 +215,27 @@ class Log:
         else:
             one.begin()
             self._spare.append(one)
+
+
+def copy(entry: Entry, path: Path) -> None:
+    """Copy an entry to a new file, durably, within the kernel where it can. OSError."""
+    record = entry.record
+    offset, left = record.content_offset, record.content_length
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        while left:
+            try:
+                count = os.copy_file_range(entry.descriptor, target, left, offset)
+            except OSError as error:
+                if error.errno not in _NO_COPY:
+                    raise
+                count = os.write(target, os.pread(entry.descriptor, left, offset))
+            if count == 0:
+                raise OSError(errno.EIO, "the log is shorter than its entries")
+            offset, left = offset + count, left - count
+        os.fsync(target)
+    finally:
+        os.close(target)
 
 
 def find(folders: Iterable[Path], key: str, sha256: str) -> bytes | None:

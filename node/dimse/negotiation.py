@@ -26,7 +26,7 @@ class MalformedError(Exception):
     """The body of an A-ASSOCIATE PDU is malformed; the message says where."""
 
 
-class Result(IntEnum):
+class ContextResult(IntEnum):
     """Of a presentation context (PS3.8 table 9-18)."""
 
     ACCEPTED = 0
@@ -71,7 +71,7 @@ class Context:
     context_id: int
     abstract_syntax: str
     transfer_syntax: str
-    result: Result
+    result: ContextResult
 
 
 def decode_request(body: bytes) -> Request:
@@ -115,16 +115,16 @@ def negotiate(
     contexts = []
     for proposal in request.proposals:
         ours = supported.get(proposal.abstract_syntax)
-        syntax, result = str(ImplicitVRLittleEndian), Result.ABSTRACT_SYNTAX_NOT_SUPPORTED
+        syntax, result = str(ImplicitVRLittleEndian), ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
         if ours is not None:
             proposed, roles = set(proposal.transfer_syntaxes), request.roles.get(proposal.abstract_syntax)
             taken = next((one for one in ours if one in proposed), None)
             if taken is None:
-                result = Result.TRANSFER_SYNTAXES_NOT_SUPPORTED
+                result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
             elif proposal.abstract_syntax in both_roles and roles == (False, False):
-                result = Result.USER_REJECTION
+                result = ContextResult.USER_REJECTION
             else:
-                syntax, result = taken, Result.ACCEPTED
+                syntax, result = taken, ContextResult.ACCEPTED
         contexts.append(Context(proposal.context_id, proposal.abstract_syntax, syntax, result))
     return contexts
 
@@ -141,7 +141,7 @@ def encode_accept(
     for context in contexts:
         chosen = _item(0x40, context.transfer_syntax.encode())
         items += _item(0x21, bytes([context.context_id, 0, context.result, 0]) + chosen)
-    accepted = {context.abstract_syntax for context in contexts if context.result is Result.ACCEPTED}
+    accepted = {context.abstract_syntax for context in contexts if context.result is ContextResult.ACCEPTED}
     granted = {uid: roles for uid, roles in request.roles.items() if uid in accepted & both_roles}
     items += _item(0x50, _encode_user_information(max_length, implementation, granted))
     body = struct.pack(">H2x", 1) + request.titles + bytes(32) + items

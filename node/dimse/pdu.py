@@ -8,7 +8,7 @@ from typing import NamedTuple
 from node.dimse.stream import Stream, StreamClosedError
 
 
-class Kind(IntEnum):
+class PDUType(IntEnum):
     """PDU types."""
 
     ASSOCIATE_RQ = 1
@@ -41,8 +41,8 @@ class AbortReason(IntEnum):
 HEADER_LENGTH = 10
 """What is read at first: type, length, and the first four bytes of the body. A PDU has at least so many."""
 
-RELEASE_RQ = struct.pack(">BxLL", Kind.RELEASE_RQ, 4, 0)
-RELEASE_RP = struct.pack(">BxLL", Kind.RELEASE_RP, 4, 0)
+RELEASE_RQ = struct.pack(">BxLL", PDUType.RELEASE_RQ, 4, 0)
+RELEASE_RP = struct.pack(">BxLL", PDUType.RELEASE_RP, 4, 0)
 
 _HEADER = struct.Struct(">BxLL")
 _HEADER_LIMIT_S = 10.0
@@ -70,7 +70,7 @@ def read_header(stream: Stream, buffer: memoryview, longest: int, within_s: floa
     while count < HEADER_LENGTH:
         if count >= 6:
             kind, length, _ = _HEADER.unpack(bytes(buffer[:6]) + bytes(4))
-            if not 4 <= length <= longest or not Kind.ASSOCIATE_RQ <= kind <= Kind.ABORT:
+            if not 4 <= length <= longest or not PDUType.ASSOCIATE_RQ <= kind <= PDUType.ABORT:
                 return Header(kind, length, 0)
         more = stream.read_some(buffer[count:], deadline - time.monotonic())
         if more == 0:
@@ -81,15 +81,15 @@ def read_header(stream: Stream, buffer: memoryview, longest: int, within_s: floa
 
 def abort(source: AbortSource, reason: AbortReason = AbortReason.NOT_SPECIFIED) -> bytes:
     """A-ABORT (PS3.8 section 9.3.8)."""
-    return struct.pack(">BxLBBBB", Kind.ABORT, 4, 0, 0, source, reason)
+    return struct.pack(">BxLBBBB", PDUType.ABORT, 4, 0, 0, source, reason)
 
 
 def reject(result: int, source: int, reason: int) -> bytes:
     """A-ASSOCIATE-RJ (PS3.8 section 9.3.4)."""
-    return struct.pack(">BxLBBBB", Kind.ASSOCIATE_RJ, 4, 0, result, source, reason)
+    return struct.pack(">BxLBBBB", PDUType.ASSOCIATE_RJ, 4, 0, result, source, reason)
 
 
 def p_data(context_id: int, value: bytes, *, command: bool, last: bool = True) -> bytes:
     """P-DATA-TF with one presentation data value (PS3.8 section 9.3.5 and annex E)."""
     control = (1 if command else 0) | (2 if last else 0)
-    return struct.pack(">BxLLBB", Kind.P_DATA, len(value) + 6, len(value) + 2, context_id, control) + value
+    return struct.pack(">BxLLBB", PDUType.P_DATA, len(value) + 6, len(value) + 2, context_id, control) + value

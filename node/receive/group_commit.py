@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 
@@ -29,7 +30,9 @@ log = structlog.get_logger()
 SETTLE_AFTER_S = 1.0
 """Files are made when nothing has come for so long: a study is taken in before disk and processor do it."""
 SETTLE_BEYOND = 128 << 20
-"""Or when the log holds so many bytes."""
+"""Or when the log holds so many bytes,"""
+SETTLE_OLDER_S = 30.0
+"""or one that has waited for so long."""
 BATCH = 64
 """Files made at a time."""
 RETRY_S = 10.0
@@ -174,8 +177,11 @@ class GroupCommit:
                 self._stopping.wait(RETRY_S)
 
     def _is_time(self) -> bool:
-        quiet = time.monotonic() - self._last_came >= SETTLE_AFTER_S
-        return quiet or sum(entry.record.content_length for entry in self._log.waiting()) > SETTLE_BEYOND
+        if time.monotonic() - self._last_came >= SETTLE_AFTER_S:
+            return True
+        waiting = [entry.record for entry in self._log.waiting()]
+        old = self._tracker.clock() - timedelta(seconds=SETTLE_OLDER_S)
+        return any(record.at < old for record in waiting[:1]) or sum(r.content_length for r in waiting) > SETTLE_BEYOND
 
 
 def recover(archive: Archive, tracker: Tracker, enter: Callable[[bytes, str], str | None]) -> int:

@@ -11,7 +11,7 @@ from node.dimse import pdu
 from node.dimse.command import Command, Field
 from node.dimse.message import Incoming, InvalidDataError
 from node.dimse.negotiation import P_DATA_OVERHEAD, Context, Request
-from node.dimse.pdu import Kind
+from node.dimse.pdu import PDUType
 from node.dimse.status import StoreStatus
 from node.dimse.stream import Stream, StreamClosedError, StreamTimeoutError
 from node.receive.contexts import COMMITMENT, STORED, VERIFICATION
@@ -130,5 +130,5 @@ class Services:
             self._stream.write(data, self._house.settings.dimse_timeout_s)
         except (StreamClosedError, StreamTimeoutError):
             self._visitor.evict("it did not take what was answered")
-        if data[0] == Kind.ABORT:
+        if data[0] == PDUType.ABORT:
             self._visitor.evict("a message could not be served")

@@ -19,7 +19,7 @@ from node.config.settings import SCPSettings
 from node.dimse import pdu
 from node.dimse.associations import application_entity
 from node.dimse.negotiation import Context, Proposal, Request, encode_request
-from node.dimse.pdu import Kind
+from node.dimse.pdu import PDUType
 from node.dimse.status import EchoStatus, StoreStatus
 from node.dimse.stream import Stream, StreamClosedError, StreamTimeoutError
 from node.errors import NodeError
@@ -63,7 +63,7 @@ class BackRoom:
         )
         self._stream.write(encode_request(inside), PATIENCE_S)
         answer = self._read()
-        if answer is None or answer[0] != Kind.ASSOCIATE_AC:
+        if answer is None or answer[0] != PDUType.ASSOCIATE_AC:
             raise StreamClosedError
         self._pump = threading.Thread(target=self._run, args=(relay,), name="back-room", daemon=True)
         self._pump.start()

@@ -15,14 +15,14 @@ from node.dimse.command import MalformedCommandError
 from node.dimse.message import Incoming, InvalidDataError, TooLargeError
 from node.dimse.negotiation import (
     MAX_REQUEST,
+    ContextResult,
     MalformedError,
     Request,
-    Result,
     decode_request,
     encode_accept,
     negotiate,
 )
-from node.dimse.pdu import AbortReason, AbortSource, Header, Kind
+from node.dimse.pdu import AbortReason, AbortSource, Header, PDUType
 from node.dimse.stream import Stream, StreamClosedError, StreamTimeoutError
 from node.receive.contexts import BOTH_ROLES, COMMITMENT, SUPPORTED
 from node.receive.policy import Caller, Refusal, Rejection
@@ -95,9 +95,9 @@ class Association:
             if self._visitor.evicted:
                 raise StreamClosedError
             return False  # a load balancer's probe connects and leaves
-        if header.kind == Kind.ABORT:
+        if header.kind == PDUType.ABORT:
             raise _PeerAbortError
-        if header.kind != Kind.ASSOCIATE_RQ:
+        if header.kind != PDUType.ASSOCIATE_RQ:
             # AA-1 of PS3.8 table 9-9: the source is the user, whatever came.
             check = "check that the peer speaks DICOM, and uses TLS on both sides or on neither"
             words = f"it began with {_first_bytes(header)}, not with an association request"
@@ -145,7 +145,7 @@ class Association:
         contexts = negotiate(request, supported, BOTH_ROLES)
         implementation = IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
         answer = encode_accept(request, contexts, self._settings.max_pdu, implementation, BOTH_ROLES)
-        accepted = [context for context in contexts if context.result is Result.ACCEPTED]
+        accepted = [context for context in contexts if context.result is ContextResult.ACCEPTED]
         self._incoming = Incoming(self._settings.max_instance_mb * 1_000_000)
         self._services = Services(self._house, self._stream, self._visitor, request, accepted)
         self._stream.write(answer, self._settings.acse_timeout_s)
@@ -168,20 +168,20 @@ class Association:
             header = pdu.read_header(stream, self._header, longest, within_s)
             if header is None:
                 raise StreamClosedError
-            if header.kind == Kind.P_DATA:
+            if header.kind == PDUType.P_DATA:
                 if header.length > longest:
                     words = f"a P-DATA PDU of {header.length} bytes, where {settings.max_pdu} were agreed"
                     raise _AbortError(AbortReason.INVALID_PARAMETER, words, "report it to the vendor of the peer")
                 self._take(header)
                 stream.acknowledge_at_once()
-            elif header.kind == Kind.RELEASE_RQ:
+            elif header.kind == PDUType.RELEASE_RQ:
                 self._answer(pdu.RELEASE_RP)
                 self._log.debug("association.released")
                 return
-            elif header.kind == Kind.ABORT:
+            elif header.kind == PDUType.ABORT:
                 raise _PeerAbortError
             else:
-                known = Kind.ASSOCIATE_RQ <= header.kind <= Kind.ABORT
+                known = PDUType.ASSOCIATE_RQ <= header.kind <= PDUType.ABORT
                 reason = AbortReason.UNEXPECTED_PDU if known else AbortReason.UNRECOGNIZED_PDU
                 words = f"{_first_bytes(header)} within an association"
                 raise _AbortError(reason, words, "report it to the vendor of the peer")
@@ -248,5 +248,5 @@ class Association:
 def _first_bytes(header: Header) -> str:
     if header.kind == 0x16:
         return "a TLS handshake"
-    names = {kind.value: f"an {kind.name.replace('_', '-')} PDU" for kind in Kind}
+    names = {kind.value: f"an {kind.name.replace('_', '-')} PDU" for kind in PDUType}
     return names.get(header.kind, f"PDU type 0x{header.kind:02X}, which there is not")

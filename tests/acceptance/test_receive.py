@@ -42,5 +42,6 @@ def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path, data_path: str) -
     subprocess.run(command, check=True, capture_output=True)
     assert node.stop() == 0
     assert node.stored().keys() == sent.keys()
+    assert {path.stem for path in (tmp_path / "node" / "data" / "instances").rglob("*.dcm")} == sent.keys()
     assert not list((tmp_path / "node" / "data" / "incoming").rglob("*.log")), "the log gave its room back"
     pacs.stop()

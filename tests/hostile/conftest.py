@@ -2,21 +2,24 @@
 
 import json
 import signal
+import sqlite3
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from node.archive.digest import Digest
+from node.archive.facade import Archive
 from tests.conftest import free_port, require
 from tests.hostile.wire import Wire, data_set
+from tests.program import Service
 
-PROGRAM = Path(sys.executable).parent / "diffmsr-node"
 PATIENCE_S = 120
 
 
@@ -42,14 +45,13 @@ class Node:
             f'node.data_dir = "data"\nstorage.reserve_gb = 0.01\n[scp]\nhost = "127.0.0.1"\nport = {self.port}\n'
             f"network_timeout_s = 3\n{limits}\n{scp}\n{more}"
         )
-        self._command = [str(PROGRAM), "start", "--config", str(folder / "node.toml"), "--role", "receive"]
-        if limit_files is not None:
-            self._command = ["prlimit", f"--nofile={limit_files}:{limit_files}", *self._command]
+        self._limit_files = limit_files
         self.start()
 
     def start(self) -> None:
-        with (self.folder / "log").open("wb") as log:
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        (self.folder / "log").write_bytes(b"")
+        command = ["start", "--config", self.folder / "node.toml", "--role", "receive"]
+        self.process = Service(command, self.folder / "log", self._limit_files)
         until(lambda: self.lines("service.ready"), "the node is ready")
 
     def raw_log(self) -> bytes:
@@ -82,8 +84,11 @@ class Node:
         return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
     def stored(self) -> dict[str, bytes]:
-        """SOP instance UID: what the archive has of it."""
-        return {path.stem: path.read_bytes() for path in (self.folder / "data" / "instances").rglob("*.dcm")}
+        """SOP instance UID: what the archive has of it, for each instance that the tracker knows."""
+        archive = Archive.in_folder(self.folder / "data")
+        with closing(sqlite3.connect(self.folder / "data" / "tracker.sqlite3")) as tracker:
+            rows = tracker.execute("SELECT sop_uid, key, sha256, transfer_syntax_uid FROM instance").fetchall()
+        return {uid: archive.instance(key, Digest(sha256, syntax)).content() for uid, key, sha256, syntax in rows}
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -16,10 +16,10 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import negotiate_as_acceptor
 
 from node.dimse.negotiation import (
+    ContextResult,
     MalformedError,
     Proposal,
     Request,
-    Result,
     decode_request,
     encode_accept,
     encode_request,
@@ -82,7 +82,7 @@ def test_it_reads_and_chooses_as_pynetdicom_does(
     )
     expected = [(c.context_id, c.abstract_syntax, c.result, c.transfer_syntax[0]) for c in theirs]
     assert sorted((c.context_id, c.abstract_syntax, c.result) for c in ours) == [one[:3] for one in expected]
-    accepted = {c.context_id: c.transfer_syntax for c in ours if c.result is Result.ACCEPTED}
+    accepted = {c.context_id: c.transfer_syntax for c in ours if c.result is ContextResult.ACCEPTED}
     assert accepted == {number: syntax for number, _, result, syntax in expected if result == 0}
 
     answer = A_ASSOCIATE_AC()

@@ -150,7 +150,7 @@ def _read_message(stream: Stream) -> tuple[bytes, bytes]:
     incoming, header = Incoming(1 << 20), memoryview(bytearray(pdu.HEADER_LENGTH))
     while True:
         found = pdu.read_header(stream, header, 1 << 20, 60)
-        assert found is not None and found.kind == pdu.Kind.P_DATA
+        assert found is not None and found.kind == pdu.PDUType.P_DATA
         if incoming.read(stream, found, 60):
             assert incoming.command is not None
             message = incoming.command.encoded, bytes(incoming.data_set)
