@@ -27,9 +27,12 @@ from node.match.worker import make_match_handler
 from node.offline import explain_all
 from node.receive.commitment_scp import Commitments
 from node.receive.fetch import make_fetch_handler
+from node.receive.group_commit import GroupCommit, recover
+from node.receive.policy import configured_callers
 from node.receive.server import Receiver
 from node.receive.store import Store
 from node.roles import Role
+from node.telemetry.log import log_crashes
 from node.tracker import queue
 from node.tracker.audit import Action, Detail, audit
 from node.tracker.database import Database
@@ -69,6 +72,7 @@ class Service:
         """Start everything, wait for SIGTERM or SIGINT, drain, return. NodeError when something cannot start."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
+        log_crashes()
         checks.require(checks.ask(self._settings))
         with only_one(self._settings.node.data_dir, self._roles):
             archive = Archive.of(self._settings)
@@ -197,12 +201,25 @@ class Service:
 
     def _start_receive(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings
-        store = Store(archive, tracker, settings.completion.series_quiet_s, settings.node.index_patient)
-        commitments = Commitments(tracker, archive, settings.sources, settings.scp.ae_title)
-        answering = [d.ae_title for d in settings.destinations if d.commitment]
-        if settings.fetch:
-            answering.append(settings.fetch.ae_title)
-        receiver = Receiver(settings.scp, settings.sources, store, commitments, answering)
+        group_commit = GroupCommit.open(archive, tracker, settings.completion.series_quiet_s)
+        store = Store(
+            archive,
+            tracker,
+            settings.completion.series_quiet_s,
+            settings.node.index_patient,
+            settings.match.stack.max_matrix,
+            group_commit,
+        )
+        recovered = recover(archive, tracker, store.readmit)
+        if recovered:
+            log.warning("service.recovered", instances_in_the_log=recovered)
+        if group_commit is not None:
+            self._stops.append(group_commit.close)
+        commitments = Commitments(
+            tracker, archive, settings.sources, settings.scp.ae_title, settings.scp.max_commitment_requests
+        )
+        callers = configured_callers(settings.sources, settings.destinations, settings.fetch)
+        receiver = Receiver(settings.scp, callers, store, commitments)
         receiver.start()
         self._stops.append(receiver.stop)
         self._thread(tracker, Kind.COMMIT, Role.RECEIVE, commitments.report)

@@ -6,6 +6,7 @@ takes hundredths of a second instead of one or more, and tests look often.
 
 import multiprocessing
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,40 @@ PROGRAM = Path(sys.executable).parent / "diffmsr-node"
 """The installed console script, for services that tests start, stop and kill."""
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["node.cli.app", "torch"])
+_CONTEXT.set_forkserver_preload(["node.cli.app", "node.service", "torch"])
+
+
+class Service:
+    """A service that runs, as `subprocess.Popen` would show it."""
+
+    def __init__(self, arguments: Sequence[object], log: Path, limit_files: int | None = None) -> None:
+        """`log` gets what it says, `limit_files` is its limit of open files."""
+        command = [str(argument) for argument in arguments]
+        self._child = _CONTEXT.Process(
+            target=_main, args=(command, dict(os.environ), Path.cwd(), log, log, limit_files), daemon=True
+        )
+        self._child.start()
+        assert self._child.pid is not None
+        self.pid = self._child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._child.exitcode
+
+    def poll(self) -> int | None:
+        return self._child.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self._child.kill()
+
+    def wait(self, patience_s: float | None = None) -> int:
+        self._child.join(patience_s)
+        if self._child.exitcode is None:
+            raise TimeoutError(f"it has not ended within {patience_s} s")
+        return self._child.exitcode
 
 
 def run_program(
@@ -33,9 +67,18 @@ def run_program(
         return subprocess.CompletedProcess([PROGRAM, *command], child.exitcode, out.read_text(), err.read_text())
 
 
-def _main(arguments: list[str], environment: dict[str, str], folder: Path, out: Path, err: Path) -> None:
+def _main(
+    arguments: list[str],
+    environment: dict[str, str],
+    folder: Path,
+    out: Path,
+    err: Path,
+    limit_files: int | None = None,
+) -> None:
     for descriptor, path in ((1, out), (2, err)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+    if limit_files is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit_files, limit_files))
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -5,7 +5,7 @@ MissingError; neither is ever retried, and nothing is made of it.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -29,10 +29,12 @@ from node.archive.layout import (
     result_key,
 )
 from node.archive.local import LocalFolder
+from node.archive.log import Entry, Log
 from node.archive.objects import Bucket
+from node.archive.segment import Record
 from node.config.settings import Settings
 from node.dicom.read import read_part10
-from node.errors import DamagedError, LostError
+from node.errors import DamagedError, LostError, MissingError
 from node.result import Result
 
 
@@ -43,6 +45,7 @@ class Backend(Protocol):
     def create(self, key: str, content: bytes) -> bool: ...
     def replace(self, key: str, content: bytes) -> None: ...
     def read(self, key: str) -> bytes: ...
+    def read_logged(self, key: str, sha256: str) -> bytes | None: ...
     def open(self, key: str) -> BinaryIO: ...
     def exists(self, key: str) -> bool: ...
     def keys(self, prefix: str) -> Iterable[str]: ...
@@ -50,6 +53,9 @@ class Backend(Protocol):
     def check(self) -> None: ...
     def check_space(self) -> None: ...
     def discard_incoming(self) -> int: ...
+    def open_log(self) -> Log | None: ...
+    def settle(self, entries: Sequence[Entry], current: Callable[[Sequence[Entry]], set[str]]) -> None: ...
+    def leftovers(self) -> Iterator[tuple[Record, bytes | None]]: ...
     def close(self) -> None: ...
 
 
@@ -63,10 +69,17 @@ class StoredInstance:
 
     def content(self) -> bytes:
         """The Part 10 file. DamagedError, MissingError, StorageError."""
-        content = self.backend.read(self.key)
+        try:
+            content = self.backend.read(self.key)
+        except MissingError:
+            content = self._logged() or self.backend.read(self.key)  # it may have got its file between the two
         if not self.digest.holds(content):
             raise DamagedError(self.backend.location(self.key))
         return content
+
+    def _logged(self) -> bytes | None:
+        """What is in a log of arrivals, and has no file yet."""
+        return None if self.digest.sha256 is None else self.backend.read_logged(self.key, self.digest.sha256)
 
     def read_header(self) -> Dataset:
         """The data set without its pixels. Also raises DamagedFileError when the instance was unreadable already when
@@ -140,6 +153,21 @@ class Archive:
     def instance(self, key: str, digest: Digest) -> StoredInstance:
         """What `put_instance` kept under the key."""
         return StoredInstance(key, digest, self._backend)
+
+    def open_log(self) -> Log | None:
+        """The log of this process, which keeps instances until `settle` gives them files; None where the archive has none,
+        because each put is one already. What is in a log is read like what is in a file. StorageError."""
+        return self._backend.open_log()
+
+    def settle(self, entries: Sequence[Entry], current: Callable[[Sequence[Entry]], set[str]]) -> None:
+        """Give entries of the log files of their own, durable when this returns. `current` says which of them, by key, are
+        wanted; it is asked before and after. StorageError."""
+        self._backend.settle(entries, current)
+
+    def leftovers(self) -> Iterator[tuple[Record, bytes | None]]:
+        """What the logs of dead processes of this node hold: each record with its Part 10 file, None when that is damaged.
+        When all of it was taken, it is gone. StorageError."""
+        return self._backend.leftovers()
 
     # ------------------------------------------------------------------ results
 

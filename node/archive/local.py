@@ -7,15 +7,20 @@ import shutil
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from node.archive import log
+from node.archive.segment import Record
 from node.errors import ConfigError, MissingError, StorageError, StorageFullError
 from node.identity import node_id
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What a file system without hard links answers."""
+
+_LOG = "log"
+"""The folder of a process's log, in its folder for half-written files."""
 
 
 class LocalFolder:
@@ -85,6 +90,11 @@ class LocalFolder:
         except OSError as error:
             raise StorageError(f"cannot read {self.location(key)}: {error.strerror}") from None
 
+    def read_logged(self, key: str, sha256: str) -> bytes | None:
+        """What is in the log of a process, living or dead, and will be the file of that key; None when it is in none.
+        `sha256` is that of its data set: another instance that came under the same UID may be in the log too."""
+        return log.find(self.root.glob(f"incoming/*/*/{_LOG}"), key, sha256)
+
     def exists(self, key: str) -> bool:
         return (self.root / key).is_file()
 
@@ -125,13 +135,54 @@ class LocalFolder:
                 "free some space, or lower the reserve"
             )
 
+    def open_log(self) -> log.Log | None:
+        """The log of this process, to keep instances in until `settle` gives them files; None for a folder that other hosts
+        may share, where only whole files are seen by all at once. StorageError."""
+        return log.Log(self._incoming() / _LOG) if self._home == self.root else None
+
+    def settle(self, entries: Sequence[log.Entry], current: Callable[[Sequence[log.Entry]], set[str]]) -> None:
+        """Give entries of the log files of their own, durable when this returns. `current` says which of them, by key, are
+        still wanted; it is asked again in the end, since a study may be purged meanwhile. StorageError."""
+        wanted = current(entries)
+        made: dict[Path, Path] = {}
+        path = self.root
+        try:
+            scratch = self._incoming()
+            for entry in (entry for entry in entries if entry.key in wanted):
+                path = self.root / entry.key
+                self._make_durable(path.parent)
+                temporary = scratch / f".part-{uuid.uuid4().hex}"
+                made[path] = temporary
+                log.copy(entry, temporary)
+            for path, temporary in made.items():
+                temporary.replace(path)
+            for folder in {path.parent for path in made}:
+                _fsync_folder(folder)
+        except OSError as error:
+            for temporary in made.values():
+                temporary.unlink(missing_ok=True)
+            raise _as_storage_error(error, path) from None
+        still = current(entries)
+        for key in wanted - still:
+            (self.root / key).unlink(missing_ok=True)
+
+    def leftovers(self) -> Iterator[tuple[Record, bytes | None]]:
+        """What the logs of dead processes of this node hold, see `log.leftovers`. A log is removed when all of it was
+        taken."""
+        for folder in _folders(self.root / "incoming" / node_id(self._home)):
+            if folder != self._scratch and (folder / _LOG).is_dir() and (lock := _lock(folder)) is not None:
+                with lock:
+                    yield from log.leftovers(folder / _LOG)
+                    shutil.rmtree(folder / _LOG)
+
     def discard_incoming(self) -> int:
-        """Remove what dead processes of this node left half-written. Returns how many files."""
+        """Remove what dead processes of this node left half-written. Returns how many files. A log is not half-written: it
+        stays until `leftovers` was taken."""
         incoming = self.root / "incoming"
         try:
             removed = 0
             for folder in _folders(incoming / node_id(self._home)):
-                if folder != self._scratch and (lock := _lock(folder)) is not None:
+                if folder != self._scratch and not (folder / _LOG).is_dir() and (lock := _lock(folder)) is not None:
                     with lock:
                         removed += sum(path.suffix != ".lock" for path in folder.iterdir())
                         shutil.rmtree(folder)
@@ -147,7 +198,7 @@ class LocalFolder:
         with self._guard:
             if self._held is not None:
                 self._held.close()
-            if self._scratch is not None:
+            if self._scratch is not None and not any((self._scratch / _LOG).glob("*")):  # else the next start takes it
                 shutil.rmtree(self._scratch, ignore_errors=True)
             self._held = self._scratch = None
 

@@ -97,6 +97,19 @@ class Bucket:
         """A bucket has no half-written objects."""
         return 0
 
+    def open_log(self) -> None:
+        """A bucket needs no log: an object is durable with one request."""
+
+    def read_logged(self, key: str, sha256: str) -> None:
+        """There is no log."""
+
+    def settle(self, entries: object, current: object) -> None:
+        """There is nothing to settle."""
+
+    def leftovers(self) -> Iterator[Any]:
+        """There is nothing left."""
+        return iter(())
+
     def close(self) -> None:
         """Connections are closed by the process's end."""
 

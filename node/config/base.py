@@ -13,6 +13,16 @@ def _ae_title(value: str) -> str:
     return title
 
 
+def _fingerprint(value: str) -> str:
+    plain = value.replace(":", "").strip().lower()
+    if len(plain) != 64 or set(plain) - set("0123456789abcdef"):
+        raise ValueError("a SHA-256 fingerprint is 64 hexadecimal digits, with or without colons")
+    return plain
+
+
+Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 
 

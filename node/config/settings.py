@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from node.config.base import AETitle, Host, Port, Positive, Seconds, Section, TLSSettings
+from node.config.base import AETitle, Fingerprint, Host, Port, Positive, Seconds, Section, TLSSettings
 from node.config.match import MatchSettings
 from node.config.web import WebSettings
 from node.errors import ConfigError, NotFoundError
@@ -47,11 +47,16 @@ class SCPSettings(Section):
     port: Port = 11112
     require_called_ae_title: bool = False
     max_associations: Annotated[int, Field(ge=1)] = 20
-    max_pdu: Annotated[int, Field(ge=0)] = 65536
+    max_associations_per_address: Annotated[int, Field(ge=1)] = 10
+    max_waiting: Annotated[int, Field(ge=1)] = 64
+    max_waiting_per_address: Annotated[int, Field(ge=1)] = 16
+    max_commitment_requests: Annotated[int, Field(ge=1)] = 100
+    max_pdu: Annotated[int, Field(ge=4096, le=1 << 24)] = 65536
     max_instance_mb: Annotated[int, Field(ge=1)] = 2048
     acse_timeout_s: Seconds = 30
     dimse_timeout_s: Seconds = 30
     network_timeout_s: Seconds = 60
+    data_path: Literal["fast", "stock"] = "fast"
     tls: TLSSettings | None = None
 
 
@@ -60,6 +65,8 @@ class SourceSettings(Section):
     ae_title: AETitle
     host: Host | None = None
     port: Port | None = None
+    certificate_cn: Annotated[str, Field(min_length=1)] | None = None
+    certificate_sha256: Fingerprint | None = None
     tls: TLSSettings | None = None
     timeout_s: Seconds = 30
 
@@ -237,6 +244,17 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _certificates_are_asked_for(self) -> Self:
+        asked_for = self.scp.tls is not None and self.scp.tls.ca_file is not None
+        for source in self.sources:
+            if (source.certificate_cn or source.certificate_sha256) and not asked_for:
+                raise ValueError(
+                    f"[[sources]] {source.name}: a certificate is only shown when [scp.tls] ca_file is set; set it, or "
+                    "remove certificate_cn and certificate_sha256"
+                )
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

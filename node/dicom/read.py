@@ -12,11 +12,11 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from node.errors import DamagedFileError, StorageError
 
-_MOST_DEFLATED = 100
-
-
-_SMALL_ENOUGH = 32 << 20
+_MOST_DEFLATED, _SMALL_ENOUGH = 100, 32 << 20
 """A deflated data set may grow to so many times its size, or to so many bytes."""
+
+_MOST_INFLATED = 256 << 20
+"""No deflated data set may grow to more bytes: it is inflated as a whole, in memory."""
 
 
 class Readable(Protocol):
@@ -90,7 +90,7 @@ def has_pixels(header: Dataset) -> bool:
 
 def _is_bomb(deflated: bytes) -> bool:
     """Whether inflating would take much more memory than what was sent: no image is a hundredth of its size deflated."""
-    left = max(_SMALL_ENOUGH, len(deflated) * _MOST_DEFLATED)
+    left = min(_MOST_INFLATED, max(_SMALL_ENOUGH, len(deflated) * _MOST_DEFLATED))
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     while deflated and left > 0:
         left -= len(inflater.decompress(deflated, 1 << 20))

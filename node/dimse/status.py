@@ -30,6 +30,8 @@ class StoreStatus(Answer):
         0xA700,
         "refused: out of resources; the disk is below its reserve, or the tracker does not answer",
     )
+    INVALID_SOP_INSTANCE = 0x0117, "refused: the affected SOP instance UID is empty or malformed"
+    SOP_CLASS_NOT_SUPPORTED = 0x0122, "refused: the affected SOP class is not that of the presentation context"
     DATA_SET_DOES_NOT_MATCH_SOP_CLASS = 0xA900, "error: the data set's UIDs are not those of the request"
     CANNOT_UNDERSTAND = 0xC000, "error: cannot understand; unreadable, or a UID is missing or malformed"
     DUPLICATE_SOP_INSTANCE = 0xC111, "error: this SOP instance UID is known with other content; the first is kept"
@@ -51,6 +53,7 @@ class ActionStatus(Answer):
     INVALID_ARGUMENT = 0x0115, "invalid argument: no transaction UID, or no well-formed instances"
     NO_SUCH_ACTION = 0x0123, "no such action: the only action type is 1, request storage commitment"
     DUPLICATE_TRANSACTION = 0x0131, "duplicate transaction UID: this transaction was reported on already"
+    RESOURCE_LIMITATION = 0x0213, "resource limitation: too many reports are owed to this peer; ask again later"
 
 
 class EventStatus(Answer):

@@ -52,9 +52,18 @@ BUSY_S = 60
 class Commitments:
     """Storage commitment at our door. One object serves all associations."""
 
-    def __init__(self, tracker: Tracker, archive: Archive, sources: Sequence[SourceSettings], ae_title: str) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        archive: Archive,
+        sources: Sequence[SourceSettings],
+        ae_title: str,
+        max_requests: int = 100,
+    ) -> None:
+        """`max_requests` is how many reports may be owed to one peer."""
         self._tracker = tracker
         self._archive = archive
+        self._max_requests = max_requests
         self._sources = sources
         self._ae_title = ae_title
         self._asked_on: WeakValueDictionary[str, Association] = WeakValueDictionary()
@@ -64,11 +73,10 @@ class Commitments:
         """N-ACTION from a scanner: keep what it asks as a job, so that the answer promises a report."""
         return self._take_request(event), None
 
-    def heard(self, event: Event) -> None:
-        """Any message: an association that still brings instances is no place for a report, because pynetdicom would
-        take the next C-STORE for a broken answer."""
-        if event.assoc in self._heard_at:
-            self._heard_at[event.assoc] = time.monotonic()
+    def heard(self, association: Association) -> None:
+        """Any message: a peer that still sends instances may take a report in between for a broken answer."""
+        if association in self._heard_at:
+            self._heard_at[association] = time.monotonic()
 
     def reported(self, event: Event) -> tuple[EventStatus, None]:
         """N-EVENT-REPORT from a destination that was asked by the deliver stage."""
@@ -102,6 +110,9 @@ class Commitments:
             known = anywhere(self._tracker, instances[0].sop_uid)
             study_uid = known[0].study_uid if known else ""
             new = NewJob(Kind.COMMIT, key, study_uid, request.model_dump(mode="json"), ATTEMPTS)
+            if commitments.owed(self._tracker, ae_title) >= self._max_requests:
+                logger.warning("commitment.too_many_requests", limit=self._max_requests)
+                return ActionStatus.RESOURCE_LIMITATION
             state = queue.ask(self._tracker, new, ae_title, GRACE_S)
         except NodeError as error:
             logger.error("commitment.request_not_recorded", reason=str(error))

@@ -42,10 +42,26 @@ ACCEPTED_TRANSFER_SYNTAXES: list[str | uid.UID] = [
 ]
 
 
+VERIFICATION, COMMITMENT = str(Verification), PUSH_MODEL
+
+_UNCOMPRESSED = [str(uid.ImplicitVRLittleEndian), str(uid.ExplicitVRLittleEndian)]
+
+STORED = frozenset(str(sop_class) for sop_class in STORED_SOP_CLASSES)
+SUPPORTED: dict[str, list[str]] = {
+    VERIFICATION: [*_UNCOMPRESSED, str(uid.DeflatedExplicitVRLittleEndian), str(uid.ExplicitVRBigEndian)],
+    **{str(sop_class): [str(syntax) for syntax in ACCEPTED_TRANSFER_SYNTAXES] for sop_class in STORED_SOP_CLASSES},
+    COMMITMENT: [*reversed(_UNCOMPRESSED)],
+}
+"""SOP class: transfer syntaxes, in the order of preference."""
+
+BOTH_ROLES = frozenset({COMMITMENT})
+"""A scanner sends its request as SCU. A destination reports on ours as SCP, by role selection (PS3.7 D.3.3.4)."""
+
+
 def supported_contexts() -> list[PresentationContext]:
-    """The presentation contexts that the SCP supports."""
-    storage = [build_context(sop_class, ACCEPTED_TRANSFER_SYNTAXES) for sop_class in STORED_SOP_CLASSES]
-    commitment = build_context(PUSH_MODEL, [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
-    # A scanner sends its request as SCU. A destination reports on ours as SCP, by role selection (PS3.7 D.3.3.4).
-    commitment.scu_role = commitment.scp_role = True
-    return [build_context(Verification), *storage, commitment]
+    """The presentation contexts that the SCP supports, as pynetdicom has them."""
+    contexts = [build_context(sop_class, [*syntaxes]) for sop_class, syntaxes in SUPPORTED.items()]
+    for context in contexts:
+        if context.abstract_syntax in BOTH_ROLES:
+            context.scu_role = context.scp_role = True
+    return contexts

@@ -25,7 +25,7 @@ from node.dimse.status import C_GET, C_MOVE, Meaning, words
 from node.errors import PeerError
 from node.identity import is_ours
 from node.receive.contexts import ACCEPTED_TRANSFER_SYNTAXES, IMAGE_SOP_CLASSES
-from node.receive.server import take_instance
+from node.receive.stock import take_instance
 from node.receive.store import Store
 from node.tracker import views
 from node.tracker.handle import Tracker
@@ -129,7 +129,7 @@ def _retrieve(lease: Lease, peer: Peer, store: Store, fetch: FetchSettings, seri
     query.StudyInstanceUID, query.SeriesInstanceUID = lease.claim.study_uid, series_uid
     if fetch.method == "get":
         roles = [build_role(sop_class, scp_role=True) for sop_class in IMAGE_SOP_CLASSES]
-        with associate(peer, GET_CONTEXTS, roles, [(evt.EVT_C_STORE, take_instance, [store])]) as association:
+        with associate(peer, GET_CONTEXTS, roles, [(evt.EVT_C_STORE, take_instance, [store.put])]) as association:
             if not any(context.abstract_syntax == GET for context in association.accepted_contexts):
                 raise peer.error(
                     f"the PACS does not accept {UID(GET).name}", 'check its log, or set [fetch] method = "move"'

@@ -2,26 +2,26 @@
 
 import threading
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 
-import numpy as np
 import structlog
-from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import UID
 
-from node.archive.digest import Digest, sha256
+from node.archive.digest import Digest, data_set_starts, sha256
 from node.archive.facade import Archive, StoredInstance
+from node.archive.layout import instance_key
 from node.dicom.attributes import Attributes, Header
-from node.dicom.pixels import stored_frames
+from node.dicom.part10 import head as part10_head
 from node.dicom.read import parse
 from node.dicom.uid import is_uid
 from node.dimse.status import StoreStatus as Status
 from node.errors import NodeError, StorageFullError
+from node.receive.duplicates import same_content
+from node.receive.group_commit import GroupCommit
+from node.receive.scan import Scanned, scan
 from node.telemetry.log import place_of
 from node.tracker import arrivals
+from node.tracker.arrivals import Arrival
 from node.tracker.audit import Action, try_audit
 from node.tracker.handle import Tracker
 from node.tracker.instances import stored
@@ -41,84 +41,163 @@ class StoreRequest:
     transfer_syntax_uid: str
     implementation_class_uid: str
     calling_ae_title: str
-    data_set: bytes
+    data_set: bytes | memoryview
+    """Only good until the next message of its association."""
+    abstract_syntax_uid: str
+    """Of the presentation context it came on."""
 
 
 class Store:
     """Puts instances away. One object serves all associations."""
 
-    def __init__(self, archive: Archive, tracker: Tracker, series_quiet_s: float, index_patient: bool = True) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        tracker: Tracker,
+        series_quiet_s: float,
+        index_patient: bool = True,
+        max_matrix: int = 4096,
+        group_commit: GroupCommit | None = None,
+    ) -> None:
+        """`max_matrix` is [match.stack]'s: larger images are not decoded to find out what they are. Without a
+        `group_commit` each instance is kept for itself."""
         self._archive = archive
         self._tracker = tracker
         self._quiet_s = series_quiet_s
         self._index_patient = index_patient
+        self._max_matrix = max_matrix
+        self._group_commit = group_commit
         self._locks = [threading.Lock() for _ in range(64)]
 
     def put(self, sent: StoreRequest) -> Status:
         """Keep one instance; the status is what the peer is told. SUCCESS only when it would survive a loss of power
-        and be found again: the file is fsynced, and the row that names it committed."""
-        part10 = _part10(sent)
+        and be found again: its bytes are durable, and the row that names them is entered."""
+        if not is_uid(sent.sop_uid):
+            reason = "the affected SOP instance UID is empty or malformed"
+            return self._refuse(sent, Status.INVALID_SOP_INSTANCE, reason)
+        if sent.sop_class_uid != sent.abstract_syntax_uid:
+            reason = "the affected SOP class is not that of the presentation context"
+            return self._refuse(sent, Status.SOP_CLASS_NOT_SUPPORTED, reason)
+        head = part10_head(
+            sent.sop_class_uid,
+            sent.sop_uid,
+            sent.transfer_syntax_uid,
+            sent.implementation_class_uid,
+            sent.calling_ae_title,
+        )
         try:
-            header = parse(BytesIO(part10), stop_before_pixels=True)
-            uids = [str(header.get(k, "")) for k in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")]
-            sop_class_uid = str(header.get("SOPClassUID", ""))
+            said = scan(sent.data_set, sent.transfer_syntax_uid) or _read(head, sent.data_set)
         except Exception as error:  # pydicom raises nearly anything on a damaged data set
             return self._refuse(sent, Status.CANNOT_UNDERSTAND, "data set cannot be read", type(error).__name__)
-        sop_uid, series_uid, study_uid = uids
-        if not all(is_uid(value) for value in uids):
+        if not all(is_uid(value) for value in (said.sop_uid, said.series_uid, said.study_uid)):
             reason = "SOP, series or study instance UID missing or malformed"
             return self._refuse(sent, Status.CANNOT_UNDERSTAND, reason)
-        if (sop_uid, sop_class_uid) != (sent.sop_uid, sent.sop_class_uid):
+        if (said.sop_uid, said.sop_class_uid) != (sent.sop_uid, sent.sop_class_uid):
             reason = "UIDs of the data set differ from those of the C-STORE request"
             return self._refuse(sent, Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, reason)
-        # Two associations may bring the same instance at the same moment; the second then finds the first.
-        with self._locks[hash(sop_uid) % len(self._locks)]:
-            try:
-                return self._keep(sent, part10, header, study_uid, series_uid)
-            except StorageFullError as error:
-                log.error("receive.disk_full", source=sent.calling_ae_title, reason=str(error))
-                return Status.OUT_OF_RESOURCES
-            except NodeError as error:
-                log.error("receive.failed", source=sent.calling_ae_title, reason=str(error))
-                return Status.OUT_OF_RESOURCES
-            except Exception as error:  # a mistake of ours: the sender keeps its instance and may try again
-                log.error(
-                    "receive.crashed", source=sent.calling_ae_title, error=type(error).__name__, where=place_of(error)
-                )
-                return Status.OUT_OF_RESOURCES
+        try:
+            return self._keep(sent, head, said)
+        except StorageFullError as error:
+            log.error("receive.disk_full", source=sent.calling_ae_title, reason=str(error))
+        except NodeError as error:
+            log.error("receive.failed", source=sent.calling_ae_title, reason=str(error))
+        except Exception as error:  # a mistake of ours: the sender keeps its instance and may try again
+            source = sent.calling_ae_title
+            log.error("receive.crashed", source=source, error=type(error).__name__, where=place_of(error))
+        return Status.OUT_OF_RESOURCES
 
-    def _keep(self, sent: StoreRequest, part10: bytes, header: Header, study_uid: str, series_uid: str) -> Status:
+    def readmit(self, content: bytes, digest: str) -> str | None:
+        """Keep an instance that was found in the log of a process that died, and enter it where that is missing. What went
+        wrong, in words, else None."""
+        try:
+            meta = parse(BytesIO(content), stop_before_pixels=True).file_meta
+            starts = data_set_starts(content)
+            head, data_set = content[:starts], memoryview(content)[starts:]
+            said = scan(data_set, str(meta.TransferSyntaxUID)) or _read(head, data_set)
+            sent = StoreRequest(
+                sop_class_uid=said.sop_class_uid,
+                sop_uid=said.sop_uid,
+                transfer_syntax_uid=str(meta.TransferSyntaxUID),
+                implementation_class_uid="",
+                calling_ae_title=str(meta.get("SourceApplicationEntityTitle", "")),
+                data_set=data_set,
+                abstract_syntax_uid=said.sop_class_uid,
+            )
+        except Exception as error:  # it was read before it was kept, so this is a mistake of ours
+            return f"it cannot be read: {type(error).__name__}"
+        known = arrivals.look_up(self._tracker, said.study_uid, said.sop_uid)
+        if known.instance is not None and known.instance.sha256 != digest:
+            return None  # another content of the same instance was entered, and this one never acknowledged
+        held = Digest(digest, sent.transfer_syntax_uid)
+        key = self._archive.put_instance(said.study_uid, said.series_uid, said.sop_uid, content, held)
+        if known.instance is None:
+            arrivals.record(self._tracker, self._arrival(sent, head, said, key, digest, known.purges), self._quiet_s)
+        return None
+
+    def _keep(self, sent: StoreRequest, head: bytes, said: Scanned) -> Status:
+        group_commit = self._group_commit
+        if group_commit is not None and len(sent.data_set) <= group_commit.largest:
+            key = instance_key(said.study_uid, said.series_uid, said.sop_uid)
+            arrival = self._arrival(sent, head, said, key, sha256(sent.data_set), None)
+            try:
+                self._archive.check_space()
+                if group_commit.keep(head, sent.data_set, arrival):
+                    return Status.SUCCESS
+            except StorageFullError as error:  # what is here already needs no space
+                log.debug("receive.not_logged", reason=str(error))
+        # Two associations may bring the same instance at the same moment; the second then finds the first.
+        with self._locks[hash(sent.sop_uid) % len(self._locks)]:
+            return self._keep_alone(sent, head, said)
+
+    def _keep_alone(self, sent: StoreRequest, head: bytes, said: Scanned) -> Status:
+        """Keep one instance for itself: it may be known, or too large for the log."""
+        part10 = head + sent.data_set
         digest = Digest(sha256(sent.data_set), sent.transfer_syntax_uid)
-        known = arrivals.look_up(self._tracker, study_uid, sent.sop_uid)
+        known = arrivals.look_up(self._tracker, said.study_uid, sent.sop_uid)
         lost = False
         if known.instance is not None:
             kept = stored(known.instance, self._archive)
             lost = not kept.is_intact()
-            if not lost and (kept.digest.sha256 == digest.sha256 or _same_content(kept, part10)):
+            if not lost and (kept.digest.sha256 == digest.sha256 or self._is_same(kept, part10)):
                 return Status.SUCCESS
             if not lost:
                 reason = "this SOP instance UID was received before with other content; the first is kept"
-                return self._refuse(sent, Status.DUPLICATE_SOP_INSTANCE, reason, study_uid=study_uid)
-        arrival = arrivals.Arrival(
-            sop_uid=sent.sop_uid,
-            series_uid=series_uid,
-            study_uid=study_uid,
-            sop_class_uid=sent.sop_class_uid,
-            transfer_syntax_uid=sent.transfer_syntax_uid,
-            key=self._archive.put_instance(study_uid, series_uid, sent.sop_uid, part10, digest),
-            sha256=digest.sha256 or "",
-            size=len(part10),
-            source=sent.calling_ae_title,
-            expected=Attributes(header).count("ImagesInAcquisition"),
-            header=header if self._index_patient else None,
-            purges=known.purges,
-        )
+                return self._refuse(sent, Status.DUPLICATE_SOP_INSTANCE, reason, study_uid=said.study_uid)
+        key = self._archive.put_instance(said.study_uid, said.series_uid, sent.sop_uid, part10, digest)
+        arrival = self._arrival(sent, head, said, key, digest.sha256 or "", known.purges)
         if lost:
-            log.warning("receive.repaired", sop_instance=sent.sop_uid, study=study_uid, source=sent.calling_ae_title)
+            facts = {"sop_instance": sent.sop_uid, "study": said.study_uid, "source": sent.calling_ae_title}
+            log.warning("receive.repaired", **facts)
             arrivals.repair(self._tracker, arrival, self._quiet_s)
         elif not arrivals.record(self._tracker, arrival, self._quiet_s):
-            return self._keep(sent, part10, header, study_uid, series_uid)  # another host was first: compare with its
+            return self._keep_alone(sent, head, said)  # another host was first: compare with its
         return Status.SUCCESS
+
+    def _arrival(
+        self, sent: StoreRequest, head: bytes, said: Scanned, key: str, digest: str, purges: int | None
+    ) -> Arrival:
+        return Arrival(
+            sop_uid=sent.sop_uid,
+            series_uid=said.series_uid,
+            study_uid=said.study_uid,
+            sop_class_uid=sent.sop_class_uid,
+            transfer_syntax_uid=sent.transfer_syntax_uid,
+            key=key,
+            sha256=digest,
+            size=len(head) + len(sent.data_set),
+            source=sent.calling_ae_title,
+            expected=said.images_in_acquisition,
+            header=partial(_header, head, sent.data_set) if self._index_patient else None,
+            purges=purges,
+        )
+
+    def _is_same(self, kept: StoredInstance, part10: bytes) -> bool:
+        """Whether both hold the same instance in different transfer syntaxes. Only asked when the bytes differ."""
+        try:
+            ours, theirs = kept.read_instance(), parse(BytesIO(part10), stop_before_pixels=False)
+        except Exception:  # pydicom raises nearly anything on a damaged data set
+            return False
+        return same_content(ours, theirs, self._max_matrix)
 
     def _refuse(
         self, sent: StoreRequest, status: Status, reason: str, error: str | None = None, study_uid: str | None = None
@@ -141,34 +220,18 @@ class Store:
         try_audit(self._tracker, Action.ASSOCIATION, peer, details={"host": host, "rejected": reason})
 
 
-def _part10(sent: StoreRequest) -> bytes:
-    """The data set as received, with a preamble and file meta information before it (PS3.10 section 7.1)."""
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = UID(sent.sop_class_uid)
-    meta.MediaStorageSOPInstanceUID = UID(sent.sop_uid)
-    meta.TransferSyntaxUID = UID(sent.transfer_syntax_uid)
-    meta.ImplementationClassUID = UID(sent.implementation_class_uid)
-    meta.SourceApplicationEntityTitle = sent.calling_ae_title
-    buffer = DicomBytesIO()
-    buffer.write(b"\x00" * 128 + b"DICM")
-    write_file_meta_info(buffer, meta, enforce_standard=True)
-    buffer.write(sent.data_set)
-    return buffer.getvalue()
+def _header(head: bytes, data_set: bytes | memoryview) -> Header:
+    """Whatever pydicom raises on a damaged data set."""
+    return parse(BytesIO(head + data_set), stop_before_pixels=True)
 
 
-def _same_content(kept: StoredInstance, part10: bytes) -> bool:
-    """Whether both hold the same instance in different transfer syntaxes: the same pixels and public attributes.
-    (Private ones come back as unknown bytes from implicit VR.) Only asked when their bytes differ."""
-    try:
-        ours, theirs = kept.read_instance(), parse(BytesIO(part10), stop_before_pixels=False)
-        if _attributes(ours) != _attributes(theirs):
-            return False
-        frames = zip(stored_frames(ours), stored_frames(theirs), strict=True)
-        return all(np.array_equal(one, other) for one, other in frames)
-    except Exception:  # what cannot be decoded cannot be shown to be the same
-        return False
-
-
-def _attributes(data_set: Dataset) -> dict[str, str]:
-    return {e.keyword: str(e.value) for e in data_set if not e.tag.is_private and e.keyword != "PixelData"}
+def _read(head: bytes, data_set: bytes | memoryview) -> Scanned:
+    """What a data set says, read by pydicom; whatever that raises on a damaged one."""
+    header = _header(head, data_set)
+    return Scanned(
+        sop_class_uid=str(header.get("SOPClassUID", "")),
+        sop_uid=str(header.get("SOPInstanceUID", "")),
+        study_uid=str(header.get("StudyInstanceUID", "")),
+        series_uid=str(header.get("SeriesInstanceUID", "")),
+        images_in_acquisition=Attributes(header).count("ImagesInAcquisition"),
+    )

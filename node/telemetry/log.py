@@ -7,10 +7,27 @@ Libraries that log through stdlib logging (alembic, apscheduler) appear in the s
 
 import logging
 import sys
+import threading
 import warnings
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
 from pydicom import config as pydicom_config
+
+
+def printable(logger: object, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What a peer sent may hold control characters, which a terminal obeys: show them escaped."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = _escaped(value)
+        elif isinstance(value, list | tuple):
+            event[key] = [_escaped(one) if isinstance(one, str) else one for one in value]
+    return event
+
+
+def _escaped(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def configure_logging(level: str, json: bool | None = None) -> None:
@@ -21,6 +38,7 @@ def configure_logging(level: str, json: bool | None = None) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        printable,
     ]
     renderer: structlog.typing.Processor
     if as_json:
@@ -55,6 +73,20 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", module="pydicom")
     pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE
     pydicom_config.settings.writing_validation_mode = pydicom_config.IGNORE
+
+
+def log_crashes() -> None:
+    """An exception that nobody catches becomes one line of the log, of a thread as of the process: never a traceback,
+    which may quote the data it stumbled on."""
+    sys.excepthook = lambda kind, error, trace: _crashed(error, "main")
+    threading.excepthook = lambda crash: _crashed(crash.exc_value, crash.thread.name if crash.thread else "?")
+
+
+def _crashed(error: BaseException | None, thread: str) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        return
+    where = place_of(error) if error is not None else "?"
+    structlog.get_logger("node").critical("crashed", error=type(error).__name__, where=where, thread=thread)
 
 
 def place_of(error: BaseException) -> str:

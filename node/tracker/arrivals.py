@@ -1,9 +1,12 @@
 """What the receiver has made durable: recorded, and the match of its study opened again."""
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Boolean, Integer, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -15,12 +18,47 @@ from node.tracker.database import DatabaseError
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import NewJob
 from node.tracker.states import LEASED, Kind, State, allowed
-from node.tracker.tables import Instance, Job, Series, Study
+from node.tracker.tables import Base, Instance, Job, Series, Study
 
 MATCH_ATTEMPTS = 5
 
 _LOST = "E_STORED_"
 """What the error begins with when a job failed because the archive had lost what it needs."""
+
+
+_instance, _series, _job, _study = (Base.metadata.tables[name] for name in ("instance", "series", "job", "study"))
+
+# Made once: SQLAlchemy takes longer to make a statement than the database to execute it.
+_ENTER = insert(_instance)
+_EXPECTED = func.coalesce(bindparam("said", type_=Integer), _series.c.expected)
+_COUNT_IN_SERIES = (
+    update(_series)
+    .where(
+        _series.c.study_uid == bindparam("study"),
+        _series.c.series_uid == bindparam("series"),
+        _series.c.instances + bindparam("more") != func.coalesce(_EXPECTED, -1),
+    )
+    .values(instances=_series.c.instances + bindparam("more"), expected=_EXPECTED, last_received_at=bindparam("now"))
+)
+_COUNT_IN_MATCH = (
+    update(_job)
+    .where(_job.c.key == bindparam("match"), _job.c.state == State.RECEIVING, _job.c.next_attempt_at <= bindparam("at"))
+    .values(revision=_job.c.revision + bindparam("more"))
+)
+_COUNT_IN_STUDY = (
+    update(_study)
+    .where(
+        _study.c.study_uid == bindparam("study"),
+        _study.c.purged_at.is_(None),
+        _study.c.leftovers.is_(None),
+        or_(_study.c.labelled, bindparam("unlabelled_is_fine", type_=Boolean)),
+    )
+    .values(
+        instances=_study.c.instances + bindparam("more"),
+        size=_study.c.size + bindparam("bytes"),
+        last_received_at=bindparam("now"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -37,10 +75,11 @@ class Arrival:
     size: int
     source: str
     expected: int | None = None
-    header: Header | None = None
-    """What its study and series are labelled by; None where [node] index_patient forbids labels."""
-    purges: int = 0
-    """How often the study had been purged before the file was kept, as `look_up` said."""
+    header: Callable[[], Header] | None = None
+    """Reads what its study and series are labelled by, when they are new; None where [node] index_patient forbids labels."""
+    purges: int | None = 0
+    """How often the study had been purged before the file was kept, as `look_up` said. None: what was kept is in the log of
+    arrivals, which a purge does not touch."""
 
 
 @dataclass(frozen=True)
@@ -62,32 +101,36 @@ def look_up(tracker: Tracker, study_uid: str, sop_uid: str) -> Known:
     return Known(instance, 0 if study is None else study.purges)
 
 
-def record(tracker: Tracker, arrival: Arrival, quiet_s: float) -> bool:
+def was_purged(tracker: Tracker, study_uid: str, since: datetime) -> bool:
+    """Whether a study was purged after that time, or is being purged."""
+    with tracker.read() as session:
+        study = session.get(Study, study_uid)
+    return study is not None and (study.leftovers is not None or (study.purged_at or since) > since)
+
+
+def record(tracker: Tracker, arrival: Arrival, quiet_s: float, *, durable: bool = True) -> bool:
     """Enter an instance whose file is durable, and open the match of its study (again). The match is due when the series
     has been quiet for `quiet_s` seconds, and at once when the scanner said how many instances there are and all are here.
 
     Returns False when the instance was there already; nothing changes then. Raises StorageError, changing nothing, when
-    the study was purged since the file was kept, so that the file may be gone.
+    the study was purged since the file was kept, so that the file may be gone, or is being purged. When it is not `durable`,
+    a loss of power may undo it; the caller is able to enter the instance again.
     """
     try:
-        return _record(tracker, arrival, quiet_s)
+        return _record(tracker, arrival, quiet_s, durable)
     except DatabaseError as error:
         if not isinstance(error.__cause__, IntegrityError):
             raise
         # Two associations were first with the same study, on a database with several writers: the row is there now.
-        return _record(tracker, arrival, quiet_s)
+        return _record(tracker, arrival, quiet_s, durable)
 
 
-def _record(tracker: Tracker, arrival: Arrival, quiet_s: float) -> bool:
+def _record(tracker: Tracker, arrival: Arrival, quiet_s: float, durable: bool) -> bool:
     now = tracker.clock()
-    with tracker.write() as session:
+    with tracker.write(durable=durable) as session:
         if session.get(Instance, (arrival.study_uid, arrival.sop_uid, 1)) is not None:
             return False
-        session.add(Instance(
-            sop_uid=arrival.sop_uid, series_uid=arrival.series_uid, study_uid=arrival.study_uid,
-            sop_class_uid=arrival.sop_class_uid, transfer_syntax_uid=arrival.transfer_syntax_uid, key=arrival.key,
-            sha256=arrival.sha256, size=arrival.size, source=arrival.source, received_at=now,
-        ))  # fmt: skip
+        session.add(Instance(**_row(arrival, now)))
         series = session.get(Series, (arrival.study_uid, arrival.series_uid), with_for_update=True)
         if series is None:
             series = Series(series_uid=arrival.series_uid, study_uid=arrival.study_uid, instances=0)
@@ -100,6 +143,66 @@ def _record(tracker: Tracker, arrival: Arrival, quiet_s: float) -> bool:
         _reopen(session, now, arrival, now if series.complete else now + timedelta(seconds=quiet_s))
         studies.received(session, now, arrival.study_uid, arrival.purges, series, arrival.size, arrival.header)
     return True
+
+
+def record_further(
+    tracker: Tracker, arrivals: Sequence[Arrival], quiet_s: float, before_commit: Callable[[], object]
+) -> bool:
+    """Enter instances that add nothing but themselves, all in one short transaction that a loss of power may undo, as `record`
+    does when it is not durable. False, changing nothing, when one of them means more: it is there already, it begins a
+    series or completes one, its study is being purged, or its match waits for nothing. What `before_commit` raises undoes
+    it all."""
+    now = tracker.clock()
+    studies = Counter(arrival.study_uid for arrival in arrivals)
+    series = Counter((arrival.study_uid, arrival.series_uid) for arrival in arrivals)
+    try:
+        # Rows are locked in one order by all transactions: series, jobs, studies, each by UID. See studies.py.
+        with tracker.database.transaction(durable=False) as connection:
+            connection.execute(_ENTER, [_row(arrival, now) for arrival in arrivals])
+            changes = [(_COUNT_IN_SERIES, _of_series(arrivals, *uids, series[uids], now)) for uids in sorted(series)]
+            due = now + timedelta(seconds=quiet_s)
+            changes += [
+                (_COUNT_IN_MATCH, {"match": f"match:{uid}", "more": studies[uid], "at": due}) for uid in sorted(studies)
+            ]
+            changes += [(_COUNT_IN_STUDY, _of_study(arrivals, uid, now)) for uid in sorted(studies)]
+            for change, values in changes:
+                if connection.execute(change, values).rowcount != 1:
+                    raise _MeansMoreError
+            before_commit()
+    except _MeansMoreError:
+        return False
+    except DatabaseError as error:
+        if not isinstance(error.__cause__, IntegrityError):
+            raise
+        return False
+    return True
+
+
+class _MeansMoreError(Exception):
+    """An arrival changes more than counts."""
+
+
+def _row(arrival: Arrival, now: datetime) -> dict[str, Any]:
+    return {
+        "sop_uid": arrival.sop_uid, "series_uid": arrival.series_uid, "study_uid": arrival.study_uid, "version": 1,
+        "sop_class_uid": arrival.sop_class_uid, "transfer_syntax_uid": arrival.transfer_syntax_uid, "key": arrival.key,
+        "sha256": arrival.sha256, "size": arrival.size, "source": arrival.source, "received_at": now,
+    }  # fmt: skip
+
+
+def _of_series(
+    arrivals: Sequence[Arrival], study_uid: str, series_uid: str, more: int, now: datetime
+) -> dict[str, Any]:
+    mine = [a for a in arrivals if (a.study_uid, a.series_uid) == (study_uid, series_uid)]
+    said = next((a.expected for a in reversed(mine) if a.expected), None)
+    return {"study": study_uid, "series": series_uid, "more": more, "said": said, "now": now}
+
+
+def _of_study(arrivals: Sequence[Arrival], study_uid: str, now: datetime) -> dict[str, Any]:
+    mine = [a for a in arrivals if a.study_uid == study_uid]
+    labelled = all(a.header is None for a in mine)
+    size = sum(a.size for a in mine)
+    return {"study": study_uid, "more": len(mine), "bytes": size, "now": now, "unlabelled_is_fine": labelled}
 
 
 def repair(tracker: Tracker, arrival: Arrival, quiet_s: float) -> None:

@@ -1,15 +1,23 @@
-"""Storage commitment asked of destinations: which transactions are open, and what their reports said. A report may come
-to another process than the one that asked, so both meet here."""
+"""Storage commitment. Asked of destinations: which transactions are open, and what their reports said; a report may come
+to another process than the one that asked, so both meet here. Asked of us: how many reports are owed to a peer."""
 
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from node.tracker import transitions
 from node.tracker.handle import Tracker
 from node.tracker.queue import Claim, leased
-from node.tracker.states import State
+from node.tracker.states import FINISHED, Kind, State
 from node.tracker.tables import Commitment, Delivery, Job
+
+
+def owed(tracker: Tracker, ae_title: str) -> int:
+    """How many reports the peer of that AE title still waits for."""
+    mine = Job.key.startswith(f"commit:{ae_title}:", autoescape=True)
+    count = select(func.count()).where(Job.kind == Kind.COMMIT, mine, Job.state.not_in(FINISHED))
+    with tracker.read() as session:
+        return session.scalar(count) or 0
 
 
 def opened(tracker: Tracker, claim: Claim, transaction_uid: str) -> None:

@@ -48,14 +48,30 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
-        """A session committed at the end of the block, rolled back when the block raises."""
+    def write(self, *, durable: bool = True) -> Iterator[Session]:
+        """A session committed at the end of the block, rolled back when the block raises. What is not `durable` is undone
+        by a loss of power, when no later transaction that is durable came after it."""
         with (
-            self._connected(writer=True) as connection,
+            self._connected(writer=True, durable=durable) as connection,
             Session(connection, expire_on_commit=False) as session,
             session.begin(),
         ):
             yield session
+
+    @contextmanager
+    def transaction(self, *, durable: bool = True) -> Iterator[Connection]:
+        """As `write`, for statements without objects, which take a third of the time."""
+        with self._connected(writer=True, durable=durable) as connection, connection.begin():
+            yield connection
+
+    def make_durable(self) -> None:
+        """Have everything that was committed survive a loss of power: by a transaction that changes nothing, and waits."""
+        with self.transaction() as connection:
+            if connection.dialect.name == "sqlite":
+                version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+                connection.exec_driver_sql(f"PRAGMA user_version = {(version + 1) % 2**31}")
+            else:
+                connection.exec_driver_sql("SELECT pg_current_xact_id()")
 
     def upgrade(self) -> None:
         """Bring the schema to what this version expects. Safe when several processes start at once. SQLite is copied to a
@@ -70,7 +86,7 @@ class Database:
             copy = Path(f"{self.url.database}.before-{expected}")
             if not copy.exists():  # of several processes that start at once, the first makes it
                 self.backup(copy)
-        with self._connected(writer=True) as connection, connection.begin():
+        with self.transaction() as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(727466)")  # any constant; ours
             config = _alembic()
@@ -108,9 +124,10 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _connected(self, writer: bool) -> Iterator[Connection]:
+    def _connected(self, writer: bool, durable: bool = True) -> Iterator[Connection]:
+        options = {"node_writer": writer, "node_durable": durable}
         try:
-            with self.engine.connect().execution_options(node_writer=writer) as connection:
+            with self.engine.connect().execution_options(**options) as connection:
                 yield connection
         except DBAPIError as error:
             raise DatabaseError(
@@ -121,10 +138,12 @@ class Database:
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "begin", _begin_postgresql)
     return engine
 
 
@@ -135,8 +154,21 @@ def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writer = connection.get_execution_options().get("node_writer", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+    options = connection.get_execution_options()
+    if options.get("node_writer", False):
+        # NORMAL: the write-ahead log gets the transaction, and is made durable by the next one that is FULL.
+        wanted = "FULL" if options.get("node_durable", True) else "NORMAL"
+        if connection.info.get("synchronous", "FULL") != wanted:
+            connection.exec_driver_sql(f"PRAGMA synchronous = {wanted}")
+            connection.info["synchronous"] = wanted
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql("BEGIN")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if not connection.get_execution_options().get("node_durable", True):
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
 
 
 def _alembic() -> Config:

@@ -38,9 +38,10 @@ class Tracker:
         return self.database.read()
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
-        """A session committed at the end of the block. Then the workers of this process that have new work are woken."""
-        with self.database.write() as session:
+    def write(self, *, durable: bool = True) -> Iterator[Session]:
+        """A session committed at the end of the block. Then the workers of this process that have new work are woken. What
+        is not `durable` may be undone by a loss of power, until a later transaction that is, or `make_durable`."""
+        with self.database.write(durable=durable) as session:
             yield session
             restate_changed(session)
         self.wakeups.wake(*woken_by(session))

@@ -1,14 +1,16 @@
 """Which instances there are, each as something that can be read."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 from pydicom import Dataset
-from sqlalchemy import Select, select
+from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session
 
 from node.archive.digest import Digest
 from node.archive.facade import Archive, StoredInstance
+from node.archive.layout import InstanceName, parse_key
 from node.errors import DamagedFileError, LostError, NotFoundError
 from node.tracker.tables import Instance
 
@@ -58,6 +60,15 @@ def one_header_of_each_series(tracker: Reader, archive: Archive, study_uid: str)
             with suppress(LostError, DamagedFileError):
                 found[row.series_uid] = stored(row, archive).read_header()
     return found
+
+
+def named(tracker: Reader, contents: Mapping[str, str]) -> set[str]:
+    """Of these keys, each with the SHA-256 of its content, those that a row has with that content."""
+    names = [name for key in contents if isinstance(name := parse_key(key), InstanceName)]
+    pairs = [(name.study_uid, name.sop_uid) for name in names]
+    rows = select(Instance.key, Instance.sha256).where(tuple_(Instance.study_uid, Instance.sop_uid).in_(pairs))
+    with tracker.read() as session:
+        return {key for key, sha256 in session.execute(rows) if contents.get(key) == sha256}
 
 
 def _of_study(tracker: Reader, study_uid: str) -> list[Instance]:

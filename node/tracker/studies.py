@@ -4,7 +4,7 @@ The row of a study is the last that a transaction locks, whatever it does before
 other. So a change of a job is noted first, and the rows are brought up to date just before the commit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -40,9 +40,15 @@ class StudyState(StrEnum):
 
 
 def received(
-    session: Session, now: datetime, study_uid: str, purges: int, series: Series, size: int, header: Header | None
+    session: Session,
+    now: datetime,
+    study_uid: str,
+    purges: int | None,
+    series: Series,
+    size: int,
+    header: Callable[[], Header] | None,
 ) -> None:
-    """Count an instance that has come, of a series that counts it already. `header` is that of the instance; None where
+    """Count an instance that has come, of a series that counts it already. `header` reads that of the instance; None where
     [node] index_patient forbids labels. The caller is at the end of its transaction. StorageError when the study was
     purged more than the `purges` times that the caller saw before it kept the file."""
     session.flush()
@@ -53,7 +59,7 @@ def received(
             labelled=False,
         )  # fmt: skip
         session.add(study)
-    if study.purges != purges:
+    if study.leftovers is not None or purges not in (None, study.purges):
         raise StorageError(f"study {study_uid} was purged while this instance was received; the sender may try again")
     if study.purged_at is not None:
         study.first_received_at, study.purged_at = now, None
@@ -63,9 +69,9 @@ def received(
     if series.instances == 1:
         study.series += 1
     if header is not None and not study.labelled:
-        labels.label_study(study, header)
+        labels.label_study(study, header())
     if header is not None and series.instances == 1:
-        labels.label_series(study, series, header)
+        labels.label_series(study, series, header())
 
 
 def note_change(session: Session, job: Job) -> None:

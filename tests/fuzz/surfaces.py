@@ -64,8 +64,7 @@ class Receive:
         tracker = Tracker(self._database)
         store = Store(self._archive, tracker, series_quiet_s=3600)
         commitments = Commitments(tracker, self._archive, [], "DIFFMSR")
-        # Short, since pynetdicom does not answer a request without a SOP instance UID; it ends as an idle association.
-        settings = SCPSettings(host="127.0.0.1", port=free_port(), network_timeout_s=5)
+        settings = SCPSettings(host="127.0.0.1", port=free_port())
         self._receiver = Receiver(settings, [], store, commitments)
         self._peer: Peer | None = None
         self._sent = 0

@@ -27,7 +27,7 @@ def keep(tracker: Tracker, archive: Archive, ds: Dataset, quiet_s: float = 10, l
         sop_uid=sop_uid, series_uid=series_uid, study_uid=study_uid, sop_class_uid=str(ds.SOPClassUID),
         transfer_syntax_uid=digest.transfer_syntax_uid or "", key=archive.put_instance(*names, content, digest),
         sha256=digest.sha256 or "", size=len(content), source="MR1",
-        header=ds if labelled else None,
+        header=(lambda: ds) if labelled else None,
         purges=arrivals.look_up(tracker, study_uid, sop_uid).purges,
     )  # fmt: skip
     arrivals.record(tracker, arrival, quiet_s)

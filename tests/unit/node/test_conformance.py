@@ -9,10 +9,11 @@ from pydicom.uid import UID
 from pynetdicom import AE
 
 from node.archive.facade import Archive
-from node.config.settings import SCPSettings, Settings
+from node.config.settings import SCPSettings, Settings, SourceSettings
 from node.conformance.facts import statement
 from node.conformance.markdown import markdown
 from node.receive.commitment_scp import Commitments
+from node.receive.policy import configured_callers
 from node.receive.server import Receiver
 from node.receive.store import Store
 from node.tracker.database import Database
@@ -39,7 +40,9 @@ def port(tmp_path: Path) -> Iterator[int]:
     tracker = Tracker(database)
     settings = SCPSettings(host="127.0.0.1", port=free_port())
     archive = Archive.in_folder(tmp_path)
-    receiver = Receiver(settings, [], Store(archive, tracker, 10), Commitments(tracker, archive, [], "DIFFMSR"))
+    sources = [SourceSettings(name="peer", ae_title="PEER")]
+    commitments = Commitments(tracker, archive, sources, "DIFFMSR")
+    receiver = Receiver(settings, configured_callers(sources), Store(archive, tracker, 10), commitments)
     receiver.start()
     yield receiver.port
     receiver.stop(1)

@@ -18,6 +18,7 @@ from node.dimse.commitment_messages import ReferencedInstance
 from node.dimse.commitment_messages import request as asking
 from node.receive import commitment_scp
 from node.receive.commitment_scp import Commitments
+from node.receive.policy import configured_callers
 from node.receive.server import Receiver
 from node.receive.store import Store
 from node.tracker import administration, queue, views
@@ -92,9 +93,12 @@ def commitments(
     return Commitments(tracker, archive, sources, "DIFFMSR")
 
 
-@pytest.fixture
-def receiver(store: Store, commitments: Commitments, sources: list[SourceSettings]) -> Iterator[Receiver]:
-    receiver = Receiver(SCPSettings(host="127.0.0.1", port=free_port()), sources, store, commitments)
+@pytest.fixture(params=["fast", "stock"])
+def receiver(
+    request: pytest.FixtureRequest, store: Store, commitments: Commitments, sources: list[SourceSettings]
+) -> Iterator[Receiver]:
+    settings = SCPSettings(host="127.0.0.1", port=free_port(), data_path=request.param)
+    receiver = Receiver(settings, configured_callers(sources), store, commitments)
     receiver.start()
     yield receiver
     receiver.stop(1)
@@ -140,13 +144,13 @@ def test_reported_on_the_association_it_was_asked_on(scanner: Scanner, attempt: 
 
 
 def test_many_transactions_on_one_association_leave_nothing_behind_on_it(
-    scanner: Scanner, attempt: Attempt, receiver: Receiver
+    scanner: Scanner, attempt: Attempt, commitments: Commitments
 ) -> None:
     (ds,) = mr_series(1)
     scanner.send([ds])
     _, association = scanner.ask(*named([ds]))
     assert attempt() is State.DONE
-    served = next(one for one in receiver._ae.active_associations if one.is_established)
+    (served,) = commitments._asked_on.values()
     serve = served._serve_request
     wanted = [ReferencedInstance(*one) for one in named([ds])]
     answer, _ = association.send_n_action(asking("1.2.3", wanted), 1, PushModel, PushModelInstance)

@@ -14,6 +14,7 @@ from node.archive.facade import Archive
 from node.config.settings import SCPSettings, SourceSettings
 from node.dimse.status import StoreStatus as Status
 from node.receive.commitment_scp import Commitments
+from node.receive.policy import configured_callers
 from node.receive.server import Receiver
 from node.receive.store import Store
 from node.tracker import queue, views
@@ -134,7 +135,8 @@ def test_an_association_that_brought_something_is_in_the_trail(
 ) -> None:
     settings = SCPSettings(host="127.0.0.1", port=free_port())
     sources = [SourceSettings(name="mr1", ae_title="MR1")]
-    receiver = Receiver(settings, sources, store, Commitments(tracker, archive, sources, "DIFFMSR"))
+    commitments = Commitments(tracker, archive, sources, "DIFFMSR")
+    receiver = Receiver(settings, configured_callers(sources), store, commitments)
     receiver.start()
     try:
         one, other = mr_series(2)

@@ -1,0 +1,134 @@
+"""What is asked on an established association. C-STORE and C-ECHO are served here; storage commitment, and with
+`[scp] data_path = "stock"` everything, goes to the back room (see stock.py)."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from node.config.settings import SCPSettings
+from node.dimse import command as dimse
+from node.dimse import pdu
+from node.dimse.command import Command, Field
+from node.dimse.message import Incoming, InvalidDataError
+from node.dimse.negotiation import P_DATA_OVERHEAD, Context, Request
+from node.dimse.pdu import PDUType
+from node.dimse.status import StoreStatus
+from node.dimse.stream import Stream, StreamClosedError, StreamTimeoutError
+from node.receive.contexts import COMMITMENT, STORED, VERIFICATION
+from node.receive.policy import Policy
+from node.receive.slots import Slots, Visitor
+from node.receive.stock import BackRoom
+from node.receive.store import Store, StoreRequest
+
+_BACK_ROOM = frozenset({Field.N_ACTION_RQ, Field.N_EVENT_REPORT_RQ, Field.N_EVENT_REPORT_RSP})
+_UNRECOGNIZED_OPERATION, _SOP_CLASS_NOT_SUPPORTED = 0x0211, 0x0122
+"""Statuses of PS3.7 annex C for requests that no service here takes."""
+
+
+@dataclass(frozen=True)
+class House:
+    """What all associations share."""
+
+    settings: SCPSettings
+    policy: Policy
+    slots: Slots
+    store: Store
+    open_back_room: Callable[
+        [Request, Sequence[Context], str, Callable[[bytes], None], Callable[[StoreRequest], StoreStatus]], BackRoom
+    ]
+    is_draining: Callable[[], bool]
+
+
+class Services:
+    """Serves the messages of one association, one at a time."""
+
+    def __init__(
+        self, house: House, stream: Stream, visitor: Visitor, request: Request, accepted: Sequence[Context]
+    ) -> None:
+        self._house = house
+        self._stream = stream
+        self._visitor = visitor
+        self._request = request
+        self._contexts = {context.context_id: context for context in accepted}
+        self._room: BackRoom | None = None
+        self._brought: Counter[StoreStatus] = Counter()
+
+    def serve(self, message: Incoming) -> None:
+        """Do what a whole message asks, and answer it. InvalidDataError when it makes no sense; MalformedCommandError when
+        it lacks what an answer needs."""
+        request = message.command
+        assert request is not None and message.context_id is not None
+        context = self._contexts.get(message.context_id)
+        if context is None:
+            raise InvalidDataError(f"presentation context {message.context_id} was not accepted")
+        if self._house.settings.data_path == "stock":
+            self._hand_over(message, request)
+        elif request.field == Field.C_STORE_RQ and context.abstract_syntax in STORED:
+            self._respond(context, request, self._store(context, request, message))
+        elif request.field == Field.C_ECHO_RQ and context.abstract_syntax == VERIFICATION:
+            self._respond(context, request, 0x0000)
+        elif request.field in _BACK_ROOM and context.abstract_syntax == COMMITMENT:
+            self._hand_over(message, request)
+        elif request.field == Field.C_CANCEL_RQ:
+            pass  # nothing that could be cancelled runs longer than its request
+        elif request.field & dimse.RESPONSE:
+            raise InvalidDataError(f"a response (command field {request.field:#06x}) that nobody waits for")
+        else:
+            known = request.field in (Field.C_STORE_RQ, Field.C_ECHO_RQ)
+            self._respond(context, request, _SOP_CLASS_NOT_SUPPORTED if known else _UNRECOGNIZED_OPERATION)
+
+    def close(self) -> None:
+        """The association has ended."""
+        if self._room is not None:
+            self._room.close()
+        if self._brought:
+            stored = self._brought[StoreStatus.SUCCESS]
+            refused = self._brought.total() - stored
+            self._house.store.ended(self._request.calling, self._visitor.address, stored, refused)
+
+    def _put(self, sent: StoreRequest) -> StoreStatus:
+        status = self._house.store.put(sent)
+        self._brought[status] += 1
+        return status
+
+    def _store(self, context: Context, request: Command, message: Incoming) -> int:
+        if self._room is not None:
+            self._room.heard()
+        return self._put(
+            StoreRequest(
+                sop_class_uid=request.uid(dimse.AFFECTED_SOP_CLASS_UID),
+                sop_uid=request.uid(dimse.AFFECTED_SOP_INSTANCE_UID),
+                transfer_syntax_uid=context.transfer_syntax,
+                implementation_class_uid=self._request.implementation_class_uid,
+                calling_ae_title=self._request.calling,
+                data_set=message.data_set,
+                abstract_syntax_uid=context.abstract_syntax,
+            )
+        )
+
+    def _respond(self, context: Context, request: Command, status: int) -> None:
+        response = dimse.response(request, status)
+        room = self._request.max_length - P_DATA_OVERHEAD if self._request.max_length else len(response)
+        answer = b""
+        for at in range(0, len(response), room):
+            value = response[at : at + room]
+            answer += pdu.p_data(context.context_id, value, command=True, last=at + room >= len(response))
+        self._stream.write(answer, self._house.settings.dimse_timeout_s)
+
+    def _hand_over(self, message: Incoming, request: Command) -> None:
+        assert message.context_id is not None
+        if self._room is None:
+            contexts = list(self._contexts.values())
+            self._room = self._house.open_back_room(
+                self._request, contexts, self._visitor.address, self._relay, self._put
+            )
+        self._room.give(message.context_id, request.encoded, message.data_set if request.has_data_set else None)
+
+    def _relay(self, data: bytes) -> None:
+        """A PDU from the back room to the peer, in a thread of the back room."""
+        try:
+            self._stream.write(data, self._house.settings.dimse_timeout_s)
+        except (StreamClosedError, StreamTimeoutError):
+            self._visitor.evict("it did not take what was answered")
+        if data[0] == PDUType.ABORT:
+            self._visitor.evict("a message could not be served")
