@@ -1,5 +1,5 @@
 # The two commands of the README, each doing all the set-up it needs on a fresh machine.
-.PHONY: demo test lint format screenshots site clean
+.PHONY: demo test lint format screenshots site bench-receive soak clean
 
 VENV := .venv
 PYTHON ?= python3
@@ -30,6 +30,15 @@ screenshots: $(STAMP)
 
 site: $(STAMP)
 	$(BIN)/mkdocs build --quiet
+
+# The figures of docs/performance.md, beside Orthanc and dcmtk.
+bench-receive: $(STAMP)
+	bash tests/install-peers.sh
+	$(BIN)/python -m tests.bench.receive
+
+# 100,000 hostile conversations with a node, where the tests have 2,000.
+soak: $(STAMP)
+	HOSTILE_EXAMPLES=100000 $(BIN)/python -m pytest tests/hostile/test_conversations.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "DiffMSR node needs Python 3.11 or newer; name one with: make PYTHON=...")'

@@ -53,7 +53,9 @@ def _path(data_dir: Path, role: Role) -> Path:
 
 def _lock(data_dir: Path, role: Role) -> TextIO:
     try:
-        file = _path(data_dir, role).open("a+")
+        # A symbolic link in its place would have another file emptied.
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        file = os.fdopen(os.open(_path(data_dir, role), flags, 0o600), "a+")
     except OSError as error:
         raise ConfigError(f"[node] data_dir: cannot write {error.filename}: {error.strerror}") from None
     try:

@@ -56,4 +56,6 @@ def config_show(config: ConfigOption = None, as_json: JsonOption = False) -> Non
 def _masked(settings: Settings) -> str:
     from sqlalchemy import make_url
 
-    return make_url(settings.node.url).render_as_string(hide_password=True)
+    from node.tracker.database import without_secrets
+
+    return without_secrets(make_url(settings.node.url))

@@ -11,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
@@ -131,10 +131,18 @@ class Database:
                 yield connection
         except DBAPIError as error:
             raise DatabaseError(
-                f"the tracker at {self.url!r} does not answer: {_first_line(error.orig or error)}"
+                f"the tracker at {without_secrets(self.url)} does not answer: {_first_line(error.orig or error)}"
             ) from error
         except PoolTimeoutError as error:  # more threads than connections, and none of them can continue
-            raise DatabaseError(f"the tracker at {self.url!r} does not answer: {_first_line(error)}") from error
+            raise DatabaseError(
+                f"the tracker at {without_secrets(self.url)} does not answer: {_first_line(error)}"
+            ) from error
+
+
+def without_secrets(url: URL) -> str:
+    """The address as it may be shown: a password is masked, in its usual place and among the parameters."""
+    masked = {name: "***" for name in url.query if "password" in name.lower()}
+    return url.update_query_dict(masked).render_as_string(hide_password=True)
 
 
 def _engine(url: str) -> Engine:

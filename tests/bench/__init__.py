@@ -1,1 +1,1 @@
-"""Measurements that are too long for a test."""
+"""Measurements that are too long for a test: docs/performance.md."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hostile.conftest import Node
+from tests.hostile.conftest import Node, Scanner
 from tests.hostile.wire import (
     MR,
     Wire,
@@ -139,3 +139,10 @@ def test_deep_sequences(small: Node) -> None:
         assert answer.status in (0, 0xC000)
         wire.message(3, echo_command())
         assert wire.receive() is not None
+
+
+def test_after_all_this_a_scanner_is_served(small: Node) -> None:
+    with Scanner(small, root="1.2.826.42") as scanner:
+        scanner.gets_through()
+    scanner.lost_nothing()
+    assert not small.lines("crashed") and not small.lines("association.crashed") and b"Traceback" not in small.raw_log()

@@ -1,5 +1,6 @@
 """Connections that are opened and not used, or used very slowly: nobody else notices."""
 
+import signal
 import socket
 import ssl
 import time
@@ -213,7 +214,7 @@ def test_a_stop_lets_a_message_in_hand_be_finished(tmp_path: Path) -> None:
     with Wire(node.port) as wire:
         wire.associate()
         wire.data(pdv(1, store_command(b"1.2.826.15"), command=True))
-        node.process.terminate()
+        node.process.send_signal(signal.SIGTERM)
         node.says("service.stopping")
         with pytest.raises(ConnectionRefusedError):
             while True:  # until the node has left the port
@@ -223,3 +224,11 @@ def test_a_stop_lets_a_message_in_hand_be_finished(tmp_path: Path) -> None:
         assert answer is not None and answer.status == 0x0000
     assert node.process.wait(120) == 0
     assert node.stored()["1.2.826.15"].endswith(data_set("1.2.826.15"))
+
+
+def test_what_is_kept_is_closed_to_other_accounts(node: Node) -> None:
+    with Scanner(node, root="1.2.826.16") as scanner:
+        scanner.gets_through()
+    data = node.folder / "data"
+    made = [path for path in data.rglob("*") if path.name != "node-id"]
+    assert made and not [path for path in made if path.exists() and path.stat().st_mode & 0o027]

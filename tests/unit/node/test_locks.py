@@ -1,6 +1,7 @@
 """One service per role, host and data folder."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -65,3 +66,12 @@ def test_workers_of_two_services_on_one_host_have_different_names(tmp_path: Path
     assert names[0].startswith(workers_of(tmp_path / "one", Role.INFER))
     assert not names[0].startswith(workers_of(tmp_path / "one", Role.MATCH))
     assert not names[1].startswith(workers_of(tmp_path / "one", Role.INFER))
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("kept")
+    (tmp_path / f"service-{Role.MATCH}-{socket.gethostname()}.lock").symlink_to(other)
+    with pytest.raises(ConfigError, match="cannot write"), only_one(tmp_path, [Role.MATCH]):
+        pass
+    assert other.read_text() == "kept"

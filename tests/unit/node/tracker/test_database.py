@@ -5,8 +5,9 @@ from contextlib import ExitStack
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import make_url
 
-from node.tracker.database import Database, DatabaseError
+from node.tracker.database import Database, DatabaseError, without_secrets
 from node.tracker.tables import Base
 
 
@@ -27,3 +28,11 @@ def test_a_tracker_whose_connections_are_all_taken_is_one_that_does_not_answer(
             others.enter_context(database.read())
     with database.read():
         pass
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://node:secret@db/node", "postgresql+psycopg://db/node?user=node&password=secret"]
+)
+def test_no_password_is_shown(url: str) -> None:
+    shown = without_secrets(make_url(url))
+    assert "secret" not in shown and "***" in shown.replace("%2A", "*")
