@@ -82,7 +82,7 @@ def result_of(target: Volume, settings: AcquisitionSettings = HEADER_ALONE) -> A
         ZeroFilling(), "cpu", ModelSettings(), RegistrationSettings(mode="none"), settings, ReportSettings()  # type: ignore[arg-type]
     )  # fmt: skip
     request = PairRequest(study_uid="1", target=stack, reference=stack)
-    return engine.super_resolve(target, reference, request, lambda _done, _total: None)
+    return engine.super_resolve(target, reference, request, lambda _done, _total: None).result
 
 
 @pytest.mark.parametrize(
