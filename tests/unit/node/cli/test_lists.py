@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from node.archive.facade import Archive
 from node.cli.app import app
 from node.config.loading import load_settings
-from node.tracker import trail
+from node.tracker import pauses, trail
 from node.tracker.database import Database
 from node.tracker.states import State
 from node.tracker.studies import StudyState
@@ -120,6 +120,18 @@ def test_the_status_says_where_things_are_and_what_keeps_them_from_working(site:
     assert "degraded" in full.stdout
     assert "below [storage] reserve_gb" in full.stdout
     assert json.loads(site.run("status", "--json").stdout)["degraded"]
+
+
+def test_what_is_paused_stays_paused_until_it_is_resumed(site: Site) -> None:
+    assert site.run("queue", "pause", "inference").exit_code == 0
+    assert site.run("queue", "pause", "pacs").exit_code == 0
+    assert set(pauses.paused(site.database)) == {"inference", "deliveries to pacs"}
+    assert "known: pacs" in str(site.run("queue", "pause", "other").exception)
+    site.run("queue", "resume", "inference")
+    assert set(pauses.paused(site.database)) == {"deliveries to pacs"}
+    assert [row.details for row in trail.rows(site.database, AuditFilter()).rows] == [
+        {"resumed": "inference"}, {"paused": "deliveries to pacs"}, {"paused": "inference"},
+    ]  # fmt: skip
 
 
 def test_the_version(site: Site) -> None:
