@@ -73,6 +73,14 @@ def test_nothing_that_matters_is_cut_on_a_narrow_terminal(site: Site, monkeypatc
     assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip()) <= 60 for line in text.splitlines())
 
 
+def test_a_job_is_shown_with_whole_times_and_its_instances(site: Site) -> None:
+    shown = site.run("queue", "show", str(site.failed.deliver)).stdout
+    assert re.search(r"\d\d:\d\d:\d\d  sending? *|\d\d:\d\d:\d\d  running", shown)
+    assert re.search(r"\d\d:\d\d:\d\d  failed +0xA700 \(out of resources\) +host/deliver/1", shown)
+    assert shown.count("not sent yet") == 5
+    assert "│" not in shown
+
+
 def test_filters_and_limits_say_what_they_leave_out(site: Site) -> None:
     assert "2 of 9 jobs" in site.run("queue", "list", "--limit", "2").stdout
     assert site.run("queue", "list", "--state", "held").stdout == "no job matches; 9 jobs in the queue\n"
