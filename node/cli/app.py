@@ -19,7 +19,7 @@ from node.cli.doctor import doctor
 from node.cli.init import init
 from node.cli.options import ConfigOption
 from node.cli.queue import queue_app
-from node.cli.render import err
+from node.cli.render import err, keep_lines_whole
 from node.cli.users import users_app
 from node.config.loading import ENVIRONMENT_VARIABLE
 from node.errors import NodeError
@@ -77,6 +77,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
+    keep_lines_whole()
     if config is not None:
         os.environ[ENVIRONMENT_VARIABLE] = str(config)
 

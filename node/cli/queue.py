@@ -15,8 +15,9 @@ from node.archive.local import write_durably
 from node.cli.options import ConfigOption, DryRunOption, JsonOption, YesOption, acting, actor, open_tracker
 from node.cli.render import events_table, instances_table, job_table, out, print_json, print_queue, queue_table
 from node.config.loading import find_config, load_settings
+from node.config.settings import Settings
 from node.errors import NotFoundError
-from node.tracker import administration, listing, views
+from node.tracker import administration, listing, pauses, views
 from node.tracker.handle import Tracker
 from node.tracker.listing import LARGEST_PAGE, JobFilter
 from node.tracker.states import Kind, State
@@ -161,6 +162,33 @@ def queue_resend(
         return
     for each in sent:
         out.print(f"job {each.job_id} to {each.destination} is {each.state}")
+
+
+@queue_app.command("pause")
+def queue_pause(
+    what: Annotated[str, typer.Argument(help="inference, or the name of a destination.")], config: ConfigOption = None
+) -> None:
+    """Begin no more inference, or no more deliveries to a destination. It holds over restarts, until resume.
+
+    Examples: queue pause inference; queue pause pacs
+    """
+    settings = load_settings(find_config(config))
+    pauses.pause(acting(settings), _pausable(settings, what), actor())
+    out.print(f"{what} is paused; work in progress is finished")
+
+
+@queue_app.command("resume")
+def queue_resume(
+    what: Annotated[str, typer.Argument(help="inference, or the name of a destination.")], config: ConfigOption = None
+) -> None:
+    """Go on with what was paused."""
+    settings = load_settings(find_config(config))
+    pauses.resume(acting(settings), _pausable(settings, what), actor())
+    out.print(f"{what} goes on")
+
+
+def _pausable(settings: Settings, what: str) -> str:
+    return what if what == pauses.INFERENCE else pauses.deliveries_to(settings.destination(what).name)
 
 
 @queue_app.command("cancel")

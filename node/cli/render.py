@@ -19,9 +19,14 @@ from node.tracker.states import LEASED, State
 from node.tracker.views import InstanceDelivery, JobDetail, JobEvent, Status, StudyJob
 from node.web.words import MASK, date, local, person, plain, short
 
-out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 100_000)
-"""What reads a pipe gets whole lines, however long."""
+out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
+
+
+def keep_lines_whole() -> None:
+    """What reads a pipe gets whole lines, however long."""
+    if not out.is_terminal:
+        out.width = 100_000
 
 
 def print_json(value: Any) -> None:
@@ -179,16 +184,19 @@ def job_table(job: JobDetail) -> Table:
 
 
 def events_table(events: Sequence[JobEvent]) -> Table:
-    table = Table("at", "who", "from", "to", "why")
+    """What happened to a job. Time and state stay whole at any width."""
+    columns = Column("at", no_wrap=True), Column("state", no_wrap=True), Column("why", overflow="fold")
+    table = Table(*columns, Column("who", overflow="fold"), box=None, pad_edge=False)
     for event in events:
-        table.add_row(f"{_seconds(event.at)}Z", event.actor, event.from_state or "", event.to_state, escape(event.why))
+        table.add_row(local(event.at), event.to_state, escape(plain(event.why)), escape(plain(event.actor)))
     return table
 
 
 def instances_table(instances: Sequence[InstanceDelivery]) -> Table:
-    table = Table("SOP instance", "accepted", "the peer's last answer")
+    columns = Column("SOP instance", overflow="fold"), Column("accepted", no_wrap=True)
+    table = Table(*columns, Column("the peer's last answer", overflow="fold"), box=None, pad_edge=False)
     for row in instances:
-        table.add_row(row.sop_uid, "yes" if row.accepted else "no", escape(row.status or "not sent yet"))
+        table.add_row(row.sop_uid, "yes" if row.accepted else "no", escape(plain(row.status or "not sent yet")))
     return table
 
 

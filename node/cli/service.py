@@ -120,8 +120,11 @@ def echo(
 
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the picture and the received series.")] = Path("demo-output"),
+    open_viewer: Annotated[
+        bool, typer.Option("--open", help="Show the result in the viewer before the node ends.")
+    ] = False,
 ) -> None:
     """Run a shipped study from a scanner through the node to a PACS; print figures and write a before/after picture."""
     from node.demo.demo import run_demo
 
-    run_demo(output, out)
+    run_demo(output, out, open_viewer)

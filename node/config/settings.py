@@ -12,6 +12,8 @@ from node.config.match import MatchSettings
 from node.config.web import WebSettings
 from node.errors import ConfigError, NotFoundError
 
+Grade = Literal["usable", "not usable"]
+
 TransferSyntaxName = Literal["explicit", "implicit", "jpeg_ls", "jpeg_2000", "rle"]
 
 
@@ -86,9 +88,15 @@ class DestinationSettings(Section):
     max_attempts: Annotated[int, Field(ge=1)] = 297
     initial_delay_s: Seconds = 5
     max_delay_s: Seconds = 900
+    only: list[Grade] = []
+    """Grades of the results that it gets; all when empty."""
     commitment: bool = False
     commitment_timeout_s: Seconds = 3600
     commitment_fallback: Literal["none", "find"] = "none"
+
+    def wants(self, usable: bool) -> bool:
+        """Whether it gets results of that grade."""
+        return not self.only or ("usable" if usable else "not usable") in self.only
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

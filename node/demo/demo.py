@@ -12,8 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -39,8 +41,9 @@ from node.tracker.states import Kind, State
 PATIENCE_S = 600
 
 
-def run_demo(output: Path, console: Console) -> None:
-    """Print figures and write OUTPUT/before-after.png, report.html and derived/. NodeError when a step fails."""
+def run_demo(output: Path, console: Console, open_viewer: bool = False) -> None:
+    """Print figures and write OUTPUT/before-after.png, report.html and derived/. With `open_viewer` the node runs on, and a
+    browser shows the result, until somebody presses Enter. NodeError when a step fails."""
     output.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="diffmsr-demo-") as scratch,
@@ -54,6 +57,8 @@ def run_demo(output: Path, console: Console) -> None:
         received = pacs.received()
         timeline = _timeline(node.database)
         report = _report(node)
+        if open_viewer:
+            _open_viewer(node, console)
     images = [data_set for data_set in received if data_set.SOPClassUID == MRImageStorage]
     comparison = compare_with_truth(images)
     _keep(received, output / "derived")
@@ -65,12 +70,15 @@ def run_demo(output: Path, console: Console) -> None:
     comparison.picture().save(picture)
     console.print(f"{pacs.name} received {len(images)} slices and a report; they are kept in {output / 'derived'}")
     console.print(f"before and after: {picture}; report: {page}")
+    if not open_viewer:
+        console.print("to look at it in the viewer: diffmsr-node demo --open")
     console.print("Research use only: not validated for diagnosis.")
 
 
 @dataclass(frozen=True)
 class Node:
     port: int
+    web_port: int
     data_dir: Path
     database: Database
     process: "subprocess.Popen[bytes]"
@@ -84,14 +92,14 @@ class Node:
 def _node(folder: Path, pacs: PACS) -> Iterator[Node]:
     """The node as a service of its own on a free port, which delivers to `pacs`."""
     folder.mkdir()
-    config, port, log = folder / "node.toml", free_port(), folder / "node.log"
+    config, port, web_port, log = folder / "node.toml", free_port(), free_port(), folder / "node.log"
     config.write_text(
         f"""
         node.data_dir = "data"
         scp = {{ host = "127.0.0.1", port = {port} }}
         completion.series_quiet_s = 2
         storage.reserve_gb = 0.1
-        web.enabled = false
+        web.port = {web_port}
         [[destinations]]
         name = "pacs"
         ae_title = "PACS"
@@ -104,7 +112,7 @@ def _node(folder: Path, pacs: PACS) -> Iterator[Node]:
         process = subprocess.Popen([sys.executable, "-m", "node.cli", "start"], env=environment, stderr=stderr)
         try:
             data_dir = folder / "data"
-            node = Node(port, data_dir, Database(f"sqlite:///{data_dir / 'tracker.sqlite3'}"), process)
+            node = Node(port, web_port, data_dir, Database(f"sqlite:///{data_dir / 'tracker.sqlite3'}"), process)
             wait_for_echo(DestinationSettings(name="node", ae_title="DIFFMSR", host="127.0.0.1", port=port), node.check)
             yield node
         except BaseException:
@@ -175,6 +183,17 @@ def _report(node: Node) -> bytes:
     delivery = next(job for job in views.jobs(node.database) if job.kind is Kind.DELIVER)
     key, _ = views.result_of(node.database, delivery.id)
     return Archive.in_folder(node.data_dir).page(key)
+
+
+def _open_viewer(node: Node, console: Console) -> None:
+    """Show the result in a browser, where there is one, until Enter, Ctrl-C or the end of the input."""
+    infer = next(job for job in views.jobs(node.database) if job.kind is Kind.INFER)
+    url = f"http://127.0.0.1:{node.web_port}/jobs/{infer.id}/viewer"
+    urllib.request.urlopen(url, timeout=60).close()
+    console.print(f"viewer: {url}", highlight=False)
+    webbrowser.open(url)
+    with suppress(EOFError, KeyboardInterrupt):
+        console.input("Enter ends the node ")
 
 
 def _keep(derived: list[Dataset], folder: Path) -> None:

@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 def make_derive_handler(tracker: Tracker, archive: Archive, settings: Settings) -> Handler:
     """The derive stage as a function of a lease: a result from the archive in, instances and page into the archive, one
-    deliver job per destination. With `[report] hold`, deliveries of a result graded not usable start held.
+    deliver job per destination that wants results of its grade. With `[report] hold`, deliveries of a result graded not usable start held.
 
     What was derived is kept as it is, whatever the configuration says now, so that all destinations get the same.
     """
@@ -36,6 +36,7 @@ def make_derive_handler(tracker: Tracker, archive: Archive, settings: Settings) 
             lease.check()
             kept = archive.put_derived(asked.result, derived.files, derived.page)
         quality = archive.measured(asked.result).quality
+        usable = quality is None or quality.usable
         hold = quality.doubts if quality is not None and settings.report.hold else None
         deliveries = tuple(
             steps.deliver_job(
@@ -46,9 +47,13 @@ def make_derive_handler(tracker: Tracker, archive: Archive, settings: Settings) 
                 held=hold,
             )
             for destination in settings.destinations
+            if destination.wants(usable)
         )
         sentence = f"{len(kept)} instances derived"
-        where = "" if deliveries else "; they stay here, because no [[destinations]] is configured"
+        reason = (
+            f"wants results graded {'usable' if usable else 'not usable'}" if settings.destinations else "is configured"
+        )
+        where = "" if deliveries else f"; they stay here, because no [[destinations]] {reason}"
         return Done(f"{sentence}{where}", {"instances": len(kept), "sentence": f"{sentence}{where}"}, deliveries)
 
     return derive_result

@@ -264,9 +264,9 @@ def test_vendor_files_are_refused_with_code_and_sentence(shared_data: Path, tmp_
 
 
 def test_the_demo(tmp_path: Path) -> None:
-    done = run_node("demo", "--output", str(tmp_path / "out"))
+    done = run_node("demo", "--open", "--output", str(tmp_path / "out"), environment={"BROWSER": "true"})
     assert done.returncode == 0, done.stderr
-    for words in ("Job timeline", "zero-filled", "bicubic", "DiffMSR", "before and after"):
+    for words in ("viewer: http://127.0.0.1:", "Job timeline", "zero-filled", "bicubic", "DiffMSR", "before and after"):
         assert words in done.stdout
     assert (tmp_path / "out" / "before-after.png").stat().st_size > 100_000
     assert len(list((tmp_path / "out" / "derived").glob("*.dcm"))) == 9, "8 images and the report on them"

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from node.archive.facade import Archive
 from node.cli.app import app
 from node.config.loading import load_settings
-from node.tracker import trail
+from node.tracker import pauses, trail
 from node.tracker.database import Database
 from node.tracker.states import State
 from node.tracker.studies import StudyState
@@ -73,6 +73,14 @@ def test_nothing_that_matters_is_cut_on_a_narrow_terminal(site: Site, monkeypatc
     assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip()) <= 60 for line in text.splitlines())
 
 
+def test_a_job_is_shown_with_whole_times_and_its_instances(site: Site) -> None:
+    shown = site.run("queue", "show", str(site.failed.deliver)).stdout
+    assert re.search(r"\d\d:\d\d:\d\d  sending? *|\d\d:\d\d:\d\d  running", shown)
+    assert re.search(r"\d\d:\d\d:\d\d  failed +0xA700 \(out of resources\) +host/deliver/1", shown)
+    assert shown.count("not sent yet") == 5
+    assert "│" not in shown
+
+
 def test_filters_and_limits_say_what_they_leave_out(site: Site) -> None:
     assert "2 of 9 jobs" in site.run("queue", "list", "--limit", "2").stdout
     assert site.run("queue", "list", "--state", "held").stdout == "no job matches; 9 jobs in the queue\n"
@@ -120,6 +128,18 @@ def test_the_status_says_where_things_are_and_what_keeps_them_from_working(site:
     assert "degraded" in full.stdout
     assert "below [storage] reserve_gb" in full.stdout
     assert json.loads(site.run("status", "--json").stdout)["degraded"]
+
+
+def test_what_is_paused_stays_paused_until_it_is_resumed(site: Site) -> None:
+    assert site.run("queue", "pause", "inference").exit_code == 0
+    assert site.run("queue", "pause", "pacs").exit_code == 0
+    assert set(pauses.paused(site.database)) == {"inference", "deliveries to pacs"}
+    assert "known: pacs" in str(site.run("queue", "pause", "other").exception)
+    site.run("queue", "resume", "inference")
+    assert set(pauses.paused(site.database)) == {"deliveries to pacs"}
+    assert [row.details for row in trail.rows(site.database, AuditFilter()).rows] == [
+        {"resumed": "inference"}, {"paused": "deliveries to pacs"}, {"paused": "inference"},
+    ]  # fmt: skip
 
 
 def test_the_version(site: Site) -> None:

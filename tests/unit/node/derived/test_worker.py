@@ -71,6 +71,22 @@ def test_deliveries_of_a_result_that_is_not_usable_are_held_if_that_is_configure
     assert node.jobs(Kind.DELIVER) == [expected]
 
 
+def test_a_destination_gets_the_grades_that_it_wants(tmp_path: Path, study: Any) -> None:
+    review = OTHER.model_copy(update={"only": ["not usable"]})
+    strict = PACS.model_copy(update={"only": ["usable"]})
+    doubtful = Quality([0.2] * 3, [0.0] * 3, None, None, False, ["3 slices differ."])
+    for name, quality, goes_to in (("good", None, "pacs"), ("doubtful", doubtful, "other")):
+        (tmp_path / name).mkdir()
+        node = SuperResolved(tmp_path / name, study.with_result(quality=quality))
+        node.derive(Settings(destinations=[strict, review]))
+        assert len(node.jobs(Kind.DELIVER)) == 1
+        assert node.last(Kind.DELIVER).payload["destination"] == goes_to
+        node.database.dispose()
+    node = SuperResolved(tmp_path / "nowhere", study.with_result(quality=doubtful))
+    node.derive(Settings(destinations=[strict]))
+    assert "no [[destinations]] wants results graded not usable" in node.last(Kind.DERIVE).events[-1].why
+
+
 @pytest.mark.parametrize("damage", [Path.unlink, spoil], ids=["missing", "damaged"])
 def test_a_lost_result_is_made_again_while_the_derive_job_waits(node: SuperResolved, damage: Any) -> None:
     path = Path(node.archive.location(result_key(RESULT)))
