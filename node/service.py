@@ -40,6 +40,7 @@ from node.tracker.handle import Tracker
 from node.tracker.indexing import remove_labels
 from node.tracker.queue import Destinations
 from node.tracker.states import Kind
+from node.tracker.status import unserved_kinds
 from node.tracker.worker import Handler, run_worker
 from node.web.server import WebServer
 from node.web.site import Site
@@ -195,7 +196,8 @@ class Service:
         self._thread(tracker, Kind.MATCH, Role.MATCH, match)
 
     def _start_housekeep(self, tracker: Tracker, archive: Archive) -> None:
-        scheduler = schedule(tracker, archive, self._settings.node.index_patient)
+        settings = self._settings
+        scheduler = schedule(tracker, archive, settings.node.index_patient, unserved_kinds(settings))
         scheduler.start()
         self._stops.append(scheduler.shutdown)
 

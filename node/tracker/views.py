@@ -1,16 +1,13 @@
 """What people read: the queue, a job with its history, a study. Every view is a typed record; `to_json` is what --json
 prints."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from sqlalchemy import func, select
 
-from node import __version__
 from node.archive.facade import Archive
-from node.config.settings import Settings
 from node.errors import NotFoundError
 from node.payloads import DeliverRequest, DeriveRequest, PairRequest
 from node.result import Acquired, Quality
@@ -132,27 +129,6 @@ class Totals(View):
     bytes: int
 
 
-class Listener(View):
-    """Where the storage SCP listens."""
-
-    ae_title: str
-    host: str
-    port: int
-
-
-class Status(View):
-    """The service and the queue at a glance."""
-
-    running: bool
-    version: str
-    roles: dict[str, Any]
-    """The roles that run on this host, each with what it says about itself."""
-    scp: Listener
-    destinations: tuple[str, ...]
-    received: Totals
-    jobs: dict[Kind, dict[State, int]]
-
-
 def job_row(job: Job) -> dict[str, Any]:
     """The fields of a JobRow."""
     return {
@@ -250,17 +226,13 @@ def study_history(database: Database, archive: Archive, study_uid: str) -> Study
     )
 
 
-def status(database: Database, settings: Settings, roles: Mapping[str, Any]) -> Status:
-    """The service, by the roles that run on this host, and the queue."""
-    return Status(
-        running=bool(roles),
-        version=__version__,
-        roles=dict(roles),
-        scp=Listener(ae_title=settings.scp.ae_title, host=settings.scp.host, port=settings.scp.port),
-        destinations=tuple(destination.name for destination in settings.destinations),
-        received=totals(database),
-        jobs=job_counts(database),
-    )
+def conflicts(database: Database, study_uid: str | None = None) -> int:
+    """How often an instance, of that study, was refused because it came again with other pixels under the same UID."""
+    query = select(func.coalesce(func.sum(Series.conflicts), 0))
+    if study_uid is not None:
+        query = query.where(Series.study_uid == study_uid)
+    with database.read() as session:
+        return int(session.scalar(query) or 0)
 
 
 def result_of(database: Database, job_id: int) -> tuple[str, PairRequest]:
