@@ -240,6 +240,14 @@ def _job_line(job: StudyJob) -> str:
     return f"{said}. Displacement of the reference: {shift}, {corrected}. Graded {grade}"
 
 
+def conflict_line(series_uid: str, times: int) -> str:
+    """What was refused of a series, and how to make room for it."""
+    return (
+        f"series {series_uid}: {times} times an instance came again with other content under the same UID and was refused; "
+        f"to make room for it: diffmsr-node queue drop {series_uid}"
+    )
+
+
 def _seconds(moment: datetime | None) -> str:
     """UTC, to the second."""
     return "" if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S")

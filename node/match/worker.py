@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -47,11 +48,14 @@ def make_match_handler(
         study_uid = lease.claim.study_uid
         quiet, arriving, received, revisions, newest_at = _arrived(tracker, study_uid, now, completion.series_quiet_s)
         look_again_at = min(arriving, default=None)
-        if not quiet:
+        if not quiet and arriving:
             return Matched("every series is still arriving", None, (), receiving=True, look_again_at=look_again_at)
         headers = (_header(instance, archive) for series_uid in quiet for instance in received[series_uid])
         verdict = assess_study(headers, rules, model)
-        wanted = tuple(_infer_job(request, revisions, pixel_settings, infer_attempts) for request in verdict.requests)
+        wanted = tuple(
+            _infer_job(_with_content(request, received), revisions, pixel_settings, infer_attempts)
+            for request in verdict.requests
+        )
         if look_again_at is not None:
             return Matched(
                 "other series are still arriving", verdict, wanted, receiving=True, look_again_at=look_again_at
@@ -72,14 +76,14 @@ def _arrived(
     tracker: Tracker, study_uid: str, now: datetime, quiet_s: float
 ) -> tuple[list[str], list[datetime], dict[str, list[Instance]], dict[str, int], datetime]:
     """One consistent look at a study: the complete series, when each other series may be complete, the instances and the
-    number of instances of each series, and when the newest instance arrived."""
+    revision of each series, and when the newest instance arrived."""
     quiet, arriving = [], []
     received: dict[str, list[Instance]] = {}
     revisions: dict[str, int] = {}
     newest = []
     with tracker.read() as session:
-        for series in session.scalars(select(Series).where(Series.study_uid == study_uid)):
-            revisions[series.series_uid] = series.instances
+        for series in session.scalars(select(Series).where(Series.study_uid == study_uid, Series.instances > 0)):
+            revisions[series.series_uid] = series.revision
             newest.append(series.last_received_at)
             due = series.last_received_at + timedelta(seconds=quiet_s)
             if due <= now or series.complete:
@@ -88,7 +92,7 @@ def _arrived(
                 arriving.append(due)
         for instance in session.scalars(instances.current().where(Instance.study_uid == study_uid)):
             received.setdefault(instance.series_uid, []).append(instance)
-    return sorted(quiet), arriving, received, revisions, max(newest)
+    return sorted(quiet), arriving, received, revisions, max(newest, default=now)
 
 
 def _header(instance: Instance, archive: Archive) -> Dataset:
@@ -104,11 +108,26 @@ def _header(instance: Instance, archive: Archive) -> Dataset:
         return lost
 
 
+def _with_content(request: PairRequest, received: Mapping[str, Sequence[Instance]]) -> PairRequest:
+    """The request with the digest of those of its instances that were corrected, or sent again after a drop: another
+    content of a pair is another pair."""
+    pair = {*request.target.sop_uids, *request.reference.sop_uids}
+    series = {request.target.series_uid, request.reference.series_uid}
+    later = sorted(
+        (i.sop_uid, i.sha256) for uid in series for i in received[uid] if i.sop_uid in pair and i.version > 1
+    )
+    if not later:
+        return request
+    return request.model_copy(update={"content": hashlib.sha256(json.dumps(later).encode()).hexdigest()[:32]})
+
+
 def _infer_job(
     request: PairRequest, revisions: dict[str, int], pixel_settings: dict[str, str], attempts: int
 ) -> NewJob:
     payload: dict[str, Any] = request.model_dump(mode="json")
-    name = hashlib.sha256(json.dumps([payload, pixel_settings], sort_keys=True).encode()).hexdigest()
+    # What a pair replaces is no part of its name, nor is an empty digest: pairs keep the names that earlier versions gave.
+    named = {k: v for k, v in payload.items() if k != "replaces" and (k != "content" or v)}
+    name = hashlib.sha256(json.dumps([named, pixel_settings], sort_keys=True).encode()).hexdigest()
     series = {request.target.series_uid, request.reference.series_uid}
     return NewJob(
         kind=Kind.INFER,

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from node.tracker import transitions
+from node.tracker.arrivals import MATCH_ATTEMPTS
 from node.tracker.handle import Tracker
 from node.tracker.instances import Reader
 from node.tracker.outcomes import NewJob
@@ -19,8 +20,6 @@ from node.tracker.queue import GROWN
 from node.tracker.states import CLAIMABLE, FINISHED, LEASED, Kind, State
 from node.tracker.tables import Job
 from node.tracker.views import View
-
-MATCH_ATTEMPTS = 5
 
 _COMING = (CLAIMABLE | LEASED) - {State.WAITING_PAIR}
 """States of a match that will decide about the jobs of its study by itself."""

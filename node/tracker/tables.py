@@ -140,7 +140,7 @@ class Instance(Base):
     version: Mapped[int] = mapped_column(primary_key=True, default=1)
     """From 1; a corrected instance of the same UID is the next."""
     replaced_at: Mapped[datetime | None]
-    """When a later version took its place; None: this is the one in use."""
+    """When a later version took its place, or its series was dropped; None: this is the one in use."""
     series_uid: Mapped[str] = mapped_column(UID)
     sop_class_uid: Mapped[str] = mapped_column(UID)
     transfer_syntax_uid: Mapped[str] = mapped_column(UID)

@@ -107,6 +107,8 @@ class StudyHistory(View):
     verdict: StudyVerdict
     jobs: tuple[StudyJob, ...]
     """Oldest first."""
+    conflicts: dict[str, int]
+    """Series instance UID to how often one of its instances was refused because it came again with other pixels."""
 
 
 class AuditRow(View):
@@ -214,6 +216,7 @@ def study_history(database: Database, archive: Archive, study_uid: str) -> Study
     measured = {job.id: archive.measured(job.key) for job in found if job.kind is Kind.INFER}
     return StudyHistory(
         verdict=latest,
+        conflicts=conflicts_of_study(database, study_uid),
         jobs=tuple(
             StudyJob(
                 **job_row(job),
@@ -226,11 +229,16 @@ def study_history(database: Database, archive: Archive, study_uid: str) -> Study
     )
 
 
-def conflicts(database: Database, study_uid: str | None = None) -> int:
-    """How often an instance, of that study, was refused because it came again with other pixels under the same UID."""
+def conflicts_of_study(database: Database, study_uid: str) -> dict[str, int]:
+    """Series instance UID to how often one of its instances was refused because it came again with other pixels."""
+    rows = select(Series.series_uid, Series.conflicts).where(Series.study_uid == study_uid, Series.conflicts > 0)
+    with database.read() as session:
+        return {row.series_uid: row.conflicts for row in session.execute(rows.order_by(Series.series_uid))}
+
+
+def conflicts(database: Database) -> int:
+    """How often an instance was refused because it came again with other pixels under the same UID."""
     query = select(func.coalesce(func.sum(Series.conflicts), 0))
-    if study_uid is not None:
-        query = query.where(Series.study_uid == study_uid)
     with database.read() as session:
         return int(session.scalar(query) or 0)
 
@@ -277,11 +285,13 @@ def job_counts(database: Database) -> dict[Kind, dict[State, int]]:
 
 
 def totals(database: Database) -> Totals:
-    """Studies, series, instances and bytes received."""
+    """Studies, series, instances and bytes received, without what was replaced or dropped."""
     with database.read() as session:
-        studies, series = session.execute(select(func.count(Series.study_uid.distinct()), func.count())).one()
+        studies, series = session.execute(
+            select(func.count(Series.study_uid.distinct()), func.count()).where(Series.instances > 0)
+        ).one()
         instances, size = session.execute(
-            select(func.count(), func.coalesce(func.sum(Instance.size), 0)).select_from(Instance)
+            select(func.count(), func.coalesce(func.sum(Instance.size), 0)).where(Instance.replaced_at.is_(None))
         ).one()
     return Totals(studies=studies, series=series, instances=instances, bytes=int(size))
 
