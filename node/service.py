@@ -33,7 +33,7 @@ from node.receive.server import Receiver
 from node.receive.store import Store
 from node.roles import Role
 from node.telemetry.log import log_crashes
-from node.tracker import queue
+from node.tracker import associations, queue
 from node.tracker.audit import Action, Detail, audit
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
@@ -127,6 +127,8 @@ class Service:
         """
         mine = tuple(workers_of(self._settings.node.data_dir, role) for role in self._roles)
         rescued = queue.rescue(tracker, dead=lambda worker: worker.startswith(mine), actor="start")
+        if Role.RECEIVE in self._roles:
+            associations.forget(tracker)
         discarded = archive.discard_incoming() if Role.RECEIVE in self._roles else 0
         if rescued or discarded:
             log.warning("service.recovered", jobs=rescued, unfinished_files=discarded)

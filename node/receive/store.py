@@ -20,7 +20,7 @@ from node.receive.duplicates import differing, is_correction, names
 from node.receive.group_commit import GroupCommit
 from node.receive.scan import Scanned, scan
 from node.telemetry.log import place_of
-from node.tracker import arrivals, corrections
+from node.tracker import arrivals, associations, corrections
 from node.tracker.arrivals import Arrival
 from node.tracker.audit import Action, try_audit
 from node.tracker.handle import Tracker
@@ -67,10 +67,13 @@ class Store:
         self._index_patient = index_patient
         self._max_matrix = max_matrix
         self._group_commit = group_commit
+        self._open: dict[str, set[str]] = {}
+        """The studies that each open association has brought instances of."""
         self._locks = [threading.Lock() for _ in range(64)]
 
-    def put(self, sent: StoreRequest) -> Status:
-        """Keep one instance; the status is what the peer is told. SUCCESS only when it would survive a loss of power
+    def put(self, sent: StoreRequest, association: str | None = None) -> Status:
+        """Keep one instance; the status is what the peer is told. `association` is a UUID of the association that a peer opened
+        and brings it on. SUCCESS only when it would survive a loss of power
         and be found again: its bytes are durable, and the row that names them is entered."""
         if not is_uid(sent.sop_uid):
             reason = "the affected SOP instance UID is empty or malformed"
@@ -96,6 +99,7 @@ class Store:
             reason = "UIDs of the data set differ from those of the C-STORE request"
             return self._refuse(sent, Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, reason)
         try:
+            self._expect_more(association, said.study_uid)
             return self._keep(sent, head, said)
         except StorageFullError as error:
             log.error("receive.disk_full", source=sent.calling_ae_title, reason=str(error))
@@ -231,8 +235,20 @@ class Store:
         try_audit(self._tracker, Action.REFUSED, sent.calling_ae_title, study_uid, details)
         return status
 
-    def ended(self, peer: str, host: str | None, stored: int, refused: int) -> None:
+    def _expect_more(self, association: str | None, study_uid: str) -> None:
+        """As long as the association is open, more of the study may come."""
+        if association is not None and study_uid not in self._open.setdefault(association, set()):
+            associations.opened(self._tracker, association, study_uid)
+            self._open[association].add(study_uid)
+
+    def ended(self, peer: str, host: str | None, stored: int, refused: int, association: str | None = None) -> None:
         """An association that brought instances has ended."""
+        if association in self._open:
+            del self._open[association]
+            try:
+                associations.closed(self._tracker, association)
+            except NodeError as error:  # its studies wait for [completion] association_quiet_s, and no longer
+                log.error("receive.association_not_closed", source=peer, reason=str(error))
         details = {"host": host, "stored": stored, "refused": refused}
         try_audit(self._tracker, Action.ASSOCIATION, peer, details=details)
 

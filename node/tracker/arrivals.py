@@ -22,6 +22,9 @@ from node.tracker.tables import Base, Instance, Job, Series, Study
 
 MATCH_ATTEMPTS = 5
 
+COUNTED_QUIET_S = 1.0
+"""How long a series has to be quiet when as many instances are here as the scanner said: the count may be wrong."""
+
 _LOST = "E_STORED_"
 """What the error begins with when a job failed because the archive had lost what it needs."""
 
@@ -110,7 +113,7 @@ def was_purged(tracker: Tracker, study_uid: str, since: datetime) -> bool:
 
 def record(tracker: Tracker, arrival: Arrival, quiet_s: float, *, durable: bool = True) -> bool:
     """Enter an instance whose file is durable, and open the match of its study (again). The match is due when the series
-    has been quiet for `quiet_s` seconds, and at once when the scanner said how many instances there are and all are here.
+    has been quiet for `quiet_s` seconds, and after a second when the scanner said how many instances there are and all are here.
 
     Returns False when the instance was there already; nothing changes then. Raises StorageError, changing nothing, when
     the study was purged since the file was kept, so that the file may be gone, or is being purged. When it is not `durable`,
@@ -142,7 +145,12 @@ def _record(tracker: Tracker, arrival: Arrival, quiet_s: float, durable: bool) -
         series.instances += 1
         series.expected = arrival.expected or series.expected
         series.last_received_at = now
-        _reopen(session, now, arrival, now if series.complete else now + timedelta(seconds=quiet_s))
+        _reopen(
+            session,
+            now,
+            arrival,
+            now + timedelta(seconds=min(quiet_s, COUNTED_QUIET_S) if series.complete else quiet_s),
+        )
         studies.received(session, now, arrival.study_uid, arrival.purges, series, arrival.size, arrival.header)
     return True
 
