@@ -39,6 +39,7 @@ _COUNT_IN_SERIES = (
     .where(
         _series.c.study_uid == bindparam("study"),
         _series.c.series_uid == bindparam("series"),
+        _series.c.instances > 0,
         _series.c.instances + bindparam("more") != func.coalesce(_EXPECTED, -1),
     )
     .values(instances=_series.c.instances + bindparam("more"), expected=_EXPECTED, last_received_at=bindparam("now"))
