@@ -15,6 +15,7 @@ from node.archive.facade import Archive
 from node.config.settings import Settings
 from node.errors import ConfigError, NodeError
 from node.infer.engine import read_model
+from node.tracker import status
 from node.tracker.database import Database
 
 log = structlog.get_logger()
@@ -151,6 +152,27 @@ def disk_space(settings: Settings) -> Check:
     return Check("disk space", Level.OK, f"{free:.1f} GB left")
 
 
+def blocked_work(settings: Settings) -> Check:
+    """No job is due that no worker will take."""
+    name = "blocked work"
+    try:
+        database = Database(settings.node.url)
+        try:
+            current, expected = database.revision()
+            found = status.blocked_jobs(database, settings) if current == expected else []
+        finally:
+            database.dispose()
+    except NodeError as error:
+        fix = "start the database, or correct [node] database_url"
+        return Check(name, Level.FAIL, str(error), fix, failure=type(error))
+    first = next((job for job in found if job.advice is not None), None)
+    if first is None:
+        sentence = f"{len(found)} jobs wait for what is to come" if found else "every job that is due has a worker"
+        return Check(name, Level.OK, sentence)
+    sentence = f"{len(found)} jobs are due and cannot begin; {first.kind} job {first.id}: {first.why}"
+    return Check(name, Level.WARN, sentence, first.advice)
+
+
 PRECONDITIONS: tuple[Question, ...] = (
     data_folder,
     archive_place,
@@ -159,6 +181,7 @@ PRECONDITIONS: tuple[Question, ...] = (
     model,
     destinations,
     disk_space,
+    blocked_work,
 )
 """In this order, because a later question relies on the answer to an earlier one."""
 

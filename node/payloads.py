@@ -30,6 +30,10 @@ class PairRequest(BaseModel):
     reference: StackRequest
     warnings: tuple[str, ...] = ()
     """Sentences of predicates that warned. They accompany the result."""
+    content: str = ""
+    """A digest of the instances of the pair that are no longer as they came first; empty when all are."""
+    replaces: str | None = None
+    """Key of the infer job whose result was delivered before and is replaced by this one."""
 
     @model_validator(mode="before")
     @classmethod

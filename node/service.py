@@ -33,13 +33,14 @@ from node.receive.server import Receiver
 from node.receive.store import Store
 from node.roles import Role
 from node.telemetry.log import log_crashes
-from node.tracker import queue
+from node.tracker import associations, queue
 from node.tracker.audit import Action, Detail, audit
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.indexing import remove_labels
 from node.tracker.queue import Destinations
 from node.tracker.states import Kind
+from node.tracker.status import unserved_kinds
 from node.tracker.worker import Handler, run_worker
 from node.web.server import WebServer
 from node.web.site import Site
@@ -126,6 +127,8 @@ class Service:
         """
         mine = tuple(workers_of(self._settings.node.data_dir, role) for role in self._roles)
         rescued = queue.rescue(tracker, dead=lambda worker: worker.startswith(mine), actor="start")
+        if Role.RECEIVE in self._roles:
+            associations.forget(tracker)
         discarded = archive.discard_incoming() if Role.RECEIVE in self._roles else 0
         if rescued or discarded:
             log.warning("service.recovered", jobs=rescued, unfinished_files=discarded)
@@ -195,7 +198,8 @@ class Service:
         self._thread(tracker, Kind.MATCH, Role.MATCH, match)
 
     def _start_housekeep(self, tracker: Tracker, archive: Archive) -> None:
-        scheduler = schedule(tracker, archive, self._settings.node.index_patient)
+        settings = self._settings
+        scheduler = schedule(tracker, archive, settings.node.index_patient, unserved_kinds(settings))
         scheduler.start()
         self._stops.append(scheduler.shutdown)
 

@@ -17,9 +17,10 @@ from node.cli.render import events_table, instances_table, job_table, out, print
 from node.config.loading import find_config, load_settings
 from node.config.settings import Settings
 from node.errors import NotFoundError
-from node.tracker import administration, listing, pauses, views
+from node.tracker import administration, corrections, listing, pauses, views
 from node.tracker.handle import Tracker
 from node.tracker.listing import LARGEST_PAGE, JobFilter
+from node.tracker.purge import purge
 from node.tracker.states import Kind, State
 
 queue_app = typer.Typer(help="Inspect the queue and change single jobs.", no_args_is_help=True)
@@ -189,6 +190,42 @@ def queue_resume(
 
 def _pausable(settings: Settings, what: str) -> str:
     return what if what == pauses.INFERENCE else pauses.deliveries_to(settings.destination(what).name)
+
+
+@queue_app.command("drop")
+def queue_drop(
+    target: Annotated[str, typer.Argument(metavar="STUDY|SERIES", help="Study or series instance UID.")],
+    study: Annotated[str | None, typer.Option(help="Study of the series, when several studies have it.")] = None,
+    config: ConfigOption = None,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Remove what was received of a study or a series, so that it can be sent again with other pixels.
+
+    What is finished of a series stays: its results, and what was delivered. Of a study everything is removed.
+    """
+    settings = load_settings(find_config(config))
+    tracker = acting(settings)
+    in_studies = corrections.studies_of_series(tracker, target)
+    if len(in_studies) > 1 and study is None:
+        raise NotFoundError(f"series {target} is in studies {', '.join(in_studies)}; name one with --study")
+    study_uid = study or (in_studies[0] if in_studies else target)
+    series_uid = target if in_studies else None
+    count = corrections.stored_count(tracker, study_uid, series_uid)
+    what = f"{count} instances of {'study' if series_uid is None else 'series'} {target}"
+    if not count:
+        raise NotFoundError(f"no study or series {target} was received")
+    if dry_run:
+        out.print(f"would drop {what}")
+        return
+    if not yes and not typer.confirm(f"drop {what}?"):
+        raise typer.Exit(1)
+    archive = Archive.of(settings)
+    if series_uid is None:
+        purge(tracker, archive, study_uid, actor())
+    else:
+        corrections.drop_series(tracker, archive, study_uid, series_uid, actor())
+    out.print(f"dropped {what}")
 
 
 @queue_app.command("cancel")

@@ -16,11 +16,14 @@ from node.match.explanation import acquisition_lines
 from node.tracker.listing import ListedJob, Page, StudyRow
 from node.tracker.overview import DestinationRow
 from node.tracker.states import LEASED, State
-from node.tracker.views import InstanceDelivery, JobDetail, JobEvent, Status, StudyJob
+from node.tracker.status import Status
+from node.tracker.views import InstanceDelivery, JobDetail, JobEvent, StudyJob
 from node.web.words import MASK, date, local, person, plain, short
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
+
+_MOST_BLOCKED = 10
 
 
 def keep_lines_whole() -> None:
@@ -95,6 +98,14 @@ def status_table(
         table.add_row("destinations", "none: results stay on this machine")
     for kind, states in status.jobs.items():
         table.add_row(f"{kind} jobs", ", ".join(f"{n} {state}" for state, n in sorted(states.items())) or "none")
+    for job in status.blocked[:_MOST_BLOCKED]:
+        advice = f"; {job.advice}" if job.advice else ""
+        table.add_row("[yellow]blocked[/]", escape(f"{job.kind} job {job.id}: {job.why}{advice}"))
+    if len(status.blocked) > _MOST_BLOCKED:
+        table.add_row("[yellow]blocked[/]", f"{len(status.blocked) - _MOST_BLOCKED} more jobs")
+    if status.conflicts:
+        refused = f"{status.conflicts} times an instance came again with other pixels under the same UID"
+        table.add_row("[yellow]refused[/]", f"{refused}; diffmsr-node explain STUDY names the series")
     return table
 
 
@@ -227,6 +238,14 @@ def _job_line(job: StudyJob) -> str:
         f"{along_row:.2f} mm along rows, {along_column:.2f} mm along columns, {registration.rotation_deg:.2f} degrees"
     )
     return f"{said}. Displacement of the reference: {shift}, {corrected}. Graded {grade}"
+
+
+def conflict_line(series_uid: str, times: int) -> str:
+    """What was refused of a series, and how to make room for it."""
+    return (
+        f"series {series_uid}: {times} times an instance came again with other content under the same UID and was refused; "
+        f"to make room for it: diffmsr-node queue drop {series_uid}"
+    )
 
 
 def _seconds(moment: datetime | None) -> str:

@@ -21,6 +21,7 @@ from node.config.loading import find_config, load_settings
 from node.errors import ServiceNotRunningError
 from node.telemetry.log import configure_logging
 from node.tracker import overview, views
+from node.tracker.status import status as status_of
 
 
 def start(
@@ -55,7 +56,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     path = find_config(config)
     settings = load_settings(path)
     database = open_tracker(settings)
-    current = views.status(database, settings, running_roles(settings.node.data_dir))
+    current = status_of(database, settings, running_roles(settings.node.data_dir))
     destinations = overview.destinations(database, current.destinations)
     wanted = [question for question in checks.PRECONDITIONS if question is not checks.destinations]
     degraded = [answer.says for answer in checks.ask(settings, wanted) if answer.level is not checks.Level.OK]

@@ -10,6 +10,7 @@ from rich.markup import escape
 from node.archive.facade import Archive
 from node.cli.options import ConfigOption, JsonOption, acting, actor, open_tracker, settings_or_defaults
 from node.cli.render import (
+    conflict_line,
     job_lines,
     out,
     print_json,
@@ -117,9 +118,15 @@ def explain(
         study_uid = listing.find_study(database, study)
         history = views.study_history(database, Archive.of(settings, make=False), study_uid)
         if as_json:
-            _print_studies([history.verdict.to_json() | {"jobs": [job.to_json() for job in history.jobs]}])
+            _print_studies(
+                [
+                    history.verdict.to_json()
+                    | {"jobs": [job.to_json() for job in history.jobs], "conflicts": history.conflicts}
+                ]
+            )
             return
         since = [line for job in history.jobs for line in job_lines(job)]
+        since += [conflict_line(*conflict) for conflict in history.conflicts.items()]
         print_lines(lines(history.verdict, afterwards=since, passed=not short, width=terminal_width()))
 
 

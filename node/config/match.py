@@ -74,6 +74,7 @@ class MatchSettings(Section):
         "adc", "dti", "mip", "map", "fieldmap", "bold", "fmri", "perfusion", "asl", "swi", "tof", "mra", "ai sr",
     ]  # fmt: skip
     lossy: Literal["refuse", "accept"] = "refuse"
+    keep_delivered: bool = True
     stack: StackLimits = StackLimits()
     contrast: ContrastRules = ContrastRules()
     target: TargetLimits = TargetLimits()

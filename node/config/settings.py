@@ -127,6 +127,7 @@ class FetchSettings(Section):
 
 class CompletionSettings(Section):
     series_quiet_s: Seconds = 10
+    association_quiet_s: Seconds = 60
     study_max_wait_s: Seconds = 24 * 3600
 
 
@@ -199,6 +200,7 @@ class OutputSettings(Section):
     series_number_offset: Annotated[int, Field(ge=0)] = 9000
     synthetic_data: bool = True
     presentation_state: bool = False
+    rejection_note: Literal["none", "quality", "patient_safety"] = "none"
 
 
 class StorageSettings(Section):

@@ -6,6 +6,7 @@ from pydicom.uid import (
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
     generate_uid,
 )
 
@@ -32,7 +33,10 @@ log = structlog.get_logger()
 PATIENCE_WITH_REFUSALS = 3
 """A PACS in trouble may reject what it accepts a minute later, so a rejection counts only after it was repeated."""
 
-DOCUMENTS = frozenset({Comprehensive3DSRStorage, ComprehensiveSRStorage, GrayscaleSoftcopyPresentationStateStorage})
+DOCUMENTS = frozenset({
+    Comprehensive3DSRStorage, ComprehensiveSRStorage, GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
+})  # fmt: skip
 """What accompanies the images. A PACS that does not store such objects gets only the images."""
 
 

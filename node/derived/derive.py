@@ -25,6 +25,8 @@ class Sources:
     """At least those of the pair's instances, in any order, without pixels."""
     series: Sequence[Dataset]
     """At least one header of each series of the study: their numbers are taken."""
+    replaced: Sequence[Dataset] = ()
+    """Headers of the derived instances that the request replaces."""
 
 
 def derive(result: Result, sources: Sources, settings: Settings) -> Encoded:
@@ -32,4 +34,7 @@ def derive(result: Result, sources: Sources, settings: Settings) -> Encoded:
     number = series_number(
         sources.request, sources.requests, sources.series, settings.output.series_number_offset
     )  # fmt: skip
-    return encode(result, sources.headers, settings.output, settings.report, number)
+    return encode(
+        result, sources.headers, settings.output, settings.report, number,
+        content=sources.request.content, replaced=sources.replaced,
+    )  # fmt: skip

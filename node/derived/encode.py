@@ -4,7 +4,7 @@ The same result and headers give the same bytes on any day (docs/adr/0002): date
 the time of encoding, and identifiers are derived from everything that determines the content.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -16,6 +16,7 @@ from node.derived.legacy_enhanced import legacy_enhanced_image
 from node.derived.mr import mr_images
 from node.derived.page import html_page
 from node.derived.presentation_state import presentation_state
+from node.derived.rejection import rejection_note
 from node.derived.report import sr_report
 from node.derived.secondary_capture import secondary_captures
 from node.derived.series import DerivedSeries, derived_series
@@ -29,7 +30,7 @@ class Encoded:
 
     images: list[Dataset]
     documents: list[Dataset]
-    """What accompanies the images: the presentation state, the report."""
+    """What accompanies the images: the presentation state, the report, the note that rejects what they replace."""
     page: str
     """The report as HTML."""
     corrections: list[str]
@@ -54,18 +55,23 @@ def encode(
     series_number: int,
     *,
     software_version: str = __version__,
+    content: str = "",
+    replaced: Sequence[Dataset] = (),
 ) -> Encoded:
     """Encode `result` as one derived series of its target's study, and the report on it as another.
 
     `headers` are those of the source instances of target and reference, in any order, with file meta information where
-    it exists; pixel data is not read. Raises NotFoundError when the header of a source is missing.
+    it exists; pixel data is not read. `content` tells apart the results of instances that were corrected; `replaced` are the
+    headers of the delivered instances that these replace. Raises NotFoundError when the header of a source is missing.
     """
-    series = derived_series(result, headers, output, series_number, software_version)
+    series = derived_series(result, headers, output, series_number, software_version, content, replaced)
     images = _images(series)
     found = findings(series, report)
     documents = [presentation_state(series, images)] if output.presentation_state else []
     if report.sop_class != "none":
         documents.append(sr_report(series, images, found, report.sop_class))
+    if output.rejection_note != "none" and series.replaced:
+        documents.append(rejection_note(series, output.rejection_note))
     syntax = TRANSFER_SYNTAXES[output.transfer_syntax]
     return Encoded(
         images=[recode(image, syntax) for image in images],

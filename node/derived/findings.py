@@ -64,7 +64,7 @@ class Findings:
     """Why the result is not usable: every threshold that was crossed."""
     measures: list[Measure]
     warnings: list[str]
-    """Of matching and inference, and what had to be corrected in defective sources."""
+    """What the series replaces, warnings of matching and inference, and what had to be corrected in defective sources."""
     acquired: Acquired | None = None
     """How the target was acquired, and what of it was undone before the network saw it."""
 
@@ -72,7 +72,12 @@ class Findings:
 def findings(series: DerivedSeries, settings: ReportSettings) -> Findings:
     """All findings on a result. Call this after the images are encoded, because encoding finds defects of the sources."""
     result = series.result
-    warnings = [*result.warnings, *(f"W_ATTRIBUTES_CORRECTED: {text}" for text in dict.fromkeys(series.corrections))]
+    replacement = [] if series.replacement is None else [series.replacement]
+    warnings = [
+        *replacement,
+        *result.warnings,
+        *(f"W_ATTRIBUTES_CORRECTED: {text}" for text in dict.fromkeys(series.corrections)),
+    ]
     quality = result.quality
     if quality is None:
         return Findings(Grade.NOT_MEASURED, [], [], warnings, result.acquired)

@@ -16,7 +16,7 @@ from node.payloads import PairRequest, StackRequest
 _UID_NAMESPACE = uuid.UUID("3c1f4a0e-52a5-5a4e-9d5c-6c0f2d2b7f11")
 """Our own, so that no other software derives the same identifiers. Never change it: a rerun would be a new series."""
 
-REPORT, PRESENTATION_STATE = 10_000, 20_000
+REPORT, PRESENTATION_STATE, REJECTION = 10_000, 20_000, 30_000
 """Added to the SeriesNumber of the derived images: series of their own that sort behind all images."""
 
 _STEP = 1000
@@ -31,23 +31,24 @@ def series_number(request: PairRequest, made: Sequence[PairRequest], headers: It
     """SeriesNumber of the derived images of a request: that of its target plus `offset`, raised in steps while it is taken.
 
     `made` are all requests of the study so far, oldest first. Each keeps its number, whatever comes later, and two stacks
-    never share a number, even if they are from one series or from series with the same number. `headers` contain at
+    never share a number, even if they are from one series or from series with the same number. What replaces a series that
+    was delivered has a number of its own. `headers` contain at
     least one header of each series of the study. Our own output among them, which may have come back from the PACS, does
     not count: a number must not depend on whether the result was delivered before.
     """
     numbers = {str(header.SeriesInstanceUID): _number(header, "SeriesNumber") or 1 for header in _foreign(headers)}
     taken = set(numbers.values())
-    given: list[tuple[StackRequest, int]] = []
+    given: list[tuple[PairRequest, int]] = []
     for each in (*made, request):
         stack = each.target
-        if any(_same_stack(stack, other) for other, _ in given):
+        if any(_same_series(each, other) for other, _ in given):
             continue
         number = offset + numbers.get(stack.series_uid, 1)
-        while taken & (claim := {number, number + REPORT, number + PRESENTATION_STATE}):
+        while taken & (claim := {number, number + REPORT, number + PRESENTATION_STATE, number + REJECTION}):
             number += _STEP
         taken |= claim
-        given.append((stack, number))
-    return next(number for stack, number in given if _same_stack(stack, request.target))
+        given.append((each, number))
+    return next(number for each, number in given if _same_series(each, request))
 
 
 def instance_numbers(sources: Sequence[Dataset]) -> list[int]:
@@ -66,6 +67,11 @@ def _number(header: Dataset, keyword: str) -> int | None:
     """A number that leaves room for what is added to it."""
     number = Attributes(header).count(keyword)
     return number if number is not None and number < 2**31 - 1_000_000 else None
+
+
+def _same_series(a: PairRequest, b: PairRequest) -> bool:
+    """Whether their results are one series to those who receive them."""
+    return a.replaces == b.replaces and _same_stack(a.target, b.target)
 
 
 def _same_stack(a: StackRequest, b: StackRequest) -> bool:

@@ -57,7 +57,7 @@ class DerivedMRImage(SOPClass):
         complete_laterality(self)
         if "FrameOfReferenceUID" not in self:
             self.FrameOfReferenceUID = derived_uid(series.header.get("SeriesInstanceUID", ""), "frame of reference")
-        self.SeriesDescription = f"{series.settings.series_description_prefix}{series.description or 'MR'}"[:64].strip()
+        self.SeriesDescription = series.titled(instead="MR")
 
     def _copy_acquisition(self, source: Dataset, corrections: list[str]) -> None:
         copy_corrected(self, source, (*ACQUISITION, *CONTRAST, *MR), corrections)

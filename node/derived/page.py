@@ -90,7 +90,7 @@ def html_page(series: DerivedSeries, findings: Findings) -> str:
 
 
 def _derived_description(series: DerivedSeries) -> str:
-    return f"{series.settings.series_description_prefix}{series.description}"
+    return series.titled()
 
 
 def _series(number: int | None, description: str, uid: str) -> str:

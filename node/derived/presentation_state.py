@@ -63,5 +63,5 @@ def presentation_state(series: DerivedSeries, images: Sequence[Dataset]) -> Data
     copy_identification(state, series.header, [])
     copy_corrected(state, series.header, ("BodyPartExamined", "Laterality"), [])
     complete_laterality(state)
-    state.SeriesDescription = f"{series.settings.series_description_prefix}mark {series.description}"[:64].strip()
+    state.SeriesDescription = series.titled("mark ")
     return state

@@ -86,7 +86,7 @@ def sr_report(
             element.value = "SEPARATE"  # in running text viewers show the figures without their names
     undate(document)
     copy_identification(document, series.header, [])
-    document.SeriesDescription = f"{series.settings.series_description_prefix}report {series.description}"[:64].strip()
+    document.SeriesDescription = series.titled("report ")
     if series.settings.synthetic_data:
         document.SyntheticData = "YES"
     return document

@@ -13,6 +13,7 @@ from node import __version__
 from node.config.settings import OutputSettings
 from node.derived.corrections import corrected
 from node.derived.identifiers import derived_uid
+from node.dicom.attributes import Attributes
 from node.dicom.frames import frame_number, images_of
 from node.dicom.stored_values import intensity_factor
 from node.errors import NotFoundError
@@ -35,6 +36,8 @@ class DerivedSeries:
     """Stored value over the sources' intensity."""
     settings: OutputSettings
     software_version: str
+    replaced: list[Dataset] = field(default_factory=list)
+    """The headers of the delivered instances that this series replaces; empty when it is the first of its target."""
     corrections: list[str] = field(default_factory=list)
     """What was corrected or left out: the name of the attribute, and nothing of its value."""
 
@@ -48,6 +51,29 @@ class DerivedSeries:
         """The target's SeriesDescription; empty when it has none."""
         text = str(self.header.get("SeriesDescription") or "")
         return "".join(c for c in text if c.isprintable() and c != "\\")
+
+    def titled(self, middle: str = "", instead: str = "") -> str:
+        """SeriesDescription of something derived (VR LO, 64 characters): the prefix, then `middle`, then the target's
+        description or `instead`; and which series it replaces."""
+        text = f"{self.settings.series_description_prefix}{middle}{self.description or instead}"
+        if not self.replaced:
+            return text[:64].strip()
+        mark = f" (replaces {self.replaced_number})" if self.replaced_number is not None else " (replacement)"
+        return text[: 64 - len(mark)].strip() + mark
+
+    @property
+    def replaced_number(self) -> int | None:
+        """SeriesNumber of the series that this one replaces."""
+        return Attributes(self.replaced[0]).integer("SeriesNumber") if self.replaced else None
+
+    @property
+    def replacement(self) -> str | None:
+        """Which series this one replaces, as a sentence for the report; None when it replaces none."""
+        if not self.replaced:
+            return None
+        number = "" if self.replaced_number is None else f" {self.replaced_number}"
+        uid = self.replaced[0].get("SeriesInstanceUID", "")
+        return f"This series replaces derived series{number} ({uid}), whose sources have changed since."
 
     @property
     def moment(self) -> tuple[str, str]:
@@ -95,9 +121,12 @@ def derived_series(
     settings: OutputSettings,
     number: int,
     software_version: str = __version__,
+    content: str = "",
+    replaced: Iterable[Dataset] = (),
 ) -> DerivedSeries:
     """The series that will show `result`. `headers` are those of its source instances, in any order; pixel data is not
-    read. Raises NotFoundError when the header of a source is missing."""
+    read. `content` tells apart the results of instances that were corrected; `replaced` are headers of the series that this
+    one replaces. Raises NotFoundError when the header of a source is missing."""
     sources = _names(result.source_uids, result.source_frames)
     references = [
         _names(uids, None if result.reference_frames is None else result.reference_frames[i])
@@ -107,11 +136,11 @@ def derived_series(
     missing = {str(name) for names in (sources, *references) for name in names if name not in by_name}
     if missing:
         raise NotFoundError(f"the header of source instance {min(missing)} is missing; {len(missing)} in all")
-    # The empty last part stands where versions before had an option: without it, every UID would change.
+    # The last part is empty for what was never corrected, as versions before had it.
     uid = derived_uid(
         *map(str, sources), *(",".join(map(str, names)) for names in references), result.weights_sha256,
         *(f"{key}={value}" for key, value in sorted(result.parameters.items())), settings.model_dump_json(), str(number),
-        software_version, highdicom.__version__, "",
+        software_version, highdicom.__version__, content,
     )  # fmt: skip
     return DerivedSeries(
         result=result,
@@ -122,6 +151,7 @@ def derived_series(
         factor=intensity_factor(result.pixels),
         settings=settings,
         software_version=software_version,
+        replaced=list(replaced),
     )
 
 

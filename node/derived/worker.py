@@ -1,6 +1,8 @@
 """The derive stage: encode a result as DICOM instances and a page, once for all destinations."""
 
 import structlog
+from pydicom import Dataset
+from pydicom.uid import LegacyConvertedEnhancedMRImageStorage, MRImageStorage, SecondaryCaptureImageStorage
 
 from node.archive.facade import Archive, DerivedInstance
 from node.config.settings import Settings
@@ -13,6 +15,9 @@ from node.tracker.outcomes import Done, Missing, Outcome
 from node.tracker.worker import Handler, Lease
 
 log = structlog.get_logger()
+
+IMAGES = frozenset({MRImageStorage, SecondaryCaptureImageStorage, LegacyConvertedEnhancedMRImageStorage})
+"""What the images of a result are derived as."""
 
 
 def make_derive_handler(tracker: Tracker, archive: Archive, settings: Settings) -> Handler:
@@ -78,5 +83,19 @@ def gather_sources(tracker: Tracker, archive: Archive, request: PairRequest) -> 
         request=request,
         requests=views.requests(tracker.database, request.study_uid),
         headers=[received[sop_uid].read_header() for sop_uid in of_pair],
+        replaced=_replaced(archive, request.replaces),
         series=list(instances.one_header_of_each_series(tracker, archive, request.study_uid).values()),
     )
+
+
+def _replaced(archive: Archive, name: str | None) -> list[Dataset]:
+    """The headers of the images that were derived from the result of that name; none where they are lost."""
+    if name is None:
+        return []
+    try:
+        made = archive.derived(name) or []
+        headers = [archive.derived_instance(one.key, one.sha256).read_header() for one in made]
+    except LostError as error:
+        log.warning("derived.replaced_lost", result=name, reason=str(error))
+        return []
+    return [header for header in headers if header.SOPClassUID in IMAGES]

@@ -1,6 +1,6 @@
 """Work that happens by the clock. APScheduler decides when; the tracker knows what is due."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 
 import structlog
@@ -8,8 +8,9 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from node.archive.facade import Archive
 from node.errors import NodeError, StorageFullError
-from node.tracker import indexing, purge, queue
+from node.tracker import blocked, indexing, purge, queue
 from node.tracker.handle import Tracker
+from node.tracker.states import Kind
 
 log = structlog.get_logger()
 
@@ -21,10 +22,14 @@ LABELS_EVERY_S = 10
 Task = Callable[[], object]
 
 
-def schedule(tracker: Tracker, archive: Archive, index_patient: bool) -> BackgroundScheduler:
-    """The clock of housekeeping, not yet started."""
+def schedule(
+    tracker: Tracker, archive: Archive, index_patient: bool, unserved: Collection[Kind] = ()
+) -> BackgroundScheduler:
+    """The clock of housekeeping, not yet started. `unserved` are the kinds of jobs that the configuration has no worker
+    for."""
     tasks: dict[str, tuple[Task, float]] = {
         "rescue": (lambda: rescue(tracker), RESCUE_EVERY_S),
+        "blocked": (lambda: resolve_blocked(tracker, unserved), RESCUE_EVERY_S),
         "disk": (lambda: watch_disk(archive), DISK_EVERY_S),
         "purge": (lambda: purge.resume(tracker, archive), DISK_EVERY_S),
     }
@@ -50,6 +55,13 @@ def rescue(tracker: Tracker) -> None:
     count = queue.rescue(tracker)
     if count:
         log.warning("jobs.rescued", count=count)
+
+
+def resolve_blocked(tracker: Tracker, unserved: Collection[Kind]) -> None:
+    """Bring to an end what waits and would wait for ever."""
+    count = blocked.resolve(tracker, unserved)
+    if count:
+        log.warning("jobs.unblocked", count=count)
 
 
 def watch_disk(archive: Archive) -> None:

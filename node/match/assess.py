@@ -7,8 +7,10 @@ from typing import Literal
 from node.config.match import MatchSettings
 from node.dicom.attributes import Header
 from node.match.choice import AssessedTarget, choose_reference, pair_request, possible_pairs
+from node.match.keeping import keep_delivered
 from node.match.stack_roles import AssessedStack, ModelFacts, assess_stacks
 from node.match.stacks import stacks_of
+from node.payloads import PairRequest
 from node.verdicts import ModelName, StudyVerdict, failures
 
 _Conclusion = tuple[
@@ -16,14 +18,18 @@ _Conclusion = tuple[
 ]  # outcome, missing, code, sentence
 
 
-def assess_study(headers: Iterable[Header], settings: MatchSettings, model: ModelFacts) -> StudyVerdict:
-    """The verdict on the instances of one study. Their order makes no difference; no header, however damaged, raises."""
+def assess_study(
+    headers: Iterable[Header], settings: MatchSettings, model: ModelFacts, delivered: Sequence[PairRequest] = ()
+) -> StudyVerdict:
+    """The verdict on the instances of one study. Their order makes no difference; no header, however damaged, raises.
+    `delivered` are the pairs of the study whose results were delivered, oldest first."""
     stacks = assess_stacks(stacks_of(headers, settings.rules), settings, model)
     pairs = tuple(possible_pairs(stacks, settings, model))
     targets = tuple(
-        choose_reference(stack, [p for p in pairs if p.target is stack], settings, model)
+        keep_delivered(choose_reference(stack, of_target, settings, model), of_target, delivered)
         for stack in stacks
         if stack.role == "target"
+        for of_target in [[p for p in pairs if p.target is stack]]
     )
     requests = tuple(pair_request(t.chosen) for t in targets if t.chosen is not None)
     outcome, missing, code, sentence = _conclude(stacks, targets, settings)

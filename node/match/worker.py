@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,11 +14,15 @@ from sqlalchemy import select
 from node.archive.facade import Archive
 from node.config.match import MatchSettings
 from node.config.settings import CompletionSettings
+from node.dicom.attributes import Attributes
 from node.errors import DamagedFileError, LostError
 from node.match.assess import assess_study
 from node.match.stack_roles import ModelFacts
 from node.payloads import PairRequest
 from node.tracker import instances
+from node.tracker.arrivals import COUNTED_QUIET_S
+from node.tracker.associations import is_open
+from node.tracker.delivered import delivered_pairs
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Matched, NewJob, Outcome, Refused
 from node.tracker.queue import Claim
@@ -45,13 +51,21 @@ def make_match_handler(
     def work(lease: Lease) -> Outcome:
         now = tracker.clock()
         study_uid = lease.claim.study_uid
-        quiet, arriving, received, revisions, newest_at = _arrived(tracker, study_uid, now, completion.series_quiet_s)
-        look_again_at = min(arriving, default=None)
-        if not quiet:
+        study = _arrived(tracker, study_uid, now, completion)
+        received, revisions, newest_at = study.received, study.revisions, study.newest_at
+        headers = {uid: [_header(instance, archive) for instance in received.get(uid, ())] for uid in study.quiet}
+        doubted = {uid: due for uid, due in study.counted.items() if is_refuted(headers[uid])}
+        look_again_at = min([*study.arriving, *doubted.values()], default=None)
+        quiet = [uid for uid in study.quiet if uid not in doubted]
+        if not quiet and look_again_at is not None:
             return Matched("every series is still arriving", None, (), receiving=True, look_again_at=look_again_at)
-        headers = (_header(instance, archive) for series_uid in quiet for instance in received[series_uid])
-        verdict = assess_study(headers, rules, model)
-        wanted = tuple(_infer_job(request, revisions, pixel_settings, infer_attempts) for request in verdict.requests)
+        delivered = delivered_pairs(tracker, study_uid) if rules.keep_delivered else {}
+        of_quiet = [header for uid in quiet for header in headers[uid]]
+        verdict = assess_study(of_quiet, rules, model, list(delivered.values()))
+        wanted = tuple(
+            _infer_job(_with_content(request, received), revisions, pixel_settings, infer_attempts, delivered)
+            for request in verdict.requests
+        )
         if look_again_at is not None:
             return Matched(
                 "other series are still arriving", verdict, wanted, receiving=True, look_again_at=look_again_at
@@ -68,27 +82,58 @@ def make_match_handler(
     return work
 
 
-def _arrived(
-    tracker: Tracker, study_uid: str, now: datetime, quiet_s: float
-) -> tuple[list[str], list[datetime], dict[str, list[Instance]], dict[str, int], datetime]:
-    """One consistent look at a study: the complete series, when each other series may be complete, the instances and the
-    number of instances of each series, and when the newest instance arrived."""
-    quiet, arriving = [], []
-    received: dict[str, list[Instance]] = {}
-    revisions: dict[str, int] = {}
-    newest = []
+@dataclass(frozen=True)
+class _Arrived:
+    """One consistent look at a study."""
+
+    quiet: list[str]
+    """The series that are complete."""
+    counted: dict[str, datetime]
+    """Those of them that are complete only by the scanner's count, and until when they have to be quiet without it."""
+    arriving: list[datetime]
+    """When each other series may be complete."""
+    received: dict[str, list[Instance]]
+    """The instances of each series."""
+    revisions: dict[str, int]
+    """The revision of each series."""
+    newest_at: datetime
+    """When the newest instance arrived."""
+
+
+def _arrived(tracker: Tracker, study_uid: str, now: datetime, completion: CompletionSettings) -> _Arrived:
+    found = _Arrived([], {}, [], {}, {}, now)
     with tracker.read() as session:
-        for series in session.scalars(select(Series).where(Series.study_uid == study_uid)):
-            revisions[series.series_uid] = series.instances
-            newest.append(series.last_received_at)
-            due = series.last_received_at + timedelta(seconds=quiet_s)
-            if due <= now or series.complete:
-                quiet.append(series.series_uid)
-            else:
-                arriving.append(due)
+        of_study = select(Series).where(Series.study_uid == study_uid, Series.instances > 0)
+        series = session.scalars(of_study.order_by(Series.series_uid)).all()
+        open_ = session.scalar(select(is_open(study_uid)))
         for instance in session.scalars(instances.current().where(Instance.study_uid == study_uid)):
-            received.setdefault(instance.series_uid, []).append(instance)
-    return sorted(quiet), arriving, received, revisions, max(newest)
+            found.received.setdefault(instance.series_uid, []).append(instance)
+    newest_at = max((one.last_received_at for one in series), default=now)
+    expecting = newest_at + timedelta(seconds=completion.association_quiet_s) if open_ else now
+    for one in series:
+        found.revisions[one.series_uid] = one.revision
+        due = one.last_received_at + timedelta(seconds=completion.series_quiet_s)
+        sooner = one.last_received_at + timedelta(seconds=min(COUNTED_QUIET_S, completion.series_quiet_s))
+        if expecting > now:
+            found.arriving.append(expecting)
+        elif due <= now:
+            found.quiet.append(one.series_uid)
+        elif one.complete and sooner <= now:
+            found.quiet.append(one.series_uid)
+            found.counted[one.series_uid] = due
+        else:
+            found.arriving.append(sooner if one.complete else due)
+    return replace(found, newest_at=newest_at)
+
+
+def is_refuted(headers: Sequence[Dataset]) -> bool:
+    """Whether the headers of a series that is complete by ImagesInAcquisition (0020,1002) contradict that count: they
+    disagree on it, number an image above it, or the numbers leave one out."""
+    said = {Attributes(header).count("ImagesInAcquisition") for header in headers}
+    numbers = {Attributes(header).integer("InstanceNumber") for header in headers}
+    known = {number for number in numbers if number is not None}
+    whole = len(known) == len(headers) and known <= set(range(1, len(headers) + 1))
+    return said != {len(headers)} or not whole
 
 
 def _header(instance: Instance, archive: Archive) -> Dataset:
@@ -104,15 +149,35 @@ def _header(instance: Instance, archive: Archive) -> Dataset:
         return lost
 
 
+def _with_content(request: PairRequest, received: Mapping[str, Sequence[Instance]]) -> PairRequest:
+    """The request with the digest of those of its instances that were corrected, or sent again after a drop: another
+    content of a pair is another pair."""
+    pair = {*request.target.sop_uids, *request.reference.sop_uids}
+    series = {request.target.series_uid, request.reference.series_uid}
+    later = sorted(
+        (i.sop_uid, i.sha256) for uid in series for i in received[uid] if i.sop_uid in pair and i.version > 1
+    )
+    if not later:
+        return request
+    return request.model_copy(update={"content": hashlib.sha256(json.dumps(later).encode()).hexdigest()[:32]})
+
+
 def _infer_job(
-    request: PairRequest, revisions: dict[str, int], pixel_settings: dict[str, str], attempts: int
+    request: PairRequest,
+    revisions: dict[str, int],
+    pixel_settings: dict[str, str],
+    attempts: int,
+    delivered: Mapping[str, PairRequest],
 ) -> NewJob:
+    """The job for a pair. If its result was delivered, that is the job which made it, whatever the settings are now."""
     payload: dict[str, Any] = request.model_dump(mode="json")
-    name = hashlib.sha256(json.dumps([payload, pixel_settings], sort_keys=True).encode()).hexdigest()
+    # What a pair replaces is no part of its name, nor is an empty digest: pairs keep the names that earlier versions gave.
+    named = {k: v for k, v in payload.items() if k != "replaces" and (k != "content" or v)}
+    name = hashlib.sha256(json.dumps([named, pixel_settings], sort_keys=True).encode()).hexdigest()
     series = {request.target.series_uid, request.reference.series_uid}
     return NewJob(
         kind=Kind.INFER,
-        key=f"infer:{name[:32]}",
+        key=next((key for key, before in delivered.items() if _same_pair(before, request)), f"infer:{name[:32]}"),
         study_uid=request.study_uid,
         payload=payload,
         max_attempts=attempts,
@@ -120,6 +185,10 @@ def _infer_job(
         target_series_uid=request.target.series_uid,
         reference_series_uid=request.reference.series_uid,
     )
+
+
+def _same_pair(a: PairRequest, b: PairRequest) -> bool:
+    return (a.target, a.reference, a.content) == (b.target, b.reference, b.content)
 
 
 def _fetch_job(match: Claim, attempts: int) -> NewJob:

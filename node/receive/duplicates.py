@@ -1,34 +1,78 @@
-"""Whether two data sets are the same instance in different transfer syntaxes, found out at little cost.
+"""What differs between an instance that is kept and one that comes again under the same SOP instance UID, found out at little
+cost: nothing, when it is only in another transfer syntax; attributes of patient and study, when those were corrected in a
+PACS and its images are sent again; or the image itself.
 
 The peer chooses what is compared. A compressed stream of 30 kB may claim 20,000 x 20,000 pixels, and decoding it took 26 s
 and 4.9 GB: so nothing is decoded that is larger than what this node takes for an image."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from pydicom import Dataset
+from pydicom.datadict import keyword_for_tag
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from node.dicom.pixels import stored_frames
 
+_PATIENT_AND_VISIT = frozenset({0x0010, 0x0012, 0x0032, 0x0038})
+"""Groups of the patient, the clinical trial, the requested procedure and the visit."""
 
-def same_content(ours: Dataset, theirs: Dataset, max_matrix: int) -> bool:
-    """Whether both have the same pixels and public attributes. (Private ones come back as unknown bytes from implicit VR.)
-    False too when that cannot be shown cheaply: when rows or columns are above `max_matrix`, or all frames together above
-    its square; and when the pixels cannot be decoded."""
+_PROVENANCE = frozenset({0x0400})
+"""OriginalAttributesSequence (0400,0561), in which the corrector says what was before, and digital signatures."""
+
+_STUDY = frozenset({
+    "SpecificCharacterSet", "StudyDate", "StudyTime", "AccessionNumber", "IssuerOfAccessionNumberSequence", "StudyID",
+    "StudyDescription", "ReferringPhysicianName", "ReferringPhysicianIdentificationSequence", "ConsultingPhysicianName",
+    "PhysiciansOfRecord", "PhysiciansOfRecordIdentificationSequence", "NameOfPhysiciansReadingStudy",
+    "ProcedureCodeSequence", "ReferencedStudySequence", "ReferencedPatientSequence", "AdmittingDiagnosesDescription",
+    "AdmittingDiagnosesCodeSequence", "ReasonForPerformedProcedureCodeSequence", "RequestAttributesSequence",
+    "InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "PerformingPhysicianName", "OperatorsName",
+    "SeriesDescription", "ReferencedPerformedProcedureStepSequence", "PerformedProcedureStepID",
+    "PerformedProcedureStepDescription", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
+    "InstanceCoercionDateTime", "TimezoneOffsetFromUTC", "RetrieveAETitle", "InstanceAvailability",
+})  # fmt: skip
+"""Attributes of study, visit and procedure, and the texts that name a series."""
+
+
+def differing(kept: Dataset, came: Dataset, max_matrix: int) -> list[BaseTag] | None:
+    """The public attributes in which the two differ, in order. (Private ones come back as unknown bytes from implicit VR.)
+    None when their pixels differ, or when that cannot be found out cheaply: rows or columns are above `max_matrix`, or all
+    frames together above its square; or the pixels cannot be decoded."""
     try:
-        if _attributes(ours) != _attributes(theirs):
-            return False
-        if all(_is_native(one) for one in (ours, theirs)):
-            return _same_native(ours, theirs)
-        if not all(_is_small(one, max_matrix) for one in (ours, theirs)):
-            return False
-        frames = zip(stored_frames(ours), stored_frames(theirs), strict=True)
-        return all(np.array_equal(one, other) for one, other in frames)
+        ours, theirs = _attributes(kept), _attributes(came)
+        found = [tag for tag in sorted(ours.keys() | theirs.keys()) if ours.get(tag) != theirs.get(tag)]
+        return found if _same_pixels(kept, came, max_matrix) else None
     except Exception:  # what cannot be read cannot be shown to be the same
+        return None
+
+
+def is_correction(differences: Iterable[BaseTag]) -> bool:
+    """Whether attributes of patient, visit and study are all that differs."""
+    return all(
+        tag.group in _PATIENT_AND_VISIT | _PROVENANCE or keyword_for_tag(tag) in _STUDY for tag in differences
+    )  # fmt: skip
+
+
+def names(tags: Iterable[BaseTag]) -> list[str]:
+    """Their keywords, or the tags themselves where they have none."""
+    return [keyword_for_tag(tag) or str(tag) for tag in tags]
+
+
+def _attributes(data_set: Dataset) -> dict[BaseTag, str]:
+    pixels = {"PixelData", "FloatPixelData", "DoubleFloatPixelData"}
+    return {
+        e.tag: str(e.value) for e in data_set if not e.tag.is_private and e.tag.element and e.keyword not in pixels
+    }  # fmt: skip
+
+
+def _same_pixels(kept: Dataset, came: Dataset, max_matrix: int) -> bool:
+    if all(_is_native(one) for one in (kept, came)):
+        return _same_native(kept, came)
+    if not all(_is_small(one, max_matrix) for one in (kept, came)):
         return False
-
-
-def _attributes(data_set: Dataset) -> dict[str, str]:
-    return {e.keyword: str(e.value) for e in data_set if not e.tag.is_private and e.keyword != "PixelData"}
+    frames = zip(stored_frames(kept), stored_frames(came), strict=True)
+    return all(np.array_equal(one, other) for one, other in frames)
 
 
 def _is_native(data_set: Dataset) -> bool:

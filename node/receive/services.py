@@ -1,6 +1,7 @@
 """What is asked on an established association. C-STORE and C-ECHO are served here; storage commitment, and with
 `[scp] data_path = "stock"` everything, goes to the back room (see stock.py)."""
 
+import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Services:
         self._contexts = {context.context_id: context for context in accepted}
         self._room: BackRoom | None = None
         self._brought: Counter[StoreStatus] = Counter()
+        self._name = str(uuid.uuid4())
 
     def serve(self, message: Incoming) -> None:
         """Do what a whole message asks, and answer it. InvalidDataError when it makes no sense; MalformedCommandError when
@@ -84,10 +86,11 @@ class Services:
         if self._brought:
             stored = self._brought[StoreStatus.SUCCESS]
             refused = self._brought.total() - stored
-            self._house.store.ended(self._request.calling, self._visitor.address, stored, refused)
+            peer, host = self._request.calling, self._visitor.address
+            self._house.store.ended(peer, host, stored, refused, self._name)
 
     def _put(self, sent: StoreRequest) -> StoreStatus:
-        status = self._house.store.put(sent)
+        status = self._house.store.put(sent, self._name)
         self._brought[status] += 1
         return status
 

@@ -8,7 +8,7 @@ from io import BytesIO
 import structlog
 
 from node.archive.digest import Digest, data_set_starts, sha256
-from node.archive.facade import Archive, StoredInstance
+from node.archive.facade import Archive
 from node.archive.layout import instance_key
 from node.dicom.attributes import Attributes, Header
 from node.dicom.part10 import head as part10_head
@@ -16,15 +16,15 @@ from node.dicom.read import parse
 from node.dicom.uid import is_uid
 from node.dimse.status import StoreStatus as Status
 from node.errors import NodeError, StorageFullError
-from node.receive.duplicates import same_content
+from node.receive.duplicates import differing, is_correction, names
 from node.receive.group_commit import GroupCommit
 from node.receive.scan import Scanned, scan
 from node.telemetry.log import place_of
-from node.tracker import arrivals
+from node.tracker import arrivals, associations, corrections
 from node.tracker.arrivals import Arrival
 from node.tracker.audit import Action, try_audit
 from node.tracker.handle import Tracker
-from node.tracker.instances import stored
+from node.tracker.instances import stored, was_replaced
 
 log = structlog.get_logger()
 
@@ -67,10 +67,13 @@ class Store:
         self._index_patient = index_patient
         self._max_matrix = max_matrix
         self._group_commit = group_commit
+        self._open: dict[str, set[str]] = {}
+        """The studies that each open association has brought instances of."""
         self._locks = [threading.Lock() for _ in range(64)]
 
-    def put(self, sent: StoreRequest) -> Status:
-        """Keep one instance; the status is what the peer is told. SUCCESS only when it would survive a loss of power
+    def put(self, sent: StoreRequest, association: str | None = None) -> Status:
+        """Keep one instance; the status is what the peer is told. `association` is a UUID of the association that a peer opened
+        and brings it on. SUCCESS only when it would survive a loss of power
         and be found again: its bytes are durable, and the row that names them is entered."""
         if not is_uid(sent.sop_uid):
             reason = "the affected SOP instance UID is empty or malformed"
@@ -96,6 +99,7 @@ class Store:
             reason = "UIDs of the data set differ from those of the C-STORE request"
             return self._refuse(sent, Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, reason)
         try:
+            self._expect_more(association, said.study_uid)
             return self._keep(sent, head, said)
         except StorageFullError as error:
             log.error("receive.disk_full", source=sent.calling_ae_title, reason=str(error))
@@ -128,6 +132,8 @@ class Store:
         known = arrivals.look_up(self._tracker, said.study_uid, said.sop_uid)
         if known.instance is not None and known.instance.sha256 != digest:
             return None  # another content of the same instance was entered, and this one never acknowledged
+        if known.instance is None and was_replaced(self._tracker, said.study_uid, said.sop_uid, digest):
+            return None  # its series was dropped since
         held = Digest(digest, sent.transfer_syntax_uid)
         key = self._archive.put_instance(said.study_uid, said.series_uid, said.sop_uid, content, held)
         if known.instance is None:
@@ -158,11 +164,9 @@ class Store:
         if known.instance is not None:
             kept = stored(known.instance, self._archive)
             lost = not kept.is_intact()
-            if not lost and (kept.digest.sha256 == digest.sha256 or self._is_same(kept, part10)):
-                return Status.SUCCESS
             if not lost:
-                reason = "this SOP instance UID was received before with other content; the first is kept"
-                return self._refuse(sent, Status.DUPLICATE_SOP_INSTANCE, reason, study_uid=said.study_uid)
+                same = kept.digest.sha256 == digest.sha256
+                return Status.SUCCESS if same else self._keep_again(sent, head, said, known, digest)
         key = self._archive.put_instance(said.study_uid, said.series_uid, sent.sop_uid, part10, digest)
         arrival = self._arrival(sent, head, said, key, digest.sha256 or "", known.purges)
         if lost:
@@ -191,13 +195,34 @@ class Store:
             purges=purges,
         )
 
-    def _is_same(self, kept: StoredInstance, part10: bytes) -> bool:
-        """Whether both hold the same instance in different transfer syntaxes. Only asked when the bytes differ."""
+    def _keep_again(
+        self, sent: StoreRequest, head: bytes, said: Scanned, known: arrivals.Known, digest: Digest
+    ) -> Status:
+        """What came again with other bytes: the same content, a correction of patient or study, or something else."""
+        assert known.instance is not None
+        version, series_uid = known.instance.version, known.instance.series_uid
+        part10 = head + sent.data_set
         try:
-            ours, theirs = kept.read_instance(), parse(BytesIO(part10), stop_before_pixels=False)
+            came = parse(BytesIO(part10), stop_before_pixels=False)
+            kept = stored(known.instance, self._archive).read_instance()
+            differences = differing(kept, came, self._max_matrix)
         except Exception:  # pydicom raises nearly anything on a damaged data set
-            return False
-        return same_content(ours, theirs, self._max_matrix)
+            differences = None
+        if differences == []:
+            return Status.SUCCESS
+        if differences is not None and is_correction(differences):
+            key = self._archive.put_instance(said.study_uid, said.series_uid, sent.sop_uid, part10, digest)
+            arrival = self._arrival(sent, head, said, key, digest.sha256 or "", known.purges)
+            changed = names(differences)
+            if corrections.correct(self._tracker, arrival, changed, self._quiet_s, version):
+                facts = {"sop_instance": sent.sop_uid, "source": sent.calling_ae_title, "attributes": changed}
+                log.info("receive.corrected", **facts)
+                return Status.SUCCESS
+            return self._keep_alone(sent, head, said)  # another association was first: compare with its
+        what = "other pixels" if differences is None else f"another {', '.join(names(differences[:3]))}"
+        reason = f"this SOP instance UID was received before with {what}; the first is kept"
+        corrections.note_conflict(self._tracker, said.study_uid, series_uid)
+        return self._refuse(sent, Status.DUPLICATE_SOP_INSTANCE, reason, study_uid=said.study_uid)
 
     def _refuse(
         self, sent: StoreRequest, status: Status, reason: str, error: str | None = None, study_uid: str | None = None
@@ -210,8 +235,20 @@ class Store:
         try_audit(self._tracker, Action.REFUSED, sent.calling_ae_title, study_uid, details)
         return status
 
-    def ended(self, peer: str, host: str | None, stored: int, refused: int) -> None:
+    def _expect_more(self, association: str | None, study_uid: str) -> None:
+        """As long as the association is open, more of the study may come."""
+        if association is not None and study_uid not in self._open.setdefault(association, set()):
+            associations.opened(self._tracker, association, study_uid)
+            self._open[association].add(study_uid)
+
+    def ended(self, peer: str, host: str | None, stored: int, refused: int, association: str | None = None) -> None:
         """An association that brought instances has ended."""
+        if association in self._open:
+            del self._open[association]
+            try:
+                associations.closed(self._tracker, association)
+            except NodeError as error:  # its studies wait for [completion] association_quiet_s, and no longer
+                log.error("receive.association_not_closed", source=peer, reason=str(error))
         details = {"host": host, "stored": stored, "refused": refused}
         try_audit(self._tracker, Action.ASSOCIATION, peer, details=details)
 

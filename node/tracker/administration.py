@@ -96,7 +96,7 @@ def _check(session: Session, job: Job, act: Act) -> None:
         raise TransitionError(f"job {job_id} is {job.state}; it cannot become {state}")
     if act == "release" and job.state is not State.HELD:
         raise TransitionError(f"job {job_id} is {job.state}, not held")
-    if state is State.READY and job.state in FINISHED and queue.outgrown(session, job):
+    if state is State.READY and act != "release" and queue.outgrown(session, job):
         raise _outgrown(job)
 
 
@@ -131,7 +131,7 @@ def _job(session: Session, job_id: int) -> Job:
 
 def _outgrown(job: Job) -> TransitionError:
     return TransitionError(
-        f"job {job.id} is {job.state}, and its series have grown since. The newest match of the study decides what "
+        f"job {job.id} is {job.state}, and its series have changed since. The newest match of the study decides what "
         "happens to them: diffmsr-node queue list"
     )
 

@@ -22,6 +22,9 @@ from node.tracker.tables import Base, Instance, Job, Series, Study
 
 MATCH_ATTEMPTS = 5
 
+COUNTED_QUIET_S = 1.0
+"""How long a series has to be quiet when as many instances are here as the scanner said: the count may be wrong."""
+
 _LOST = "E_STORED_"
 """What the error begins with when a job failed because the archive had lost what it needs."""
 
@@ -36,6 +39,7 @@ _COUNT_IN_SERIES = (
     .where(
         _series.c.study_uid == bindparam("study"),
         _series.c.series_uid == bindparam("series"),
+        _series.c.instances > 0,
         _series.c.instances + bindparam("more") != func.coalesce(_EXPECTED, -1),
     )
     .values(instances=_series.c.instances + bindparam("more"), expected=_EXPECTED, last_received_at=bindparam("now"))
@@ -110,7 +114,7 @@ def was_purged(tracker: Tracker, study_uid: str, since: datetime) -> bool:
 
 def record(tracker: Tracker, arrival: Arrival, quiet_s: float, *, durable: bool = True) -> bool:
     """Enter an instance whose file is durable, and open the match of its study (again). The match is due when the series
-    has been quiet for `quiet_s` seconds, and at once when the scanner said how many instances there are and all are here.
+    has been quiet for `quiet_s` seconds, and after a second when the scanner said how many instances there are and all are here.
 
     Returns False when the instance was there already; nothing changes then. Raises StorageError, changing nothing, when
     the study was purged since the file was kept, so that the file may be gone, or is being purged. When it is not `durable`,
@@ -128,9 +132,11 @@ def record(tracker: Tracker, arrival: Arrival, quiet_s: float, *, durable: bool 
 def _record(tracker: Tracker, arrival: Arrival, quiet_s: float, durable: bool) -> bool:
     now = tracker.clock()
     with tracker.write(durable=durable) as session:
-        if session.get(Instance, (arrival.study_uid, arrival.sop_uid, 1)) is not None:
+        latest = session.scalars(instances.versions(arrival.study_uid, arrival.sop_uid).limit(1)).one_or_none()
+        if latest is not None and latest.replaced_at is None:
             return False
-        session.add(Instance(**_row(arrival, now)))
+        version = 1 if latest is None else latest.version + 1
+        session.add(Instance(**(_row(arrival, now) | {"version": version})))
         series = session.get(Series, (arrival.study_uid, arrival.series_uid), with_for_update=True)
         if series is None:
             series = Series(series_uid=arrival.series_uid, study_uid=arrival.study_uid, instances=0)
@@ -140,7 +146,12 @@ def _record(tracker: Tracker, arrival: Arrival, quiet_s: float, durable: bool) -
         series.instances += 1
         series.expected = arrival.expected or series.expected
         series.last_received_at = now
-        _reopen(session, now, arrival, now if series.complete else now + timedelta(seconds=quiet_s))
+        _reopen(
+            session,
+            now,
+            arrival,
+            now + timedelta(seconds=min(quiet_s, COUNTED_QUIET_S) if series.complete else quiet_s),
+        )
         studies.received(session, now, arrival.study_uid, arrival.purges, series, arrival.size, arrival.header)
     return True
 
@@ -210,7 +221,7 @@ def repair(tracker: Tracker, arrival: Arrival, quiet_s: float) -> None:
     that failed for want of it are tried again."""
     now = tracker.clock()
     with tracker.write() as session:
-        row = session.get_one(Instance, (arrival.study_uid, arrival.sop_uid, 1), with_for_update=True)
+        row = session.scalars(instances.versions(arrival.study_uid, arrival.sop_uid).limit(1).with_for_update()).one()
         row.key, row.sha256, row.size = arrival.key, arrival.sha256, arrival.size
         row.transfer_syntax_uid = arrival.transfer_syntax_uid
         _reopen(session, now, arrival, now + timedelta(seconds=quiet_s))
@@ -227,14 +238,18 @@ def repair(tracker: Tracker, arrival: Arrival, quiet_s: float) -> None:
 
 
 def _reopen(session: Session, now: datetime, arrival: Arrival, due: datetime) -> None:
+    reopen(session, now, arrival.study_uid, arrival.source, due, "another instance of the study received")
+
+
+def reopen(session: Session, now: datetime, study_uid: str, actor: str, due: datetime, sentence: str) -> None:
     """Bring the study's match job to `receiving`, due at `due`. One that is running or held only learns that there is
     more (its revision), and one that was cancelled stays so until an administrator retries it."""
-    key = f"match:{arrival.study_uid}"
+    key = f"match:{study_uid}"
     job = session.scalars(select(Job).where(Job.key == key).with_for_update()).one_or_none()
     if job is None:
-        new = NewJob(Kind.MATCH, key, arrival.study_uid, payload={}, max_attempts=MATCH_ATTEMPTS, revision=1)
+        new = NewJob(Kind.MATCH, key, study_uid, payload={}, max_attempts=MATCH_ATTEMPTS, revision=1)
         first = "first instance of the study received"
-        transitions.add(session, now, new, State.RECEIVING, arrival.source, first, due=due)
+        transitions.add(session, now, new, State.RECEIVING, actor, first, due=due)
         return
     job.revision += 1
     if job.state is State.RECEIVING or job.state in LEASED:
@@ -243,6 +258,4 @@ def _reopen(session: Session, now: datetime, arrival: Arrival, due: datetime) ->
     elif allowed(job.state, State.RECEIVING):
         job.attempts = 0
         transitions.make_due(session, job, due)
-        transitions.move(
-            session, now, job, State.RECEIVING, arrival.source, "another instance of the study received"
-        )  # fmt: skip
+        transitions.move(session, now, job, State.RECEIVING, actor, sentence)

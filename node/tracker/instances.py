@@ -26,9 +26,22 @@ def current() -> Select[Instance]:
     return select(Instance).where(Instance.replaced_at.is_(None))
 
 
+def versions(study_uid: str, sop_uid: str) -> Select[Instance]:
+    """The versions of an instance, the latest first; of a series that was dropped even the latest is no longer in use."""
+    one = (Instance.study_uid == study_uid, Instance.sop_uid == sop_uid)
+    return select(Instance).where(*one).order_by(Instance.version.desc())
+
+
 def stored(row: Instance, archive: Archive) -> StoredInstance:
     """An instance, to be read."""
     return archive.instance(row.key, Digest(row.sha256, row.transfer_syntax_uid))
+
+
+def was_replaced(tracker: Reader, study_uid: str, sop_uid: str, sha256: str) -> bool:
+    """Whether that content of an instance was in use once, and no longer is."""
+    with tracker.read() as session:
+        rows = session.scalars(versions(study_uid, sop_uid).where(Instance.sha256 == sha256))
+        return any(row.replaced_at is not None for row in rows)
 
 
 def find(tracker: Reader, study_uid: str, sop_uid: str) -> Instance | None:

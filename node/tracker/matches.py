@@ -1,12 +1,15 @@
 """How a match ends: the jobs that it requests for its study are created or confirmed, all others are superseded."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.tracker import transitions
+from node.tracker.delivered import delivered
 from node.tracker.outcomes import Matched, NewJob, Refused
 from node.tracker.states import FINISHED, LEASED, Kind, State
 from node.tracker.tables import Job
@@ -21,8 +24,9 @@ def settle(
     outgrown = job.revision != matched_revision
     job.result = None if outcome.verdict is None else outcome.verdict.to_json()
     receiving = outgrown or (isinstance(outcome, Matched) and outcome.receiving)
+    before = delivered(session, job.study_uid)  # while what is being sent still counts
     supersede(session, now, job.study_uid, outcome.wanted, receiving, actor)
-    for new in outcome.wanted:
+    for new in _naming_replaced(before, outcome.wanted):
         transitions.want(session, now, new, job.id, actor)
     job.attempts = 0
     if outgrown:  # the arrival has set when to look again
@@ -43,6 +47,31 @@ def settle(
         else:
             state = State.DONE
         transitions.move(session, now, job, state, actor, outcome.sentence)
+
+
+def _naming_replaced(before: Sequence[Job], wanted: Sequence[NewJob]) -> Iterator[NewJob]:
+    """The jobs, each infer job with the delivered result that its own will replace: the latest of the same target that is
+    no longer wanted."""
+    keys = {new.key for new in wanted}
+    for new in wanted:
+        old = next((job for job in reversed(before) if _replaces(new, job) and job.key not in keys), None)
+        if old is None:
+            yield new
+        else:
+            yield replace(new, payload=new.payload | {"replaces": old.key})
+
+
+def _replaces(new: NewJob, old: Job) -> bool:
+    """Whether both are results of the same target, though its slices may have changed."""
+    if new.kind is not Kind.INFER or new.key == old.key or new.target_series_uid != old.target_series_uid:
+        return False
+    return _contrast(new.payload) == _contrast(old.payload)
+
+
+def _contrast(payload: dict[str, Any]) -> str | None:
+    """Of the target of a pair: one series may have several targets, of different contrasts."""
+    target: dict[str, Any] = payload.get("target") or {}
+    return target.get("contrast")
 
 
 def supersede(

@@ -41,15 +41,15 @@ def purge(tracker: Tracker, archive: Archive, study_uid: str, actor: str) -> Non
         study.state, study.keep_until = StudyState.PURGING, None
         study.series = study.instances = study.size = 0
         clear_labels(study)
-    _remove_files(tracker, archive, study_uid)
+    remove_leftovers(tracker, archive, study_uid)
 
 
 def resume(tracker: Tracker, archive: Archive) -> int:
-    """Finish the purges that a crash has interrupted; returns how many."""
+    """Finish the purges, and the drops of series, that a crash has interrupted; returns how many."""
     with tracker.read() as session:
-        study_uids = list(session.scalars(select(Study.study_uid).where(Study.state == StudyState.PURGING)))
+        study_uids = list(session.scalars(select(Study.study_uid).where(Study.leftovers.is_not(None))))
     for study_uid in study_uids:
-        _remove_files(tracker, archive, study_uid)
+        remove_leftovers(tracker, archive, study_uid)
     return len(study_uids)
 
 
@@ -62,7 +62,8 @@ def _remove_rows(session: Session, study_uid: str, job_ids: list[int]) -> None:
     session.execute(delete(Series).where(Series.study_uid == study_uid))
 
 
-def _remove_files(tracker: Tracker, archive: Archive, study_uid: str) -> None:
+def remove_leftovers(tracker: Tracker, archive: Archive, study_uid: str) -> None:
+    """Remove from the archive what a purge, or the drop of a series, has left there; then the study takes instances again."""
     with tracker.read() as session:
         leftovers = session.get_one(Study, study_uid).leftovers
     for key in leftovers or ():
@@ -70,5 +71,8 @@ def _remove_files(tracker: Tracker, archive: Archive, study_uid: str) -> None:
     now = tracker.clock()
     with tracker.write() as session:
         study = session.get_one(Study, study_uid, with_for_update=True)
-        if study.leftovers is not None:
-            study.leftovers, study.purged_at, study.state = None, now, StudyState.PURGED
+        if study.leftovers is None:
+            return
+        study.leftovers = None
+        if session.scalars(select(Series.study_uid).where(Series.study_uid == study_uid)).first() is None:
+            study.purged_at, study.state = now, StudyState.PURGED

@@ -25,7 +25,7 @@ LOOK_AGAIN = timedelta(days=1)
 time."""
 
 _MEMBERS = (
-    select(func.coalesce(func.sum(Series.instances), 0))
+    select(func.coalesce(func.sum(Series.instances + Series.changes), 0))
     .where(
         Series.study_uid == Job.study_uid,
         or_(Series.series_uid == Job.target_series_uid, Series.series_uid == Job.reference_series_uid),
@@ -33,7 +33,10 @@ _MEMBERS = (
     .correlate(Job)
     .scalar_subquery()
 )
-"""How many instances there are of a job's target and reference series now; compare `Job.revision`."""
+"""What `Job.revision` is for a job's target and reference series now, see `Series.revision`."""
+
+GROWN = and_(Job.kind != Kind.MATCH, Job.revision != _MEMBERS)
+"""Whether the series of a job have changed since they were matched: a claim passes the job over until the next match decides."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def claim(tracker: Tracker, kind: Kind, worker: str, destinations: Destinations 
         .with_for_update(skip_locked=True)
     )
     if kind is not Kind.MATCH:
-        due = due.where(Job.revision == _MEMBERS)
+        due = due.where(~GROWN)
     with tracker.write() as session:
         job = session.scalars(due).one_or_none()
         if job is None:
@@ -119,10 +122,8 @@ def claim(tracker: Tracker, kind: Kind, worker: str, destinations: Destinations 
 
 
 def outgrown(session: Session, job: Job) -> bool:
-    """Whether a claim would pass the job over, and no match to come would look at it."""
-    if job.kind is Kind.MATCH:
-        return False
-    return session.scalar(select(Job.id).where(Job.id == job.id, Job.revision != _MEMBERS)) is not None
+    """Whether a claim would pass the job over."""
+    return session.scalar(select(Job.id).where(Job.id == job.id, GROWN)) is not None
 
 
 def _waits(kind: Kind, destinations: Destinations | None) -> ColumnElement[bool]:

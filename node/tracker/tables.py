@@ -105,6 +105,10 @@ class Series(Base):
     series_uid: Mapped[str] = mapped_column(UID, primary_key=True, index=True)
     instances: Mapped[int]
     """How many instances are stored."""
+    changes: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Raised by whatever changes the series besides an instance that is added: a correction, or instances that are dropped."""
+    conflicts: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How often an instance came again with other pixels under the same UID, and was refused."""
     expected: Mapped[int | None]
     """ImagesInAcquisition (0020,1002), when the scanner says it."""
     last_received_at: Mapped[datetime]
@@ -119,6 +123,11 @@ class Series(Base):
         than the one that was counted, and its end is unknown."""
         return self.instances == self.expected
 
+    @property
+    def revision(self) -> int:
+        """Rises with every change of the series, and never falls."""
+        return self.instances + self.changes
+
 
 class Instance(Base):
     """A SOP instance that was acknowledged. A study has one of each SOP instance UID, in its latest version."""
@@ -131,7 +140,7 @@ class Instance(Base):
     version: Mapped[int] = mapped_column(primary_key=True, default=1)
     """From 1; a corrected instance of the same UID is the next."""
     replaced_at: Mapped[datetime | None]
-    """When a later version took its place; None: this is the one in use."""
+    """When a later version took its place, or its series was dropped; None: this is the one in use."""
     series_uid: Mapped[str] = mapped_column(UID)
     sop_class_uid: Mapped[str] = mapped_column(UID)
     transfer_syntax_uid: Mapped[str] = mapped_column(UID)
@@ -172,8 +181,9 @@ class Job(Base):
     result: Mapped[dict[str, Any] | None]
     """What came of it: a verdict (match), figures (infer)."""
     revision: Mapped[int] = mapped_column(default=0)
-    """How many instances the work is based on: of the study (match), of the target and reference series (the others).
-    When more have arrived, a match runs again, and the others wait for what it says."""
+    """What the work is based on: how often an instance of the study came or changed (match), or the revisions of the target
+    and reference series together (the others). When it has risen, a match runs again, and the others wait for what it
+    says."""
     fence: Mapped[int] = mapped_column(default=0)
     """Raised by every claim: only the worker that holds the latest may change the job."""
     attempts: Mapped[int] = mapped_column(default=0)
@@ -217,6 +227,19 @@ class Commitment(Base):
     asked_at: Mapped[datetime]
     answered_at: Mapped[datetime | None]
     """When the destination's N-EVENT-REPORT came, on whatever association."""
+
+
+class OpenAssociation(Base):
+    """An association that has brought instances of a study and is still open."""
+
+    __tablename__ = "open_association"
+
+    association: Mapped[str] = mapped_column(String(36), primary_key=True)
+    """A UUID."""
+    study_uid: Mapped[str] = mapped_column(UID, primary_key=True, index=True)
+    node: Mapped[str] = mapped_column(String(64))
+    """Which node holds it."""
+    opened_at: Mapped[datetime]
 
 
 class Event(Base):

@@ -1,16 +1,13 @@
 """What people read: the queue, a job with its history, a study. Every view is a typed record; `to_json` is what --json
 prints."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from sqlalchemy import func, select
 
-from node import __version__
 from node.archive.facade import Archive
-from node.config.settings import Settings
 from node.errors import NotFoundError
 from node.payloads import DeliverRequest, DeriveRequest, PairRequest
 from node.result import Acquired, Quality
@@ -110,6 +107,8 @@ class StudyHistory(View):
     verdict: StudyVerdict
     jobs: tuple[StudyJob, ...]
     """Oldest first."""
+    conflicts: dict[str, int]
+    """Series instance UID to how often one of its instances was refused because it came again with other pixels."""
 
 
 class AuditRow(View):
@@ -130,27 +129,6 @@ class Totals(View):
     series: int
     instances: int
     bytes: int
-
-
-class Listener(View):
-    """Where the storage SCP listens."""
-
-    ae_title: str
-    host: str
-    port: int
-
-
-class Status(View):
-    """The service and the queue at a glance."""
-
-    running: bool
-    version: str
-    roles: dict[str, Any]
-    """The roles that run on this host, each with what it says about itself."""
-    scp: Listener
-    destinations: tuple[str, ...]
-    received: Totals
-    jobs: dict[Kind, dict[State, int]]
 
 
 def job_row(job: Job) -> dict[str, Any]:
@@ -238,6 +216,7 @@ def study_history(database: Database, archive: Archive, study_uid: str) -> Study
     measured = {job.id: archive.measured(job.key) for job in found if job.kind is Kind.INFER}
     return StudyHistory(
         verdict=latest,
+        conflicts=conflicts_of_study(database, study_uid),
         jobs=tuple(
             StudyJob(
                 **job_row(job),
@@ -250,17 +229,18 @@ def study_history(database: Database, archive: Archive, study_uid: str) -> Study
     )
 
 
-def status(database: Database, settings: Settings, roles: Mapping[str, Any]) -> Status:
-    """The service, by the roles that run on this host, and the queue."""
-    return Status(
-        running=bool(roles),
-        version=__version__,
-        roles=dict(roles),
-        scp=Listener(ae_title=settings.scp.ae_title, host=settings.scp.host, port=settings.scp.port),
-        destinations=tuple(destination.name for destination in settings.destinations),
-        received=totals(database),
-        jobs=job_counts(database),
-    )
+def conflicts_of_study(database: Database, study_uid: str) -> dict[str, int]:
+    """Series instance UID to how often one of its instances was refused because it came again with other pixels."""
+    rows = select(Series.series_uid, Series.conflicts).where(Series.study_uid == study_uid, Series.conflicts > 0)
+    with database.read() as session:
+        return {row.series_uid: row.conflicts for row in session.execute(rows.order_by(Series.series_uid))}
+
+
+def conflicts(database: Database) -> int:
+    """How often an instance was refused because it came again with other pixels under the same UID."""
+    query = select(func.coalesce(func.sum(Series.conflicts), 0))
+    with database.read() as session:
+        return int(session.scalar(query) or 0)
 
 
 def result_of(database: Database, job_id: int) -> tuple[str, PairRequest]:
@@ -305,11 +285,13 @@ def job_counts(database: Database) -> dict[Kind, dict[State, int]]:
 
 
 def totals(database: Database) -> Totals:
-    """Studies, series, instances and bytes received."""
+    """Studies, series, instances and bytes received, without what was replaced or dropped."""
     with database.read() as session:
-        studies, series = session.execute(select(func.count(Series.study_uid.distinct()), func.count())).one()
+        studies, series = session.execute(
+            select(func.count(Series.study_uid.distinct()), func.count()).where(Series.instances > 0)
+        ).one()
         instances, size = session.execute(
-            select(func.count(), func.coalesce(func.sum(Instance.size), 0)).select_from(Instance)
+            select(func.count(), func.coalesce(func.sum(Instance.size), 0)).where(Instance.replaced_at.is_(None))
         ).one()
     return Totals(studies=studies, series=series, instances=instances, bytes=int(size))
 

@@ -7,6 +7,7 @@ hostile text, and each new one would be a new series.
 
 import shutil
 import threading
+from collections import Counter as Counts
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,7 +20,8 @@ from node.tracker import overview, pauses, peers
 from node.tracker.audit import Action
 from node.tracker.growth import Change, Growth
 from node.tracker.states import FINISHED, LEASED, State
-from node.tracker.views import AuditRow
+from node.tracker.status import blocked_jobs
+from node.tracker.views import AuditRow, conflicts
 from node.web.site import Site
 
 SECONDS = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 900, 3600)
@@ -56,6 +58,8 @@ class Metrics:
         self._success = gauge("destination_last_success_timestamp_seconds", "Last delivery", "destination")
         self._paused = gauge("paused", "1 while somebody has paused it", "what")
         self._ready = gauge("ready", "1 when every precondition holds")
+        self._blocked = gauge("blocked_jobs", "Jobs that are due and that no worker will take", "kind")
+        self._conflicts = gauge("conflicts", "Instances refused because they came again with other pixels")
         self._free = gauge("disk_free_bytes", "Free space of the archive")
         self._total = gauge("disk_size_bytes", "Size of that disk")
         self._kept = gauge("kept_bytes", "Size of the received instances that are kept")
@@ -95,7 +99,7 @@ class Metrics:
     def _look(self) -> None:
         """What is so at the moment."""
         database, now = self._site.tracker.database, datetime.now(UTC)
-        for metric in (self._queue, self._oldest, self._paused, self._expiry, self._up, self._success):
+        for metric in (self._blocked, self._queue, self._oldest, self._paused, self._expiry, self._up, self._success):
             metric.clear()
         for row in overview.queue(database):
             labels = (row.kind, row.state, row.destination or "")
@@ -110,6 +114,9 @@ class Metrics:
         for what in pauses.paused(database):
             self._paused.labels(what).set(1)
         self._ready.set(not self._site.failing())
+        for kind, count in Counts(job.kind for job in blocked_jobs(database, self._site.settings)).items():
+            self._blocked.labels(kind).set(count)
+        self._conflicts.set(conflicts(database))
         studies, size = overview.kept(database)
         self._studies.set(studies)
         self._kept.set(size)

@@ -6,6 +6,7 @@ from pydicom import Dataset
 
 from node.archive.digest import Digest, data_set_starts, sha256
 from node.archive.facade import Archive
+from node.dicom.attributes import Attributes
 from node.dicom.transfer_syntax import to_bytes
 from node.tracker import arrivals
 from node.tracker.arrivals import Arrival
@@ -27,6 +28,7 @@ def keep(tracker: Tracker, archive: Archive, ds: Dataset, quiet_s: float = 10, l
         sop_uid=sop_uid, series_uid=series_uid, study_uid=study_uid, sop_class_uid=str(ds.SOPClassUID),
         transfer_syntax_uid=digest.transfer_syntax_uid or "", key=archive.put_instance(*names, content, digest),
         sha256=digest.sha256 or "", size=len(content), source="MR1",
+        expected=Attributes(ds).count("ImagesInAcquisition"),
         header=(lambda: ds) if labelled else None,
         purges=arrivals.look_up(tracker, study_uid, sop_uid).purges,
     )  # fmt: skip

@@ -34,11 +34,12 @@ class MatchStage:
         self.database = Database(f"sqlite:///{folder / 'tracker.sqlite3'}")
         self.database.upgrade()
         self.tracker = Tracker(self.database, clock=lambda: self.now)
-        completion = CompletionSettings(series_quiet_s=10, study_max_wait_s=WAIT_S)
-        model = ModelFacts("tiny", "1", 4, (("T2", "T1"),))
+        self.completion = CompletionSettings(series_quiet_s=10, study_max_wait_s=WAIT_S)
+        self.model = ModelFacts("tiny", "1", 4, (("T2", "T1"),))
+        self.rules = MatchSettings()
         self.archive = Archive.in_folder(folder / "data")
         self.work = make_match_handler(
-            self.tracker, self.archive, completion, MatchSettings(), model, {}, 3, fetch_attempts
+            self.tracker, self.archive, self.completion, self.rules, self.model, {}, 3, fetch_attempts
         )
 
     def receive(self, instances: list[Dataset]) -> None:

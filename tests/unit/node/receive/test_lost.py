@@ -120,7 +120,7 @@ def test_what_is_refused_is_in_the_trail_without_a_word_about_the_patient(store:
     other = Dataset()
     other.update(ds)
     other.file_meta = ds.file_meta
-    other.PatientID = "Secret"
+    other.ImageComments = "Secret"
     assert store.put(sent(other)) is Status.DUPLICATE_SOP_INSTANCE
     store.put(sent(ds, sop_uid="no UID at all"))
     _, duplicate, malformed = trail(tracker)

@@ -23,16 +23,19 @@ def test_a_series_is_matched_when_it_has_been_quiet(tracker: Tracker, clock: Clo
     assert claimed(tracker, Kind.MATCH).revision == 1
 
 
-def test_a_series_is_matched_at_once_when_the_scanner_said_how_many(tracker: Tracker) -> None:
+def test_a_series_is_matched_after_a_second_when_the_scanner_said_how_many(tracker: Tracker, clock: Clock) -> None:
     arrivals.record(tracker, arrival(1, expected=2), QUIET_S)
     assert queue.claim(tracker, Kind.MATCH, "w") is None
     arrivals.record(tracker, arrival(2, expected=2), QUIET_S)
+    assert queue.claim(tracker, Kind.MATCH, "w") is None, "the count may be wrong"
+    clock.forward(arrivals.COUNTED_QUIET_S)
     assert queue.claim(tracker, Kind.MATCH, "w") is not None
 
 
 def test_more_than_the_scanner_said_are_waited_for_as_if_it_had_not(tracker: Tracker, clock: Clock) -> None:
     """The number is of an acquisition, and a series may have several."""
     arrivals.record(tracker, arrival(1, expected=1), QUIET_S)
+    clock.forward(arrivals.COUNTED_QUIET_S)
     queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, ()))
     arrivals.record(tracker, arrival(2, expected=1), QUIET_S)
     assert queue.claim(tracker, Kind.MATCH, "w") is None
