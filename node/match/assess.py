@@ -11,6 +11,8 @@ from node.match.stack_roles import AssessedStack, ModelFacts, assess_stacks
 from node.match.stacks import stacks_of
 from node.verdicts import ModelName, StudyVerdict, failures
 
+CONTRAST_UNCLEAR = frozenset({"E_CONTRAST_UNSUPPORTED", "E_CONTRAST_UNKNOWN"})
+
 _Conclusion = tuple[
     Literal["paired", "waiting", "refused"], Literal["target", "reference"] | None, str | None, str
 ]  # outcome, missing, code, sentence
@@ -21,7 +23,7 @@ def assess_study(headers: Iterable[Header], settings: MatchSettings, model: Mode
     stacks = assess_stacks(stacks_of(headers, settings.rules), settings, model)
     pairs = tuple(possible_pairs(stacks, settings, model))
     targets = tuple(
-        choose_reference(stack, [p for p in pairs if p.target is stack], settings, model)
+        choose_reference(stack, [p for p in pairs if p.target is stack], settings)
         for stack in stacks
         if stack.role == "target"
     )
@@ -69,10 +71,14 @@ def _named(verdict: AssessedStack) -> str:
 
 
 def _near_misses(stacks: Sequence[AssessedStack], wanted: Sequence[str]) -> list[str]:
-    """Why stacks of a wanted contrast are not used."""
-    misses = [s for s in stacks if s.role == "neither" and s.contrast in wanted]
+    """Why stacks of a wanted contrast are not used, and what only looks like one."""
+    idle = [(s, failures(s.predicates)[0]) for s in stacks if s.role == "neither"]
     return [
-        f"{s.stack.label} is {s.contrast}, but cannot be used: {failures(s.predicates)[0].sentence}" for s in misses
+        f"{s.stack.label} is {s.contrast}, but cannot be used: {first.sentence}"
+        if s.contrast in wanted
+        else f"{s.stack.label}: {first.sentence}"
+        for s, first in idle
+        if s.contrast in wanted or first.code in CONTRAST_UNCLEAR
     ]
 
 
