@@ -13,8 +13,9 @@ from node import __version__
 from node.config.settings import OutputSettings
 from node.derived.corrections import corrected
 from node.derived.identifiers import derived_uid
+from node.dicom.attributes import Attributes
 from node.dicom.frames import frame_number, images_of
-from node.dicom.stored_values import intensity_factor
+from node.dicom.stored_values import intensity_factor, shown_range
 from node.errors import NotFoundError
 from node.identity import MANUFACTURER, MODEL_NAME
 from node.result import Result
@@ -33,6 +34,8 @@ class DerivedSeries:
     number: int
     factor: float
     """Stored value over the sources' intensity."""
+    shown: tuple[float, float]
+    """Intensities of the sources that a window should show."""
     settings: OutputSettings
     software_version: str
     corrections: list[str] = field(default_factory=list)
@@ -46,7 +49,7 @@ class DerivedSeries:
     @property
     def description(self) -> str:
         """The target's SeriesDescription; empty when it has none."""
-        text = str(self.header.get("SeriesDescription") or "")
+        text = " ".join(Attributes(self.header).texts("SeriesDescription"))
         return "".join(c for c in text if c.isprintable() and c != "\\")
 
     @property
@@ -120,6 +123,7 @@ def derived_series(
         uid=uid,
         number=number,
         factor=intensity_factor(result.pixels),
+        shown=shown_range(result.pixels),
         settings=settings,
         software_version=software_version,
     )

@@ -10,6 +10,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from node.dicom.text import remember_text
 from node.errors import DamagedFileError, StorageError
 
 _MOST_DEFLATED, _SMALL_ENOUGH = 100, 32 << 20
@@ -77,6 +78,7 @@ def parse(file: BinaryIO, *, stop_before_pixels: bool) -> Dataset:
         raise ValueError("the deflated data set would become far too large when it is inflated")
     file.seek(0)
     instance = dcmread(file, stop_before_pixels=stop_before_pixels)
+    remember_text(instance)
     if stop_before_pixels and meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         instance.ends_before_pixels = not file.read(1)
     return instance
