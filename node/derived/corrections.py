@@ -10,6 +10,7 @@ from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.valuerep import format_number_as_ds, validate_value
 
 from node.derived.attributes import CLINICAL_TRIAL, ENUMERATED, PATIENT, STUDY, TYPE_1_DEFAULTS, TYPE_2
@@ -121,11 +122,13 @@ def corrected(header: Dataset, keyword: str, corrections: list[str]) -> DataElem
             return element
         corrections.append(f"{keyword} left out: an item is malformed")
         return None
-    values = [_valid(element.VR, value) for value in (element.value if element.VM > 1 else [element.value])]
+    values = [_valid(element.VR, value) for value in _listed(element.value)]
     allowed = ENUMERATED.get(keyword)
     if None in values or (allowed is not None and not allowed.issuperset(values)):
         corrections.append(f"{keyword} left out: its value is not one the standard allows")
         return None
+    if element.VR == "IS" and [str(value) for value in values] != [str(value) for value in _listed(element.value)]:
+        corrections.append(f"{keyword} written as the integer that it is")
     fit = DataElement(element.tag, element.VR, values if element.VM > 1 else values[0])
     if fit.value != element.value:
         corrections.append(f"{keyword} shortened to what the standard allows")
@@ -152,12 +155,18 @@ def _valid(vr: str, value: Any) -> Any:
     if vr in TEXT_LENGTH:
         value = str(value)[: TEXT_LENGTH[vr]]
     try:
+        if vr == "IS":  # scanners write "15.0"
+            value = int(value)
         if vr == "DS" and len(str(value)) > 16 and math.isfinite(float(value)):
             value = format_number_as_ds(float(value))
         validate_value(vr, str(value) if vr in ("DS", "IS") else value, pydicom_config.RAISE)
     except ValueError:
         return None
     return value
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, MultiValue) else [value]
 
 
 def _vm_allowed(keyword: str, vm: int) -> bool:

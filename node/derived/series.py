@@ -50,7 +50,8 @@ class DerivedSeries:
     def description(self) -> str:
         """The target's SeriesDescription; empty when it has none."""
         text = " ".join(Attributes(self.header).texts("SeriesDescription"))
-        return "".join(c for c in text if c.isprintable() and c != "\\")
+        # U+FFFD stands where the declared character set did not decode; "?" is in every character set.
+        return "".join(c for c in text.replace("\ufffd", "?") if c.isprintable() and c != "\\")
 
     @property
     def moment(self) -> tuple[str, str]:
