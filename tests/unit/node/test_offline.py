@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from node.errors import NotFoundError
 from node.offline import by_reason, read_folder
-from node.telemetry.log import tame
+from node.telemetry.log import printable
 from tests.dicom import study, volume_of, write
 
 
@@ -68,5 +68,5 @@ def test_a_terminal_that_is_not_utf_8_gets_question_marks(tmp_path: Path) -> Non
 
 
 def test_logs_escape_and_cut_what_a_peer_chose() -> None:
-    said = tame(None, "", {"study": "1.2\n\x1b[2J" + "9" * 500, "event": "x", "new": 3})
+    said = printable(None, "", {"study": "1.2\n\x1b[2J" + "9" * 500, "event": "x", "new": 3})
     assert said == {"study": "1.2\\n\\x1b[2J" + "9" * 56 + "...", "event": "x", "new": 3}
