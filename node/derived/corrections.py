@@ -166,7 +166,7 @@ def _valid(vr: str, value: Any) -> Any:
 
 
 def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, MultiValue) else [value]
+    return list(value) if isinstance(value, MultiValue | list | tuple) else [value]
 
 
 def _vm_allowed(keyword: str, vm: int) -> bool:

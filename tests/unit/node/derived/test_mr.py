@@ -358,7 +358,9 @@ def test_text_of_several_values_never_shows_as_a_list(study: Any) -> None:
 def test_an_integer_written_with_a_fraction_is_that_integer(study: Any) -> None:
     for header in study.target:
         header.add(of_bytes(Tag("EchoTrainLength"), "IS", b"15.0"))
+        header.AcquisitionMatrix = [0, 96, 64, 0]
     target = [parse(BytesIO(to_bytes(header)), stop_before_pixels=True) for header in study.target]
     made = encoded(replace(study, target=target))
     assert made.images[0].EchoTrainLength == 15
+    assert list(made.images[0].AcquisitionMatrix) == [0, 96, 64, 0], "other values are copied as they were read"
     assert "EchoTrainLength written as the integer that it is" in made.corrections
