@@ -50,6 +50,14 @@ SERIES_CODES = {
     ),
     "E_NO_PIXELS": Code("The series has headers without pixels.", _SEND_AGAIN),
     "E_ATTRIBUTES_MISSING": Code("Attributes that the node needs are missing or unusable.", _SEND_AGAIN),
+    "E_SERIES_PATIENTS": Code(
+        "Slices of the series contradict each other in the patient record: it was changed while the series was sent, or "
+        "slices of two patients share the series.",
+        "Send the whole series again with one patient record.",
+    ),
+    "W_PATIENT_RECORD_INCOMPLETE": Code(
+        "Some slices of the series do not have a part of the patient record that others have."
+    ),
     "E_SERIES_DAMAGED": Code(
         "The series also has images whose position is unknown, so the stack may be incomplete.", _SEND_AGAIN
     ),
@@ -105,7 +113,20 @@ SERIES_CODES = {
     "W_FEWER_THAN_ANNOUNCED": Code(
         "Fewer images were received than the scanner announced.", "Send the whole series, if images were left out."
     ),
-    "E_CONTRAST_UNSUPPORTED": Code("The scanner names a contrast that the node does not process."),
+    "W_RATIO_IMAGE": Code("The images are a ratio of two others (MP2RAGE UNI), with noise in air."),
+    "W_DEEP_LEARNING": Code(
+        "A network of the vendor took part in the reconstruction, so some detail is not measured.",
+        "To leave such series out, set [match] deep_learning.",
+    ),
+    "E_DEEP_LEARNING": Code(
+        "A network of the vendor took part in the reconstruction, and [match] deep_learning refuses that.",
+        "Send the series as reconstructed without the network.",
+    ),
+    "E_CONTRAST_UNSUPPORTED": Code(
+        "The scanner names a contrast that the node does not process, or the preparation of the sequence gives one: a late "
+        "inversion, a small flip angle, magnetisation transfer, a field map, time of flight."
+    ),
+    "W_SINGLE_SHOT": Code("The target is single-shot (HASTE, SSFSE): blurred along the phase encoding."),
     "E_CONTRAST_UNKNOWN": Code(
         "The timing of the acquisition fits no contrast that the node knows.",
         "Compare the times of the protocol with the rules of [match.contrast]. If the protocol is just outside a limit, "
@@ -149,7 +170,8 @@ SERIES_CODES = {
 
 PAIR_CODES = {
     "E_OTHER_PATIENT": Code(
-        "Patient ID or birth date differ between the two series.", "Have the records corrected in the PACS."
+        "The two series contradict each other in the patient record: the sentence names the attributes.",
+        "Have the records corrected in the PACS, and send both series again.",
     ),
     "E_OTHER_STUDY": Code(
         "The two series belong to different studies.",
@@ -183,7 +205,7 @@ PAIR_CODES = {
         "For finer detail acquire the reference with a finer matrix.",
     ),
     "W_REFERENCE_INTERPOLATED": Code(
-        "The scanner interpolated the reference, so it has less detail than its pixel size suggests."
+        "The scanner interpolated the reference. It is judged by the pixels that were acquired."
     ),
     "W_CONTRAST_AGENT": Code(
         "The reference was acquired with a contrast agent. Enhancing tissue looks different from the training data."

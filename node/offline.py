@@ -1,7 +1,8 @@
 """The same match, infer and encode code on a folder of files: no network, no database, no service."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,14 +60,39 @@ class Processed(BaseModel):
 
 
 def read_folder(folder: Path) -> Folder:
-    """Find the DICOM files below `folder` (any depth, any name). NotFoundError when there is no such folder or no
-    DICOM file in it."""
+    """Find the DICOM files below `folder` (any depth, any name), also through symbolic links. NotFoundError when there is no
+    such folder or no DICOM file in it; it says what the other files are."""
     if not folder.is_dir():
         raise NotFoundError(f"{folder} is not a folder")
-    found = read_all(InstanceFile(path) for path in sorted(folder.rglob("*")) if path.is_file())
+    paths = sorted(_files_below(folder))
+    found = read_all(InstanceFile(path) for path in paths if path.is_file())
+    dangling = [(InstanceFile(path), "a symbolic link to nothing") for path in paths if not path.exists()]
+    found = replace(found, skipped=[*found.skipped, *dangling])
     if not found.instances:
-        raise NotFoundError(f"no DICOM file below {folder} ({len(found.skipped)} other files)")
+        why = "; ".join(f"{len(group)} files: {reason}" for reason, group in by_reason(found.skipped).items())
+        raise NotFoundError(f"no DICOM file below {folder} ({why or 'it is empty'})")
     return found
+
+
+def by_reason(skipped: Iterable[tuple[Readable, str]]) -> dict[str, list[Readable]]:
+    """What was skipped, by the reason."""
+    groups: dict[str, list[Readable]] = {}
+    for readable, reason in skipped:
+        groups.setdefault(reason, []).append(readable)
+    return groups
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Every file, once: a link back to a folder above, or a second link to a folder, is not followed again."""
+    seen: set[tuple[int, int]] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        yield from (Path(place) / name for name in files)
 
 
 def read_all(readables: Iterable[Readable]) -> Folder:

@@ -65,6 +65,17 @@ class StackVerdict(_Part):
     """How a target was acquired, as far as its headers tell."""
 
 
+class ScoreTerm(_Part):
+    """One term of the score by which the reference of a target is chosen."""
+
+    name: str
+    value: PredicateValue
+    """What was found."""
+    points: float
+    most: float
+    """The points of a reference that could not fit better."""
+
+
 class PairVerdict(_Part):
     """A target compared with a reference; both are given by their labels."""
 
@@ -72,6 +83,8 @@ class PairVerdict(_Part):
     reference: str
     passes: bool
     predicates: tuple[Predicate, ...]
+    score: tuple[ScoreTerm, ...] = ()
+    """Empty when the pair does not pass, and in verdicts of before scores."""
 
 
 class TargetVerdict(_Part):

@@ -19,7 +19,7 @@ from node.cli.doctor import doctor
 from node.cli.init import init
 from node.cli.options import ConfigOption
 from node.cli.queue import queue_app
-from node.cli.render import err, keep_lines_whole
+from node.cli.render import err, keep_lines_whole, tolerate_any_terminal
 from node.cli.users import users_app
 from node.config.loading import ENVIRONMENT_VARIABLE
 from node.errors import NodeError
@@ -54,6 +54,7 @@ app.add_typer(db_app, name="db")
 
 def main() -> None:
     """The console script: every NodeError becomes its one message and its exit code."""
+    tolerate_any_terminal()
     configure_logging("WARNING")
     try:
         app()

@@ -2,9 +2,10 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
 _MOST_BLOCKED = 10
+SHOWN_PLACES = 5  # of the files that were skipped for one reason
 
 
 def keep_lines_whole() -> None:
@@ -47,11 +49,22 @@ def terminal_width() -> int | None:
     return out.width if out.is_terminal else None
 
 
-def print_skipped(skipped: Sequence[tuple[object, str]]) -> None:
-    for where, why in skipped[:20]:
-        err.print(f"[yellow]skipped[/] {escape(str(where))}: {escape(why)}")
-    if len(skipped) > 20:
-        err.print(f"[yellow]skipped[/] {len(skipped) - 20} more files")
+def print_skipped(skipped: Mapping[str, Sequence[object]]) -> None:
+    """What was skipped, by the reason: a count, and the first places."""
+    for why, places in skipped.items():
+        count = "1 file" if len(places) == 1 else f"{len(places)} files"
+        err.print(f"[yellow]skipped[/] {count}: {escape(why)}")
+        for where in places[:SHOWN_PLACES]:
+            err.print(f"  {escape(str(where))}", highlight=False)
+        if len(places) > SHOWN_PLACES:
+            err.print(f"  and {len(places) - SHOWN_PLACES} more")
+
+
+def tolerate_any_terminal() -> None:
+    """Let characters that the terminal cannot show become "?", so that no description of a series ends a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 @contextmanager

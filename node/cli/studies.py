@@ -69,7 +69,7 @@ def process(
     as_json: JsonOption = False,
 ) -> None:
     """Match, super-resolve and encode the studies of a folder, without network or service."""
-    from node.offline import process_folder, read_folder
+    from node.offline import by_reason, process_folder, read_folder
 
     settings = settings_or_defaults(config)
     configure_logging("WARNING")
@@ -84,7 +84,7 @@ def process(
             where = f" -> {escape(str(item.output))}" if item.output else ""
             code = f"{item.code}: " if item.code else ""
             out.print(f"[b]{item.state}[/] study {item.study_uid}{where}\n  {escape(code + item.sentence)}")
-        print_skipped(found.skipped)
+        print_skipped(by_reason(found.skipped))
     done = sum(item.state == "done" for item in processed)
     if done < len(processed):
         raise typer.Exit(PARTLY_DONE if done else 1)
@@ -100,7 +100,7 @@ def explain(
     from node.match.explanation import lines
 
     if Path(study).is_dir():
-        from node.offline import explain_folder, read_folder
+        from node.offline import by_reason, explain_folder, read_folder
 
         found = read_folder(Path(study))
         verdicts = explain_folder(found, settings_or_defaults(config))
@@ -111,7 +111,7 @@ def explain(
             if number:
                 out.print()
             print_lines(lines(verdict, passed=not short, width=terminal_width()))
-        print_skipped(found.skipped)
+        print_skipped(by_reason(found.skipped))
     else:
         settings = load_settings(find_config(config))
         database = open_tracker(settings)

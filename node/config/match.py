@@ -29,10 +29,13 @@ class ContrastRules(Section):
     stir_min_ti_ms: Positive = 80
     stir_max_ti_ms: Positive = 300
     inversion_t1_max_te_ms: Positive = 40
+    inversion_t1_max_ti_ms: Positive = 1400
     gradient_t1_max_te_ms: Positive = 10
     gradient_t1_max_tr_ms: Positive = 800
+    gradient_t1_min_flip_ratio: Positive = 0.8
     long_min_tr_ms: Positive = 1800
     t2_min_te_ms: Positive = 70
+    single_shot_min_part: Annotated[float, Field(gt=0, le=1)] = 0.5
     pd_max_te_ms: Positive = 40
     t1_max_tr_ms: Positive = 1200
     t1_max_te_ms: Positive = 35
@@ -58,6 +61,7 @@ class PairingLimits(Section):
     warn_spacing_ratio: Positive = 1.25
     min_coverage: Annotated[float, Field(gt=0, le=1)] = 0.95
     min_volume_coverage: Annotated[float, Field(gt=0, le=1)] = 0.65
+    contrast_agent: Literal["avoid", "prefer", "ignore"] = "avoid"
 
     @model_validator(mode="after")
     def _warn_before_refusing(self) -> Self:
@@ -66,19 +70,34 @@ class PairingLimits(Section):
         return self
 
 
+class ScoreWeights(Section):
+    """The points of a reference that could not fit better, by what is compared."""
+
+    contrast: Annotated[float, Field(ge=0)] = 30
+    contrast_agent: Annotated[float, Field(ge=0)] = 25
+    spacing: Annotated[float, Field(ge=0)] = 20
+    distortion: Annotated[float, Field(ge=0)] = 10
+    coverage: Annotated[float, Field(ge=0)] = 10
+    planes: Annotated[float, Field(ge=0)] = 5
+    measured: Annotated[float, Field(ge=0)] = 10
+
+
 class MatchSettings(Section):
     targets: Annotated[list[ContrastLabel], Field(min_length=1)] = ["T2", "T2-FLAIR"]
     references: Annotated[list[ContrastLabel], Field(min_length=1)] = ["T1"]
     description_vetoes: list[str] = [
         "localizer", "localiser", "localizers", "scout", "survey", "pilot", "calibration", "phase", "dwi", "diffusion",
-        "adc", "dti", "mip", "map", "fieldmap", "bold", "fmri", "perfusion", "asl", "swi", "tof", "mra", "ai sr",
+        "adc", "dti", "mip", "map", "mapping", "fieldmap", "bold", "fmri", "perfusion", "asl", "swi", "tof", "mra", "mrv",
+        "angio", "psir", "inv2", "mtw", "ai sr",
     ]  # fmt: skip
     lossy: Literal["refuse", "accept"] = "refuse"
     keep_delivered: bool = True
+    deep_learning: Literal["warn", "refuse"] = "warn"
     stack: StackLimits = StackLimits()
     contrast: ContrastRules = ContrastRules()
     target: TargetLimits = TargetLimits()
     pairing: PairingLimits = PairingLimits()
+    score: ScoreWeights = ScoreWeights()
     rules: list[SiteRule] = []
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 
 from node.config.settings import DestinationSettings
 from node.dicom.read import Readable
+from node.dicom.text import keep_bytes
 from node.dicom.transfer_syntax import recode
 from node.dimse.associations import Peer, associate
 from node.dimse.status import C_ECHO, C_STORE, Verdict, meaning, words
@@ -95,6 +96,7 @@ def _store(association: Association, instance: Readable, header: Dataset) -> Sen
     if not taken:
         return SendResult(*named, None, f"the peer does not accept {header.SOPClassUID.name}", Verdict.REFUSED)
     data_set = instance.read_instance()
+    keep_bytes(data_set)  # pynetdicom encodes it again
     try:
         if kept not in taken and kept.is_compressed:
             # pynetdicom makes it implicit where that is all the peer takes.

@@ -1,5 +1,7 @@
 """The deliver stage: send a destination the derived instances of a result that it has not accepted yet."""
 
+from dataclasses import replace
+
 import structlog
 from pydicom import Dataset
 from pydicom.uid import (
@@ -49,22 +51,42 @@ def make_deliver_handler(tracker: Tracker, archive: Archive, settings: Settings)
         destination = settings.destination(asked.destination)
         delay_s = backoff_s(claim.attempts, destination.initial_delay_s, destination.max_delay_s)
         if claim.was is State.COMMITTING and commitments.answered(tracker, claim):
-            return _reported(deliveries.entered(tracker, claim), destination.name, delay_s)
+            outcome = _reported(deliveries.entered(tracker, claim), destination.name, delay_s)
+            return _name_left_out(outcome, tracker, archive, claim, asked.result)
         try:
             derived = archive.adopt_derived(asked.result)
             if derived is None:
                 return Missing("nothing is derived yet", steps.derive_job(asked.result, asked.request))
             deliveries.enter(tracker, claim, derived)
-            return (
+            outcome = (
                 _send(tracker, archive, lease, destination, settings.scp.ae_title, delay_s)
                 or _commit(tracker, archive, claim, destination, settings.scp.ae_title, delay_s)
             )  # fmt: skip
+            return _name_left_out(outcome, tracker, archive, claim, asked.result)
         except PeerError as error:
             return Retry(str(error), delay_s)
         except LostError as error:
             return Missing(str(error), steps.derive_job(asked.result, asked.request))
 
     return deliver
+
+
+def _name_left_out(outcome: Outcome, tracker: Tracker, archive: Archive, claim: Claim, result: str) -> Outcome:
+    """The outcome of a finished delivery, with the documents that the destination does not store."""
+    if not isinstance(outcome, Done):
+        return outcome
+    sent = {row.sop_uid for row in deliveries.entered(tracker, claim)}
+    left_out = [
+        archive.derived_instance(each.key, each.sha256).read_header().SOPClassUID.name
+        for each in archive.derived(result) or ()
+        if each.sop_uid not in sent
+    ]
+    if not left_out:
+        return outcome
+    sentence = f"{outcome.sentence}; left out, because it does not store such objects: {', '.join(left_out)}"
+    return replace(
+        outcome, sentence=sentence, result={**(outcome.result or {}), "left_out": left_out, "sentence": sentence}
+    )
 
 
 def _send(

@@ -10,20 +10,26 @@ from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.valuerep import format_number_as_ds, validate_value
 
 from node.derived.attributes import CLINICAL_TRIAL, ENUMERATED, PATIENT, STUDY, TYPE_1_DEFAULTS, TYPE_2
+from node.dicom.text import keep_bytes, of_bytes, remembered_text
+from node.dicom.uid import is_uid
 
 TEXT_LENGTH = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240}
 """Characters a text may have, by value representation (PS3.5 6.2)."""
 
 
 def copy_identification(derived: Dataset, header: Dataset, corrections: list[str]) -> None:
-    """Copy patient and study unchanged, so that the PACS files both in the same place. `derived` already has empty type 2
-    attributes, which stay where the source has none."""
-    character_set = corrected(header, "SpecificCharacterSet", corrections)
-    if character_set is not None:
+    """Copy patient and study byte for byte with their character set, so that the PACS files both in the same place: a wrongly
+    declared character set stays as wrong as it was. `derived` already has empty type 2 attributes, which stay where the source
+    has none."""
+    character_set = readable(header, "SpecificCharacterSet")
+    if character_set is not None and not character_set.is_empty:
         derived.add(character_set)
+    else:
+        derived.pop("SpecificCharacterSet", None)  # highdicom declares UTF-8, which the bytes may not be
     for keyword in (*PATIENT, *CLINICAL_TRIAL, *STUDY):
         if keyword not in header:
             if keyword in TYPE_2:
@@ -35,11 +41,17 @@ def copy_identification(derived: Dataset, header: Dataset, corrections: list[str
             continue
         if dictionary_VR(keyword) != element.VR:  # the value stands, its representation is the standard's
             element = DataElement(element.tag, dictionary_VR(keyword), element.value, validation_mode=IGNORE)
-        derived.add(element)
+        derived.add(_as_sent(header, element) or element)
         flaws: list[str] = []
         corrected(header, keyword, flaws)
         if flaws:
             corrections.append(f"{keyword} copied as it stands, although it does not conform")
+
+
+def _as_sent(header: Dataset, element: DataElement) -> DataElement | None:
+    """The element with the bytes that were sent, where text outside of ASCII is in it."""
+    sent = remembered_text(header).get(element.tag)
+    return None if sent is None else of_bytes(element.tag, element.VR, sent)
 
 
 def unidentified(image: Dataset) -> Dataset:
@@ -88,6 +100,7 @@ def readable(header: Dataset, keyword: str) -> DataElement | None:
     try:
         element = copy.deepcopy(header[keyword])
         for item in element.value if element.VR == "SQ" else ():
+            keep_bytes(item)
             item.remove_private_tags()
     except Exception:  # pydicom parses on access, and malformed bytes fail in as many ways as there are VRs
         return None
@@ -109,11 +122,13 @@ def corrected(header: Dataset, keyword: str, corrections: list[str]) -> DataElem
             return element
         corrections.append(f"{keyword} left out: an item is malformed")
         return None
-    values = [_valid(element.VR, value) for value in (element.value if element.VM > 1 else [element.value])]
+    values = [_valid(element.VR, value) for value in _listed(element.value)]
     allowed = ENUMERATED.get(keyword)
     if None in values or (allowed is not None and not allowed.issuperset(values)):
         corrections.append(f"{keyword} left out: its value is not one the standard allows")
         return None
+    if element.VR == "IS" and [str(value) for value in values] != [str(value) for value in _listed(element.value)]:
+        corrections.append(f"{keyword} written as the integer that it is")
     fit = DataElement(element.tag, element.VR, values if element.VM > 1 else values[0])
     if fit.value != element.value:
         corrections.append(f"{keyword} shortened to what the standard allows")
@@ -133,15 +148,25 @@ def _conforms(item: Dataset) -> bool:
 
 def _valid(vr: str, value: Any) -> Any:
     """The value itself, or a shorter value that its VR allows, or None."""
+    if isinstance(value, bytes):  # text in a character set that may not be the declared one
+        return value
+    if vr == "UI":  # links to other objects by what they are called, leading zeros too
+        return value if is_uid(str(value)) else None
     if vr in TEXT_LENGTH:
         value = str(value)[: TEXT_LENGTH[vr]]
     try:
+        if vr == "IS":  # scanners write "15.0"
+            value = int(value)
         if vr == "DS" and len(str(value)) > 16 and math.isfinite(float(value)):
             value = format_number_as_ds(float(value))
         validate_value(vr, str(value) if vr in ("DS", "IS") else value, pydicom_config.RAISE)
     except ValueError:
         return None
     return value
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, MultiValue | list | tuple) else [value]
 
 
 def _vm_allowed(keyword: str, vm: int) -> bool:

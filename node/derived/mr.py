@@ -135,8 +135,7 @@ class DerivedMRImage(SOPClass):
         self.BitsAllocated, self.BitsStored, self.HighBit = 16, 16, 15
         self.PixelRepresentation = 0
         self.SmallestImagePixelValue, self.LargestImagePixelValue = int(stored.min()), int(stored.max())
-        center, width = window(source, series.factor) or (stored.max() / 2, float(stored.max()))
-        self.WindowCenter, self.WindowWidth = decimals([center, max(width, 1.0)])
+        self.WindowCenter, self.WindowWidth = decimals(window(source, series.factor, series.shown))
         self.PixelData = stored.tobytes()
         self["PixelData"].VR = "OW"
 

@@ -15,7 +15,7 @@ from node.derived.corrections import corrected
 from node.derived.identifiers import derived_uid
 from node.dicom.attributes import Attributes
 from node.dicom.frames import frame_number, images_of
-from node.dicom.stored_values import intensity_factor
+from node.dicom.stored_values import intensity_factor, shown_range
 from node.errors import NotFoundError
 from node.identity import MANUFACTURER, MODEL_NAME
 from node.result import Result
@@ -34,6 +34,8 @@ class DerivedSeries:
     number: int
     factor: float
     """Stored value over the sources' intensity."""
+    shown: tuple[float, float]
+    """Intensities of the sources that a window should show."""
     settings: OutputSettings
     software_version: str
     replaced: list[Dataset] = field(default_factory=list)
@@ -49,8 +51,9 @@ class DerivedSeries:
     @property
     def description(self) -> str:
         """The target's SeriesDescription; empty when it has none."""
-        text = str(self.header.get("SeriesDescription") or "")
-        return "".join(c for c in text if c.isprintable() and c != "\\")
+        text = " ".join(Attributes(self.header).texts("SeriesDescription"))
+        # U+FFFD stands where the declared character set did not decode; "?" is in every character set.
+        return "".join(c for c in text.replace("\ufffd", "?") if c.isprintable() and c != "\\")
 
     def titled(self, middle: str = "", instead: str = "") -> str:
         """SeriesDescription of something derived (VR LO, 64 characters): the prefix, then `middle`, then the target's
@@ -149,6 +152,7 @@ def derived_series(
         uid=uid,
         number=number,
         factor=intensity_factor(result.pixels),
+        shown=shown_range(result.pixels),
         settings=settings,
         software_version=software_version,
         replaced=list(replaced),

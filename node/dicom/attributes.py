@@ -41,6 +41,8 @@ class Attributes:
     def values_at(self, tag: BaseTag, creator: str | None = None) -> list[str]:
         """The non-empty values of the attribute with that tag, as texts; with a creator, of the element with that
         offset in the creator's private block. Of a sequence, the number of its items."""
+        if tag.group not in self._groups:  # as in private_number()
+            return []
         try:
             place = self.dataset if creator is None else self.dataset.private_block(tag.group, creator)
             value = place[tag if creator is None else tag.element & 0xFF].value
@@ -110,6 +112,16 @@ class Attributes:
     def items(self, keyword: str) -> list["Attributes"]:
         """The items of a sequence."""
         return [Attributes(item) for item in self.values(keyword) if isinstance(item, Dataset)]
+
+    def private_items(self, group: int, creator: str, element: int) -> list["Attributes"]:
+        """The items of a private sequence, when its block is the named creator's."""
+        if group not in self._groups:  # as in private_number()
+            return []
+        try:
+            value = self.dataset.private_block(group, creator)[element].value
+        except Exception:  # as in values(); no such block
+            return []
+        return [Attributes(item) for item in value] if isinstance(value, Sequence) else []
 
     def _numbers(self, keyword: str, limit: float) -> tuple[float, ...]:
         """The values, if all of them are numbers below the limit."""

@@ -28,6 +28,7 @@ from pydicom.uid import (
 from pydicom.valuerep import DSfloat
 
 from node.dicom.attributes import Attributes
+from node.dicom.text import remembered_text
 
 ENHANCED_SOP_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
 
@@ -119,6 +120,7 @@ def images_of(header: Dataset) -> Iterator[Dataset]:
         frame.frame_number = number
         implicit_vr, little_endian = header.original_encoding
         frame.set_original_encoding(implicit_vr, little_endian, header.original_character_set)
+        frame.as_sent = remembered_text(header)
         if hasattr(header, "file_meta"):
             frame.file_meta = header.file_meta
         _say_it_classically(frame)

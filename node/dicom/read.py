@@ -1,4 +1,4 @@
-"""Reading Part 10 files (PS3.10) that may be damaged or hostile."""
+"""Reading Part 10 files (PS3.10), and data sets without their header, that may be damaged or hostile."""
 
 import zlib
 from dataclasses import dataclass
@@ -8,9 +8,19 @@ from typing import BinaryIO, Protocol
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
+from node.dicom.attributes import Attributes
+from node.dicom.text import remember_text
 from node.errors import DamagedFileError, StorageError
+
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+"""How a data set without preamble begins: group 0002 or 0008, in either byte order."""
 
 _MOST_DEFLATED, _SMALL_ENOUGH = 100, 32 << 20
 """A deflated data set may grow to so many times its size, or to so many bytes."""
@@ -71,13 +81,46 @@ def read_part10(file: BinaryIO, name: object, *, stop_before_pixels: bool) -> Da
 def parse(file: BinaryIO, *, stop_before_pixels: bool) -> Dataset:
     """The data set of an open Part 10 file; whatever pydicom raises on a damaged one, and ValueError when it is deflated
     and would fill memory."""
+    if not _has_preamble(file):
+        return _parse_bare(file, stop_before_pixels=stop_before_pixels)
     read_preamble(file, False)
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian and _is_bomb(file.read()):
         raise ValueError("the deflated data set would become far too large when it is inflated")
     file.seek(0)
     instance = dcmread(file, stop_before_pixels=stop_before_pixels)
+    remember_text(instance)
     if stop_before_pixels and meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        instance.ends_before_pixels = not file.read(1)
+    return instance
+
+
+def _has_preamble(file: BinaryIO) -> bool:
+    start = file.read(132)
+    file.seek(0)
+    return start[128:] == b"DICM"
+
+
+def _parse_bare(file: BinaryIO, *, stop_before_pixels: bool) -> Dataset:
+    """The data set of a file without the header of Part 10, as old scanners and gateways export it. InvalidDicomError when the
+    file does not begin like one, or names no instance."""
+    begins = file.read(4)
+    file.seek(0)
+    if begins[:2] not in _FIRST_GROUPS:
+        raise InvalidDicomError
+    try:
+        instance = dcmread(file, force=True, stop_before_pixels=stop_before_pixels)
+    except Exception:  # other files that begin with these bytes may fail anywhere in the parser
+        raise InvalidDicomError from None
+    named = [Attributes(instance).uid(keyword) for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")]
+    if None in named:
+        raise InvalidDicomError
+    if "TransferSyntaxUID" not in instance.file_meta:
+        implicit, little = instance.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        instance.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    remember_text(instance)
+    if stop_before_pixels:
         instance.ends_before_pixels = not file.read(1)
     return instance
 

@@ -8,6 +8,12 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.valuerep import format_number_as_ds
 
+from node.dicom.attributes import Attributes
+
+SHOWN_PERCENTILES = (1, 99.5)
+LEAST_SEEN = 0.1  # part of the range of intensities that a window must show, not as plain black and plain white
+WIDEST = 8  # times that range: a wider window shows the image in an eighth of the greys
+
 STORED_MAX = 65535
 _FAINTEST_PEAK = 1024
 """A series whose brightest pixel is below this would lose visible detail to rounding, so it is scaled up."""
@@ -30,17 +36,29 @@ def stored_values(pixels: NDArray[np.float32], factor: float) -> NDArray[np.uint
     return stored
 
 
-def window(source: Dataset, factor: float) -> tuple[float, float] | None:
-    """The first window of the source (PS3.3 C.11.2), in our stored values; None where it has none that applies to them."""
-    if source.get("PhotometricInterpretation") == "MONOCHROME1":
-        return None
-    try:
-        center, width = (
-            np.atleast_1d(np.asarray(source[k].value, dtype=float))[0] for k in ("WindowCenter", "WindowWidth")
-        )
-    except (KeyError, ValueError, TypeError, IndexError):
-        return None
-    return (center * factor, width * factor) if width > 0 and np.isfinite([center, width]).all() else None
+def shown_range(pixels: NDArray[np.float32]) -> tuple[float, float]:
+    """The intensities between which nearly all pixels of a series are, (0, 1) of an empty one."""
+    low, high = np.percentile(pixels, SHOWN_PERCENTILES)
+    return (float(low), float(high)) if high > low else (float(low), float(low) + 1)
+
+
+def window(source: Dataset, factor: float, shown: tuple[float, float]) -> tuple[float, float]:
+    """(center, width) in our stored values: the first window of the source (PS3.3 C.11.2) where it shows the image, else one
+    over the `shown_range` of the series. Software without a window writes placeholders, such as 0 and 1, or 32768 and 65536."""
+    low, high = shown
+    found = None if source.get("PhotometricInterpretation") == "MONOCHROME1" else _window_of(source)
+    if found is not None:
+        center, width = found
+        seen = (min(center + width / 2, high) - max(center - width / 2, low)) / (high - low)
+        if seen >= LEAST_SEEN and width <= WIDEST * (high - low):
+            return center * factor, width * factor
+    return (low + high) / 2 * factor, max((high - low) * factor, 1.0)
+
+
+def _window_of(source: Dataset) -> tuple[float, float] | None:
+    a = Attributes(source)
+    center, width = a.number("WindowCenter"), a.number("WindowWidth")
+    return None if center is None or width is None or width <= 0 else (center, width)
 
 
 def decimals(values: Iterable[float] | NDArray[np.float64]) -> list[str]:

@@ -14,6 +14,7 @@ from pydicom.uid import (
 )
 
 from node.config.settings import TransferSyntaxName
+from node.dicom.text import keep_bytes
 
 TRANSFER_SYNTAXES: dict[TransferSyntaxName, UID] = {
     "explicit": ExplicitVRLittleEndian,
@@ -39,6 +40,7 @@ def recode(instance: Dataset, syntax: UID) -> Dataset:
     if instance.file_meta.TransferSyntaxUID == syntax:
         return instance
     recoded = dcmread(BytesIO(to_bytes(instance)))
+    keep_bytes(recoded)
     if recoded.file_meta.TransferSyntaxUID.is_compressed:
         recoded.decompress(generate_instance_uid=False)
     if not syntax.is_compressed:

@@ -13,6 +13,8 @@ from node.match.stacks import stacks_of
 from node.payloads import PairRequest
 from node.verdicts import ModelName, StudyVerdict, failures
 
+CONTRAST_UNCLEAR = frozenset({"E_CONTRAST_UNSUPPORTED", "E_CONTRAST_UNKNOWN"})
+
 _Conclusion = tuple[
     Literal["paired", "waiting", "refused"], Literal["target", "reference"] | None, str | None, str
 ]  # outcome, missing, code, sentence
@@ -26,7 +28,7 @@ def assess_study(
     stacks = assess_stacks(stacks_of(headers, settings.rules), settings, model)
     pairs = tuple(possible_pairs(stacks, settings, model))
     targets = tuple(
-        keep_delivered(choose_reference(stack, of_target, settings, model), of_target, delivered)
+        keep_delivered(choose_reference(stack, of_target, settings), of_target, delivered)
         for stack in stacks
         if stack.role == "target"
         for of_target in [[p for p in pairs if p.target is stack]]
@@ -75,10 +77,14 @@ def _named(verdict: AssessedStack) -> str:
 
 
 def _near_misses(stacks: Sequence[AssessedStack], wanted: Sequence[str]) -> list[str]:
-    """Why stacks of a wanted contrast are not used."""
-    misses = [s for s in stacks if s.role == "neither" and s.contrast in wanted]
+    """Why stacks of a wanted contrast are not used, and what only looks like one."""
+    idle = [(s, failures(s.predicates)[0]) for s in stacks if s.role == "neither"]
     return [
-        f"{s.stack.label} is {s.contrast}, but cannot be used: {failures(s.predicates)[0].sentence}" for s in misses
+        f"{s.stack.label} is {s.contrast}, but cannot be used: {first.sentence}"
+        if s.contrast in wanted
+        else f"{s.stack.label}: {first.sentence}"
+        for s, first in idle
+        if s.contrast in wanted or first.code in CONTRAST_UNCLEAR
     ]
 
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import log2
 
-from node.config.match import MatchSettings, PairingLimits
-from node.match.pairing import coverage, pair_predicates, spacing_ratio
+from node.config.match import MatchSettings
+from node.match.pairing import pair_predicates
+from node.match.score import deciding, score, total
 from node.match.stack_roles import AssessedStack, ModelFacts
-from node.match.stacks import Stack
 from node.payloads import PairRequest, StackRequest
-from node.verdicts import PairVerdict, Predicate, TargetVerdict, failures, warnings
+from node.verdicts import PairVerdict, Predicate, ScoreTerm, TargetVerdict, failures, warnings
 
 
 @dataclass(frozen=True)
@@ -19,6 +18,8 @@ class AssessedPair:
     target: AssessedStack
     reference: AssessedStack
     predicates: tuple[Predicate, ...]
+    score: tuple[ScoreTerm, ...]
+    """Empty when the pair does not pass."""
 
     @property
     def passes(self) -> bool:
@@ -30,6 +31,7 @@ class AssessedPair:
             reference=self.reference.stack.label,
             passes=self.passes,
             predicates=self.predicates,
+            score=self.score,
         )
 
 
@@ -62,50 +64,33 @@ def possible_pairs(
                     model.scale,
                     model.trained_pairs,
                 )
-                yield AssessedPair(target, reference, tuple(predicates))
+                fits = not failures(predicates)
+                terms = score(target, reference, settings, model.scale) if fits else ()
+                yield AssessedPair(target, reference, tuple(predicates), terms)
 
 
-def choose_reference(
-    target: AssessedStack, pairs: Sequence[AssessedPair], settings: MatchSettings, model: ModelFacts
-) -> AssessedTarget:
-    """The best of the references that pass: the one with the fewest warnings, then the nearest spacing, then the
-    largest coverage, then the latest acquired."""
+def choose_reference(target: AssessedStack, pairs: Sequence[AssessedPair], settings: MatchSettings) -> AssessedTarget:
+    """The reference with the most points among those that pass; of equal ones the one acquired last."""
 
-    def fitness(pair: AssessedPair) -> tuple[int, float, float, str, int, str]:
+    def fitness(pair: AssessedPair) -> tuple[float, str, int, str]:
         stack = pair.reference.stack
-        flaws = len(warnings(pair.predicates)) + len(warnings(pair.reference.predicates))
-        ratio = spacing_ratio(target.stack, stack, settings, model.scale)
-        # In steps of 10 % in spacing and 5 % in coverage repeats of one protocol are equal, so the latest wins.
-        return (
-            -flaws,
-            -abs(round(log2(ratio) * 7)),
-            _covered(pair, settings.pairing),
-            stack.acquired_at,
-            *_recency(stack),
-        )
+        return total(pair.score), stack.acquired_at, stack.series_number or 0, stack.series_uid
 
     ranked = sorted((p for p in pairs if p.passes), key=fitness, reverse=True)
     if not ranked:
         return AssessedTarget(target, None, tuple(_reasons_against(pairs, settings)))
     best, *others = ranked
-    merits = ("it has fewer warnings", "its pixel size is nearer to that of the result", "it covers more")
-    reasons = []
-    for other in others:
-        steps = zip(merits, fitness(best), fitness(other), strict=False)
-        merit = next(
-            (merit for merit, ours, theirs in steps if ours != theirs), "it was acquired later and is otherwise equal"
-        )
-        reasons.append(f"{best.reference.stack.label} is preferred to {other.reference.stack.label}: {merit}.")
-    return AssessedTarget(target, best, (*reasons, *_reasons_against(pairs, settings)))
+    preferred = [_preference(best, other) for other in others]
+    return AssessedTarget(target, best, (*preferred, *_reasons_against(pairs, settings)))
 
 
-def _covered(pair: AssessedPair, limits: PairingLimits) -> float:
-    target, reference = pair.target.stack.geometry, pair.reference.stack.geometry
-    return 0.0 if target is None or reference is None else round(coverage(target, reference, limits) * 20)
-
-
-def _recency(stack: Stack) -> tuple[int, str]:
-    return stack.series_number or 0, stack.series_uid
+def _preference(best: AssessedPair, other: AssessedPair) -> str:
+    points, fewer = total(best.score), total(other.score)
+    if points == fewer:
+        why = f"both have {points:g} points, and it was acquired later"
+    else:
+        why = f"{points:g} against {fewer:g} points, most of the difference for {deciding(best.score, other.score)}"
+    return f"{best.reference.stack.label} is preferred to {other.reference.stack.label}: {why}."
 
 
 def _reasons_against(pairs: Sequence[AssessedPair], settings: MatchSettings) -> Iterator[str]:

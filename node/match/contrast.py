@@ -7,6 +7,7 @@ from node.config.match import ContrastRules
 from node.config.site_rules import ContrastLabel
 from node.match.images import Physics
 from node.match.predicates import expect
+from node.match.preparation import flip_ratio, inverted, not_t1, single_shot, spoiled
 from node.verdicts import Predicate
 
 # AcquisitionContrast (0008,9209), PS3.3 C.8.13.3.1.1: values that decide, and values that say nothing. The other values
@@ -29,6 +30,8 @@ class Contrast:
 
     label: ContrastLabel | None
     predicate: Predicate
+    certainty: float = 1
+    """0 to 1: less than 1 where the header leaves out what would confirm the contrast."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,31 @@ def classify(physics: Physics, rules: ContrastRules) -> Contrast:
                 f"The timing ({_timing(physics)}) fits no contrast that the node knows.",
             )
         return Contrast(None, expect("contrast", False, "", code, sentence, value=declared or _timing(physics)))
+    other = not_t1(physics, rules) if found.label == "T1" else None
+    if other is not None:
+        sentence = f"This is no T1, although its times are those of one ({_timing(physics)}): {other}."
+        return Contrast(None, expect("contrast", False, "", "E_CONTRAST_UNSUPPORTED", sentence, value=_timing(physics)))
     fat = _fat_suppression(physics, rules)
     label = FAT_SATURATED.get(found.label, found.label) if fat else found.label
     sentence = f"{label}: {found.reason}{f', fat suppressed ({fat})' if fat else ''}."
-    return Contrast(
-        label, expect("contrast", True, sentence, "", "", value=_timing(physics), threshold=found.condition)
+    predicate = expect(
+        "contrast",
+        found.label not in {"T2", "T2-FLAIR"} or not single_shot(physics, rules),
+        sentence,
+        "W_SINGLE_SHOT",
+        f"{sentence} The images are single-shot (HASTE, SSFSE): blurred along the phase encoding, which the model was not "
+        "trained for.",
+        value=_timing(physics),
+        threshold=found.condition,
     )
+    return Contrast(label, predicate, _certainty(physics))
+
+
+def _certainty(p: Physics) -> float:
+    if p.acquisition_contrast in DECLARED:
+        return 1
+    unconfirmed = (inverted(p) and p.ti_ms is None) or (p.gradient_echo and not inverted(p) and flip_ratio(p) is None)
+    return 0.5 if unconfirmed else 1
 
 
 def _rules(p: Physics, r: ContrastRules) -> Iterator[_Rule]:
@@ -72,7 +94,7 @@ def _rules(p: Physics, r: ContrastRules) -> Iterator[_Rule]:
         if declared in DECLARED:
             yield _Rule(DECLARED[declared], True, f"AcquisitionContrast {declared}", "the scanner declares it")
         return
-    if p.inversion_recovery or (ti or 0) > 0:
+    if inverted(p):
         yield _Rule(
             "T2-FLAIR",
             _at_least(ti, r.flair_min_ti_ms) and _at_least(te, r.flair_min_te_ms),
@@ -93,15 +115,19 @@ def _rules(p: Physics, r: ContrastRules) -> Iterator[_Rule]:
         )
         return
     if p.gradient_echo:
-        # Without spoiling a steady state (TrueFISP, FIESTA, CISS) is bright in fluid like T2, however short its times.
-        spoiled = "SS" not in p.sequence_variant or bool({"SP", "MP"} & set(p.sequence_variant))
         yield _Rule(
             "T1",
-            _at_most(te, r.gradient_t1_max_te_ms) and _at_most(tr, r.gradient_t1_max_tr_ms) and spoiled,
+            _at_most(te, r.gradient_t1_max_te_ms) and _at_most(tr, r.gradient_t1_max_tr_ms) and spoiled(p),
             f"spoiled gradient echo, TE <= {r.gradient_t1_max_te_ms:g} ms, TR <= {r.gradient_t1_max_tr_ms:g} ms",
             "spoiled gradient echo with short times",
         )
         return
+    yield _Rule(
+        "T2",
+        single_shot(p, r) and _at_least(te, r.t2_min_te_ms),
+        f"single shot, TE >= {r.t2_min_te_ms:g} ms",
+        "single shot with a long echo time",
+    )
     long_tr = _at_least(tr, r.long_min_tr_ms)
     yield _Rule(
         "T2",
@@ -133,9 +159,10 @@ def _fat_suppression(physics: Physics, rules: ContrastRules) -> str | None:
 
 
 def _timing(p: Physics) -> str:
-    times = ((name, ms) for name, ms in (("TR", p.tr_ms), ("TE", p.te_ms), ("TI", p.ti_ms)) if ms)
+    times = [f"{name} {ms:g} ms" for name, ms in (("TR", p.tr_ms), ("TE", p.te_ms), ("TI", p.ti_ms)) if ms]
+    flip = [f"flip angle {p.flip_deg:g} degrees"] if p.gradient_echo and p.flip_deg else []
     sequence = "\\".join(p.scanning_sequence) or ("GR" if p.gradient_echo else "sequence unknown")
-    return ", ".join([sequence, *(f"{name} {ms:g} ms" for name, ms in times)])
+    return ", ".join([sequence, *times, *flip])
 
 
 def _at_least(value: float | None, limit: float) -> bool:

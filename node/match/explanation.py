@@ -9,7 +9,16 @@ from collections.abc import Iterator, Sequence
 
 from node.codes import CODES
 from node.result import AcquisitionFact
-from node.verdicts import PairVerdict, Predicate, PredicateOutcome, StackVerdict, StudyVerdict, failures, warnings
+from node.verdicts import (
+    PairVerdict,
+    Predicate,
+    PredicateOutcome,
+    ScoreTerm,
+    StackVerdict,
+    StudyVerdict,
+    failures,
+    warnings,
+)
 
 MARKS = {PredicateOutcome.FAIL: "FAIL", PredicateOutcome.WARN: "WARN", PredicateOutcome.PASS: "ok"}
 
@@ -114,6 +123,15 @@ def _questions(verdict: StudyVerdict, passed: bool) -> Iterator[str]:
         yield ""
         yield f"{_pair_name(pair)}: {'fits' if pair.passes else 'does not fit'}"
         yield from _predicates(pair.predicates, passed)
+        yield from _score(pair.score)
+
+
+def _score(terms: Sequence[ScoreTerm]) -> Iterator[str]:
+    """The points of a reference that fits, term by term."""
+    if terms:
+        points, most = sum(term.points for term in terms), sum(term.most for term in terms)
+        yield f"  score {points:g} of {most:g} points:"
+        yield from (f"    {term.points:g} of {term.most:g}  {term.name} (found {term.value})" for term in terms)
 
 
 def acquisition_lines(facts: Sequence[AcquisitionFact]) -> list[str]:

@@ -7,16 +7,16 @@ Attribute meanings are those of PS3.3, C.8.3 (MR) and C.8.13 (Enhanced MR).
 import re
 from collections.abc import Sequence
 
-from pydicom.uid import MRImageStorage
-
 from node.config.match import MatchSettings, StackLimits
 from node.dicom.frames import ENHANCED_SOP_CLASSES
+from node.match.images import ImageKind
 from node.match.predicates import expect
-from node.match.stacks import Stack
-from node.verdicts import Predicate
+from node.match.stacks import MR_SOP_CLASSES, Stack
+from node.verdicts import Predicate, failures
 
 # ImageType values. Vendors may append more to the first letter or word (R_IR, PHASE MAP).
-COMPLEX_PARTS = re.compile(r"(P|PHASE|R|REAL|I|IMAGINARY)([_ ].*)?")
+# PSIR keeps the sign of the inverted magnetisation; Philips calls such images CR (corrected real).
+COMPLEX_PARTS = re.compile(r"(P|PHASE|R|REAL|I|IMAGINARY|PSIR|CR)([_ ].*)?")
 COMPUTED = frozenset(
     [
         "MPR", "MIP", "MINIP", "MNIP", "MAXIMUM_IP", "MINIMUM_IP", "PROJECTION", "REFORMATTED", "CURVED",
@@ -24,13 +24,15 @@ COMPUTED = frozenset(
         "FA", "TRACE", "TRACEW", "TENSOR", "DIFFUSION", "FRACTIONAL_ANISOTROPY", "VOLUME_RATIO", "EADC",
         "MAX_IP", "MIN_IP", "MAXIMUM", "MINIMUM", "DIVISION", "MULTIPLICATION", "STD_DEVIATION",
         "METABOLITE_MAP", "TAGGING", "TOF", "ANGIO_TIME", "MAP", "T1_MAP", "T2_MAP", "T2STAR_MAP", "B0_MAP",
-        "B1_MAP", "FIELD_MAP", "VELOCITY", "FLOW_ENCODED", "PERFUSION", "CBF", "CBV", "MTT", "TTP", "TMAX",
+        "B1_MAP", "FIELD_MAP", "B0", "B1", "FIELDMAP", "T1MAP", "T2MAP", "R1", "R2", "R2STAR", "MTSAT", "QSM", "VELOCITY", "FLOW_ENCODED", "PERFUSION", "CBF", "CBV", "MTT", "TTP", "TMAX",
         "KTRANS", "ASL", "BOLD", "TMAP", "SWI",
         # Of a Dixon series, everything except water and in phase: fat alone, or water minus fat.
         "FAT", "F", "FAT_FRACTION", "WATER_FRACTION", "OUT_OF_PHASE", "OUT_PHASE", "OPP_PHASE",
         "OPPOSED_PHASE", "OP",
     ]
 )  # fmt: skip
+
+RATIO_OF_IMAGES = frozenset({"UNI", "UNI-DEN", "UNIDEN"})  # MP2RAGE: two inversion images divided, noise in air
 
 AI_IMAGE_TYPES = frozenset({"AI", "SUPERRES", "SYNTHETIC"})
 
@@ -55,7 +57,7 @@ def is_mr(stack: Stack) -> Predicate:
     sop_class = stack.kind.sop_class
     return expect(
         "modality",
-        stack.kind.modality == "MR" and sop_class in {MRImageStorage, *ENHANCED_SOP_CLASSES},
+        stack.kind.modality == "MR" and sop_class in MR_SOP_CLASSES,
         "These are MR images.",
         "E_NOT_MR",
         "These are not MR images (MR Image Storage). The node does not examine them further.",
@@ -64,10 +66,28 @@ def is_mr(stack: Stack) -> Predicate:
     )
 
 
+def might_be_a_slice(stack: Stack) -> bool:
+    """Whether images without a position may be slices that are missing elsewhere in their series. A raw-data object, a
+    presentation state, a report, a screenshot or a map in the series of a T1 is none."""
+    return not failures([is_mr(stack), _greyscale(stack.kind), *plain_images(stack)])
+
+
+def _greyscale(kind: ImageKind) -> Predicate:
+    return expect(
+        "greyscale",
+        kind.samples_per_pixel in {None, 1} and kind.photometric in {None, "MONOCHROME1", "MONOCHROME2"},
+        "The images are greyscale.",
+        "E_COLOUR",
+        "These are colour images, such as a fused overlay or a report page.",
+        value=kind.photometric,
+        threshold="MONOCHROME1 or MONOCHROME2",
+    )
+
+
 def decodable(stack: Stack, series: Sequence[Stack], limits: StackLimits) -> list[Predicate]:
     kind, missing = stack.kind, stack.kind.missing
     enhanced = kind.sop_class in ENHANCED_SOP_CLASSES
-    damaged = sum(len(s.sop_uids) for s in series if s.geometry is None)
+    damaged = sum(len(s.sop_uids) for s in series if s.geometry is None and might_be_a_slice(s))
     largest = max(stack.rows or 0, stack.columns or 0)
     return [
         expect(
@@ -113,15 +133,7 @@ def decodable(stack: Stack, series: Sequence[Stack], limits: StackLimits) -> lis
             value=damaged,
             threshold=0,
         ),
-        expect(
-            "greyscale",
-            kind.samples_per_pixel in {None, 1} and kind.photometric in {None, "MONOCHROME1", "MONOCHROME2"},
-            "The images are greyscale.",
-            "E_COLOUR",
-            "These are colour images, such as a fused overlay or a report page.",
-            value=kind.photometric,
-            threshold="MONOCHROME1 or MONOCHROME2",
-        ),
+        _greyscale(kind),
         expect(
             "bits",
             kind.bits_allocated in {None, 8, 16},
@@ -225,7 +237,8 @@ def plain_images(stack: Stack) -> list[Predicate]:
 
 
 def provenance(stack: Stack, series: Sequence[Stack], settings: MatchSettings) -> list[Predicate]:
-    received = len({image for s in series for image in zip(s.sop_uids, s.frames, strict=True)})
+    mr = [s for s in series if not is_mr(s).code]
+    received = len({image for s in mr for image in zip(s.sop_uids, s.frames, strict=True)})
     announced = stack.images_announced or received
     accepted = settings.lossy == "accept"
     return [
@@ -236,6 +249,22 @@ def provenance(stack: Stack, series: Sequence[Stack], settings: MatchSettings) -
             "W_DERIVED",
             "The images are marked DERIVED: processed after reconstruction.",
             value="\\".join(stack.kind.image_type) or None,
+        ),
+        expect(
+            "not a ratio of images",
+            not RATIO_OF_IMAGES & set(stack.kind.image_type),
+            "The images are not a ratio of two others.",
+            "W_RATIO_IMAGE",
+            "The images are a ratio of two others (MP2RAGE UNI): air is noise as bright as tissue.",
+            value="\\".join(stack.kind.image_type) or None,
+        ),
+        expect(
+            "reconstructed without a network",
+            stack.network is None,
+            "The headers name no network of the vendor's reconstruction.",
+            "E_DEEP_LEARNING" if settings.deep_learning == "refuse" else "W_DEEP_LEARNING",
+            f"A network took part in the reconstruction ({stack.network}): some detail is not measured.",
+            value=stack.network,
         ),
         expect(
             "lossless",

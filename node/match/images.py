@@ -4,9 +4,11 @@ Nothing here raises: an attribute that is missing or damaged reads as None. Unit
 milliseconds, degrees; a spacing is (between rows, between columns) as PixelSpacing (0028,0030).
 """
 
-import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from pydicom.tag import Tag
 
 from node.config.site_rules import SiteRule
 from node.dicom.acquisition import AcquisitionHeader, acquisition_header
@@ -15,6 +17,9 @@ from node.dicom.frames import compressed_with_loss, frame_number, images_of
 from node.dicom.geometry import is_orientation
 from node.dicom.read import has_pixels
 from node.identity import is_ours
+from node.match.agent import agent_of
+from node.match.patient import PatientRecord, patient_record
+from node.match.reconstruction import image_type, network_of
 from node.match.site import rules_of
 
 # Where scanners write the b-value besides DiffusionBValue (0018,9087), in s/mm2.
@@ -24,6 +29,12 @@ PRIVATE_B_VALUES = (
     ("GEMS_PARM_01", 0x0043, 0x39),
 )
 GE_B_VALUE_OFFSET = 1e9  # added by some GE software
+
+GE_PULSE_SEQUENCE = (Tag(0x0019, 0x109E), "GEMS_ACQU_01")
+"""Name of the pulse sequence; SequenceName (0018,0024) is empty there."""
+
+MAGNETIZATION_TRANSFER = frozenset({"MT", "MTC", "MT_GEMS", "MTC_GEMS"})
+"""Values of ScanOptions with which vendors say what SequenceVariant MTC says."""
 
 WATER = frozenset({"WATER", "W"})  # ImageType of Siemens and GE, and of Philips
 
@@ -75,6 +86,13 @@ class Physics:
     angiography: bool
     three_dimensional: bool
     """Phase-encoded across the slices too (MRAcquisitionType 3D)."""
+    magnetization_transfer: bool
+    sequence_name: str
+    """In upper case: what Siemens and GE call the pulse sequence; "" where the header does not say."""
+    field_echo: bool
+    """A gradient echo of Philips (FFE). Its classic headers say SS for every one, spoiled or not."""
+    phase_encodings: int | None
+    """Acquired lines along the phase encoding."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +105,6 @@ class StackKey:
     rows: int | None
     columns: int | None
     frame_of_reference_uid: str | None
-    patient_key: str
     echo_number: int | None
     temporal_position: int | None
     b_value: float | None
@@ -107,6 +124,9 @@ class ImageHeader:
     spacing_between_slices: float | None
     acquisition: AcquisitionHeader
     marks: tuple[str, ...]
+    agent: str | None
+    network: str | None
+    patient: PatientRecord
     rules: frozenset[str]
     instance_number: int | None
     series_number: int | None
@@ -143,7 +163,6 @@ def _image(frame: int | None, a: Attributes, pixels: bool, rules: frozenset[str]
         rows=rows,
         columns=columns,
         frame_of_reference_uid=a.uid("FrameOfReferenceUID"),
-        patient_key=_patient_key(a),
         echo_number=a.integer("EchoNumbers"),
         temporal_position=a.integer("TemporalPositionIdentifier"),
         b_value=_b_value(a),
@@ -161,10 +180,13 @@ def _image(frame: int | None, a: Attributes, pixels: bool, rules: frozenset[str]
         spacing_between_slices=a.number("SpacingBetweenSlices"),
         acquisition=acquisition_header(a),
         marks=_marks(a),
+        agent=agent_of(a),
+        network=network_of(a),
+        patient=patient_record(a),
         rules=rules,
         instance_number=a.integer("InstanceNumber"),
         series_number=a.integer("SeriesNumber"),
-        description=a.text("SeriesDescription"),
+        description=" ".join(a.texts("SeriesDescription")) or None,
         images_announced=a.integer("ImagesInAcquisition"),
         acquired_at=_acquired_at(a),
     )
@@ -179,7 +201,7 @@ def _kind(frame: int | None, a: Attributes, pixels: bool, missing: tuple[str, ..
         modality=_first(a.code("Modality")),
         enhanced_frames=frame is not None,
         number_of_frames=a.integer("NumberOfFrames") or 1,
-        image_type=a.code("ImageType"),
+        image_type=image_type(a),
         complex_component=_first(a.code("ComplexImageComponent")) or component,
         gradient_directions=_first(a.code("DiffusionDirectionality")),
         has_pixels=pixels,
@@ -211,6 +233,10 @@ def _physics(a: Attributes) -> Physics:
         echo_planar="EP" in scanning_sequence,
         angiography=a.code("AngioFlag") == ("Y",) or "TOF" in sequence_variant,
         three_dimensional=a.code("MRAcquisitionType") == ("3D",),
+        magnetization_transfer="MTC" in sequence_variant or bool(MAGNETIZATION_TRANSFER & set(a.code("ScanOptions"))),
+        sequence_name=" ".join((*a.texts("SequenceName"), *a.values_at(*GE_PULSE_SEQUENCE))).upper(),
+        field_echo=any("FFE" in re.split(r"[_ ]", token) for token in a.code("ImageType")),
+        phase_encodings=_phase_encodings(a),
     )
 
 
@@ -219,17 +245,20 @@ def _orientation(a: Attributes) -> tuple[float, ...] | None:
     return cosines if cosines is not None and is_orientation(cosines) else None
 
 
+def _phase_encodings(a: Attributes) -> int | None:
+    matrix = a.vector("AcquisitionMatrix", 4)
+    lines = 0 if matrix is None else int(matrix[2] or matrix[3])
+    return a.count("NumberOfPhaseEncodingSteps") or (lines if lines > 0 else None)
+
+
 def _marks(a: Attributes) -> tuple[str, ...]:
     ai_derived = any(item.text("CodeValue") == "123110" for item in a.items("DerivationCodeSequence"))
-    agent = (a.text("ContrastBolusAgent") or "").upper()
     present = {
         "burned-in": a.code("BurnedInAnnotation") == ("YES",),
         "synthetic": a.code("SyntheticData") == ("YES",),
         "ai": ai_derived,
         "own": is_ours(a.dataset),
         "lossy": compressed_with_loss(a.dataset),
-        # Scanners and technologists have several ways to write that there was none.
-        "contrast agent": bool(a.items("ContrastBolusAgentSequence")) or agent not in {"", "NO", "NONE", "N"},
     }
     return tuple(mark for mark, said in present.items() if said)
 
@@ -239,11 +268,6 @@ def _b_value(a: Attributes) -> float | None:
     private = (a.private_number(creator, group, element) for creator, group, element in PRIVATE_B_VALUES)
     found = standard if standard is not None else next((b for b in private if b is not None), None)
     return None if found is None else found % GE_B_VALUE_OFFSET
-
-
-def _patient_key(a: Attributes) -> str:
-    identity = [(a.text(k) or "").upper() for k in ("PatientID", "IssuerOfPatientID", "PatientBirthDate")]
-    return hashlib.sha256("\\".join(identity).encode(errors="replace")).hexdigest()
 
 
 def _acquired_at(a: Attributes) -> str:

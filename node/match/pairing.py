@@ -6,6 +6,7 @@ import numpy as np
 
 from node.config.match import MatchSettings, PairingLimits
 from node.dicom.geometry import StackGeometry, angle_between
+from node.match.patient import same_patient
 from node.match.predicates import expect
 from node.match.stack_checks import measured_spacing
 from node.match.stacks import Stack
@@ -50,7 +51,13 @@ def spacing_ratio(target: Stack, reference: Stack, settings: MatchSettings, scal
     if target.geometry is None or reference.geometry is None:
         return float("inf")
     output = min(measured_spacing(target, target.geometry, settings.target)) / scale
-    return spacing_within(reference.geometry, target.geometry) / output
+    return spacing_within(as_acquired(reference, reference.geometry, settings), target.geometry) / output
+
+
+def as_acquired(reference: Stack, geometry: StackGeometry, settings: MatchSettings) -> StackGeometry:
+    """The geometry with the pixels that were acquired, where the scanner interpolated them: it stored more, but no more
+    detail."""
+    return replace(geometry, spacing=measured_spacing(reference, geometry, settings.target))
 
 
 def spacing_within(reference: StackGeometry, target: StackGeometry) -> float:
@@ -103,6 +110,11 @@ def plane_distance(target: StackGeometry, reference: StackGeometry) -> float:
     return float(np.abs(neighbours - centres).min(axis=0).max())
 
 
+def planes_allowed(reference: StackGeometry, limits: PairingLimits) -> float:
+    """The largest distance in mm of a target slice from a reference plane."""
+    return max(limits.max_plane_distance_mm, (reference.slice_thickness or reference.step or 0) / 2)
+
+
 def _trained_for(target: str, reference: str, trained_pairs: tuple[tuple[str, str], ...]) -> Predicate:
     known = "; ".join(f"{t} guided by {r}" for t, r in trained_pairs)
     return expect(
@@ -119,13 +131,7 @@ def _trained_for(target: str, reference: str, trained_pairs: tuple[tuple[str, st
 def _same_subject(target: Stack, reference: Stack) -> list[Predicate]:
     frame = target.frame_of_reference_uid
     return [
-        expect(
-            "same patient",
-            target.patient_key == reference.patient_key,
-            "Both series are of the same patient.",
-            "E_OTHER_PATIENT",
-            "Patient ID or birth date differ between the two series. Have the records corrected in the PACS.",
-        ),
+        same_patient(target.patients, reference.patients),
         expect(
             "same study",
             target.study_uid == reference.study_uid,
@@ -173,7 +179,7 @@ def _planes_meet(target: StackGeometry, reference: StackGeometry, limits: Pairin
     if not is_parallel(target, reference, limits):
         return []
     distance = plane_distance(target, reference)
-    allowed = max(limits.max_plane_distance_mm, (reference.slice_thickness or reference.step or 0) / 2)
+    allowed = planes_allowed(reference, limits)
     return [
         expect(
             "planes meet",
@@ -212,7 +218,7 @@ def _fine_enough(
     limits = settings.pairing
     ratio = spacing_ratio(target, reference, settings, scale)
     refused = ratio > limits.max_spacing_ratio
-    spacing = spacing_within(reference_geometry, target_geometry)
+    spacing = spacing_within(as_acquired(reference, reference_geometry, settings), target_geometry)
     output = min(measured_spacing(target, target_geometry, settings.target)) / scale
     return [
         expect(
@@ -230,7 +236,7 @@ def _fine_enough(
             reference.measured_matrix(settings.target.max_interpolation) is None,
             "The reference is not known to be interpolated.",
             "W_REFERENCE_INTERPOLATED",
-            "The scanner interpolated the reference: it has less detail than its pixel size suggests.",
+            "The scanner interpolated the reference. It is judged by the pixels that were acquired.",
             value=reference.interpolation(),
             threshold=settings.target.max_interpolation,
         ),
@@ -240,8 +246,10 @@ def _fine_enough(
 def _without_agent(reference: Stack) -> Predicate:
     return expect(
         "no contrast agent",
-        "contrast agent" not in reference.marks,
-        "The header of the reference names no contrast agent.",
+        reference.agent is None,
+        "Neither header nor description of the reference names a contrast agent.",
         "W_CONTRAST_AGENT",
-        "The reference was acquired with a contrast agent: enhancing tissue looks different from the training data.",
+        f"The reference was acquired with a contrast agent ({reference.agent}): enhancing tissue looks different from the "
+        "training data.",
+        value=reference.agent,
     )

@@ -7,6 +7,7 @@ import numpy as np
 from node.config.match import MatchSettings, StackLimits, TargetLimits
 from node.dicom.geometry import StackGeometry, angle_between
 from node.match import image_checks
+from node.match.patient import one_patient
 from node.match.predicates import expect
 from node.match.stacks import Stack
 from node.verdicts import Predicate
@@ -32,6 +33,7 @@ def suitability(stack: Stack, series: Sequence[Stack], settings: MatchSettings) 
     return [
         foreign,
         is_mr,
+        *one_patient(record for s in series if not image_checks.is_mr(s).code for record in s.patients),
         *image_checks.decodable(stack, series, settings.stack),
         image_checks.not_synthetic(stack),
         *image_checks.plain_images(stack),
@@ -87,9 +89,9 @@ def measured_spacing(stack: Stack, geometry: StackGeometry, limits: TargetLimits
 
 def _not_localizer(stack: Stack, series: Sequence[Stack], settings: MatchSettings) -> list[Predicate]:
     token = next((t for t in stack.kind.image_type if t in LOCALIZERS), None)
-    planes = [s.geometry for s in series if s.geometry is not None]
+    planes = [s.geometry for s in series if s.geometry is not None and image_checks.might_be_a_slice(s)]
     normal = None if stack.geometry is None else stack.geometry.normal
-    widest = 0.0 if normal is None else max(angle_between(normal, plane.normal) for plane in planes)
+    widest = 0.0 if normal is None else max((angle_between(normal, plane.normal) for plane in planes), default=0.0)
     limit = settings.stack.localizer_angle_deg
     veto = settings.veto(stack.description)
     return [

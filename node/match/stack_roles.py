@@ -1,7 +1,7 @@
 """The role of each stack: its contrast, and whether it is a target, a reference or neither."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from node.config.match import MatchSettings
 from node.config.site_rules import ContrastLabel
@@ -35,6 +35,8 @@ class AssessedStack:
     contrast: ContrastLabel | None
     role: StackRole
     predicates: tuple[Predicate, ...]
+    certainty: float = 1
+    """0 to 1: how far the header confirms the contrast."""
 
     def verdict(self) -> StackVerdict:
         stack, geometry = self.stack, self.stack.geometry
@@ -67,10 +69,10 @@ def _assess_alone(stack: Stack, stacks: Sequence[Stack], settings: MatchSettings
         return AssessedStack(stack, None, "neither", tuple(predicates))
     site = ruling(settings.rules, stack.rules_somewhere, stack.rules_everywhere)
     predicates += site.predicates
-    label = site.contrast
+    label, certainty = site.contrast, 1.0
     if label is None:
         contrast = classify(stack.physics, settings.contrast)
-        label = contrast.label
+        label, certainty = contrast.label, contrast.certainty
         predicates.append(contrast.predicate)
     role: StackRole = site.role or ("target" if label in settings.targets else "reference")
     if label is not None and site.role is None:
@@ -79,7 +81,7 @@ def _assess_alone(stack: Stack, stacks: Sequence[Stack], settings: MatchSettings
         predicates.append(_trainable(label, settings, model))
         if stack.geometry is not None:
             predicates += target_suitability(stack, stack.geometry, settings, model.scale)
-    return AssessedStack(stack, label, "neither" if failures(predicates) else role, tuple(predicates))
+    return AssessedStack(stack, label, "neither" if failures(predicates) else role, tuple(predicates), certainty)
 
 
 def _settle(verdict: AssessedStack, others: Sequence[AssessedStack], settings: MatchSettings) -> AssessedStack:
@@ -97,8 +99,7 @@ def _settle(verdict: AssessedStack, others: Sequence[AssessedStack], settings: M
         value=len(rivals) + 1,
         threshold=1,
     )
-    predicates = (*verdict.predicates, predicate)
-    return AssessedStack(verdict.stack, verdict.contrast, "neither" if rivals else verdict.role, predicates)
+    return replace(verdict, role="neither" if rivals else verdict.role, predicates=(*verdict.predicates, predicate))
 
 
 def _rivals(a: AssessedStack, b: AssessedStack, settings: MatchSettings) -> bool:

@@ -9,12 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from pydicom.uid import UID, MRImageStorage
 
 from node.config.site_rules import SiteRule
 from node.dicom.acquisition import AcquisitionHeader, agreed
 from node.dicom.attributes import Header
+from node.dicom.frames import ENHANCED_SOP_CLASSES
 from node.dicom.geometry import StackGeometry, normal_of
 from node.match.images import ImageHeader, ImageKind, Physics, StackKey, image_headers
+from node.match.patient import PatientRecord
 from node.match.predicates import printable
 
 # Images of one stack share these to within the scanner's rounding: GE writes direction cosines that differ in the
@@ -22,6 +25,8 @@ from node.match.predicates import printable
 SAME_DIRECTION = 2e-3  # 0.1 degrees
 SAME_SPACING = 1e-3  # relative
 SAME_ECHO_MS = 0.5
+
+MR_SOP_CLASSES = frozenset({MRImageStorage, *ENHANCED_SOP_CLASSES})
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,14 @@ class Stack:
     acquisition: AcquisitionHeader
     """What the headers of all its images say alike."""
     frame_of_reference_uid: str | None
-    patient_key: str
-    """A digest that is equal for images of the same patient; not for display."""
+    patients: frozenset[PatientRecord]
+    """Of its slices: one, unless the record was changed while the series was sent."""
     marks: frozenset[str]
-    """Of: "burned-in", "own", "synthetic", "ai", "lossy", "contrast agent". Set when the header of any slice says so."""
+    """Of: "burned-in", "own", "synthetic", "ai", "lossy". Set when the header of any slice says so."""
+    agent: str | None
+    """What says that a contrast agent was given; None when nothing does."""
+    network: str | None
+    """The network of the vendor that took part in the reconstruction; None when the headers name none."""
     rules_somewhere: frozenset[str]
     """Names of the site's rules that hold for at least one slice."""
     rules_everywhere: frozenset[str]
@@ -89,8 +98,8 @@ def stacks_of(headers: Iterable[Header], rules: Sequence[SiteRule] = ()) -> list
     return [replace(stack, label=label) for stack, label in zip(drafts, _labels(drafts), strict=True)]
 
 
-def _image_order(image: ImageHeader) -> tuple[str, int, str]:
-    return image.sop_uid or "", image.frame or 0, repr(image)
+def _image_order(image: ImageHeader) -> tuple[str, int, str, tuple[str, ...]]:
+    return image.sop_uid or "", image.frame or 0, repr(image), image.patient.order
 
 
 def _together(images: list[ImageHeader]) -> Iterator[list[ImageHeader]]:
@@ -151,8 +160,10 @@ def _stack(images: list[ImageHeader]) -> Stack:
         columns=key.columns,
         acquisition=agreed([image.acquisition for image in images]),
         frame_of_reference_uid=key.frame_of_reference_uid,
-        patient_key=key.patient_key,
+        patients=frozenset(image.patient for image in images),
         marks=frozenset(mark for image in images for mark in image.marks),
+        agent=next((image.agent for image in images if image.agent), None),
+        network=next((image.network for image in images if image.network), None),
         rules_somewhere=frozenset.union(*(image.rules for image in images)),
         rules_everywhere=frozenset.intersection(*(image.rules for image in images)),
         echo_number=key.echo_number,
@@ -190,17 +201,31 @@ def _stack_order(stack: Stack) -> tuple[object, ...]:
 
 
 def _labels(stacks: list[Stack]) -> list[str]:
-    """A name for each stack: the number of its series, and what distinguishes it from the other stacks of that series."""
-    series: dict[str, list[Stack]] = defaultdict(list)
+    """A name for each stack: the number of its series, and what distinguishes it from the other stacks of that series. What
+    shares the series and is no MR image is named by its kind."""
+    series: dict[tuple[str, str | None], list[Stack]] = defaultdict(list)
+    classes: dict[str, set[str | None]] = defaultdict(set)
     for stack in stacks:
-        series[stack.series_uid].append(stack)
-    names = [", ".join([_series_name(stack), *_particulars(stack, series[stack.series_uid])]) for stack in stacks]
+        series[stack.series_uid, stack.kind.sop_class].append(stack)
+        classes[stack.series_uid].add(stack.kind.sop_class)
+    names = []
+    for stack in stacks:
+        foreign = len(classes[stack.series_uid]) > 1 and stack.kind.sop_class not in MR_SOP_CLASSES
+        what = [_class_name(stack.kind.sop_class)] if foreign else []
+        particulars = _particulars(stack, series[stack.series_uid, stack.kind.sop_class])
+        names.append(", ".join([_series_name(stack), *what, *particulars]))
     counts, seen = Counter(names), Counter[str]()
     labels = []
     for name in names:
         seen[name] += 1
         labels.append(name if counts[name] == 1 else f"{name}, stack {seen[name]}")
     return labels
+
+
+def _class_name(sop_class: str | None) -> str:
+    """What an object is that shares the series of images: "Raw Data Storage"."""
+    name = UID(sop_class).name if sop_class else ""
+    return name if name != sop_class and name else "objects of another kind"
 
 
 def _series_name(stack: Stack) -> str:

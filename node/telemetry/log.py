@@ -15,15 +15,22 @@ from typing import Any
 import structlog
 from pydicom import config as pydicom_config
 
+LONGEST, LONGEST_UID = 2000, 64  # characters of a value in a line
+_UIDS = frozenset({"study", "series", "sop_instance", "sop_class"})
+
 
 def printable(logger: object, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """What a peer sent may hold control characters, which a terminal obeys: show them escaped."""
+    """What a peer sent may hold control characters, which a terminal obeys: show them escaped. It may be long: cut it."""
     for key, value in event.items():
         if isinstance(value, str):
-            event[key] = _escaped(value)
+            event[key] = _escaped(_cut(value, LONGEST_UID if key in _UIDS else LONGEST))
         elif isinstance(value, list | tuple):
             event[key] = [_escaped(one) if isinstance(one, str) else one for one in value]
     return event
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def _escaped(text: str) -> str:

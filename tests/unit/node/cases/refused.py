@@ -33,6 +33,7 @@ REFUSED = [
     refused_t2("no spacing", "E_ATTRIBUTES_MISSING", s.t2(PixelSpacing=None)),
     refused_t2("one slice without position", "E_SERIES_DAMAGED", s.changed(s.one(1, ImagePositionPatient=None)),
                "E_ATTRIBUTES_MISSING", "E_MISSING_SLICES", "E_TOO_FEW_SLICES"),
+    refused_t2("slices of two records", "E_SERIES_PATIENTS", s.changed(s.one(1, PatientID="P2"))),
     refused_t2("colour", "E_COLOUR", s.t2(PhotometricInterpretation="RGB", SamplesPerPixel=3)),
     refused_t2("32 bits", "E_PIXEL_FORMAT", s.t2(BitsAllocated=32)),
     refused_t2("an absurd matrix", "E_MATRIX_ABSURD", s.t2(Rows=65535, Columns=65535), "W_INTERPOLATED",

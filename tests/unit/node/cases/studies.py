@@ -233,7 +233,7 @@ def philips_guides(folder: Path) -> Made:
     frames = header.PerFrameFunctionalGroupsSequence[10:30:5]
     images, _ = study(4, 64, 64)
     for image, frame in zip(images, frames, strict=True):
-        for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientBirthDate"):
+        for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName", "PatientBirthDate"):
             setattr(image, keyword, header[keyword].value)
         image.ImageOrientationPatient = frame.PlaneOrientationSequence[0].ImageOrientationPatient
         image.ImagePositionPatient = frame.PlanePositionSequence[0].ImagePositionPatient
@@ -264,6 +264,21 @@ def again(**attributes: Any) -> Change:
             image.SOPInstanceUID = generate_uid()
             image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
         return [*images, *_set(copies, attributes)]
+
+    return change
+
+
+def foreign(sop_class: UID, **attributes: Any) -> Change:
+    """The images, and an object of another kind in their series: no place, no pixels."""
+
+    def change(images: list[Dataset]) -> list[Dataset]:
+        other = copy.deepcopy(images[0])
+        for keyword in ("PixelData", "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
+                        "EchoTime", "RepetitionTime", "BitsAllocated"):  # fmt: skip
+            del other[keyword]
+        other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = sop_class
+        other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        return [*images, *_set([other], attributes)]
 
     return change
 

@@ -11,13 +11,16 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import MRImageStorage
 
 from node.config.settings import OutputSettings, ReportSettings
 from node.derived.encode import Encoded
 from node.derived.encode import encode as node_encode
 from node.derived.identifiers import derived_uid
+from node.dicom.read import parse
 from node.dicom.stored_values import intensity_factor
+from node.dicom.text import of_bytes
 from node.dicom.transfer_syntax import to_bytes
 from node.errors import NotFoundError
 from tests.dicom import enhanced
@@ -305,3 +308,59 @@ def test_an_enhanced_target_gives_a_conformant_series_of_its_frames(
     missing = study.with_result(source_frames=[2, 1, 9])
     with pytest.raises(NotFoundError, match="frame 9"):
         encode(replace(missing, target=[target], reference=[reference]))
+
+
+def test_identification_is_copied_byte_for_byte_whatever_the_character_set_declares(study: Any) -> None:
+    sent = read_back(study.target)
+    for header in sent:  # UTF-8 is declared, the bytes are Latin-1
+        header.SpecificCharacterSet = "ISO_IR 192"
+        header.add(of_bytes(Tag("PatientName"), "PN", "Müller^Jörg".encode("latin-1")))
+        header.add(of_bytes(Tag("StudyDescription"), "LO", "Schädel".encode("latin-1")))
+        item = Dataset()
+        item.add(of_bytes(Tag("PatientID"), "LO", "Ä1".encode("latin-1")))
+        item.TypeOfPatientID = "TEXT"
+        header.OtherPatientIDsSequence = [item]
+    for syntax in ("explicit", "implicit", "jpeg_ls"):
+        headers = [parse(BytesIO(to_bytes(header)), stop_before_pixels=True) for header in sent]
+        for header in headers:
+            assert "�" in str(header.PatientName), "decoded, as a stage before may have done"
+        made = node_encode(
+            study.result, [*headers, *study.reference], OutputSettings(transfer_syntax=syntax), ReportSettings(), 9005
+        )
+        for _, content in made.files:
+            for text in ("Müller^Jörg", "Schädel", "Ä1"):
+                assert text.encode("latin-1") in content
+            assert "�".encode() not in content
+
+
+def test_identifiers_of_linked_objects_keep_leading_zeros(study: Any) -> None:
+    for header in study.target:
+        header.FrameOfReferenceUID = "1.2.03.4"
+    assert {ds.FrameOfReferenceUID for ds in read_back(encode(study))} == {"1.2.03.4"}
+
+
+@pytest.mark.parametrize(("center", "width"), [(0, 1), (32768, 65536), (127, 256), (-500, 100)])
+def test_a_window_that_shows_nothing_is_replaced(study: Any, center: int, width: int) -> None:
+    for header in study.target:
+        header.WindowCenter, header.WindowWidth = center, width
+    pixels = study.result.pixels / study.result.pixels.max() * 4000
+    for ds in read_back(encode(study.with_result(pixels=pixels))):
+        shown = np.clip((ds.pixel_array - ds.WindowCenter) / ds.WindowWidth + 0.5, 0, 1)
+        assert np.mean((shown > 0.02) & (shown < 0.98)) > 0.3
+
+
+def test_text_of_several_values_never_shows_as_a_list(study: Any) -> None:
+    for header in study.target:
+        header.SeriesDescription = ["t2", "tse"]
+    assert encode(study)[0].SeriesDescription == "AI SR x4: t2 tse"
+
+
+def test_an_integer_written_with_a_fraction_is_that_integer(study: Any) -> None:
+    for header in study.target:
+        header.add(of_bytes(Tag("EchoTrainLength"), "IS", b"15.0"))
+        header.AcquisitionMatrix = [0, 96, 64, 0]
+    target = [parse(BytesIO(to_bytes(header)), stop_before_pixels=True) for header in study.target]
+    made = encoded(replace(study, target=target))
+    assert made.images[0].EchoTrainLength == 15
+    assert list(made.images[0].AcquisitionMatrix) == [0, 96, 64, 0], "other values are copied as they were read"
+    assert "EchoTrainLength written as the integer that it is" in made.corrections

@@ -117,7 +117,7 @@ def test_the_latest_of_equal_references_wins_and_the_verdict_says_so() -> None:
     (wanted,) = verdict.requests
     assert wanted.reference.series_uid.endswith(".5")
     assert verdict.targets[0].reasons == (
-        "series 5 is preferred to series 6: it was acquired later and is otherwise equal.",
+        "series 5 is preferred to series 6: both have 110 points, and it was acquired later.",
     )
 
 
@@ -128,10 +128,19 @@ def test_an_incomplete_later_repeat_does_not_win() -> None:
     assert wanted.reference.series_uid.endswith(".5")
 
 
+GRADIENT = {"ScanningSequence": "GR", "SequenceVariant": "SP", "RepetitionTime": 20, "EchoTime": 4}
+
 BETTER: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-    ("fewer warnings", {}, {"ContrastBolusAgent": "Gd"}),
-    ("nearer", {}, {"matrix": (512, 512), "spacing": (0.45, 0.45)}),
-    ("covers more", {}, {"matrix": (256, 248), "centre": (1, 0, 0)}),
+    ("contrast agent", {}, {"ContrastBolusAgent": "Gd"}),
+    ("contrast agent", {"SeriesDescription": "t1 tra"}, {"SeriesDescription": "t1_tra_KM"}),
+    ("contrast agent", {"SeriesDescription": "t1 pre gd"}, {"SeriesDescription": "T1 +C"}),
+    ("acquired pixel size", {}, {"matrix": (200, 200), "spacing": (1.152, 1.152)}),
+    ("acquired pixel size", {}, {"AcquisitionMatrix": [0, 176, 176, 0]}),  # stored as fine as the other
+    ("coverage", {}, {"matrix": (256, 244), "centre": (1, 0, 0)}),
+    ("plane distance", {}, {"centre": (0, 0, 1.5)}),
+    ("as measured", {}, {"ImageType": ["DERIVED", "PRIMARY", "M", "ND"]}),
+    ("distortion correction", {}, {"ImageType": ["ORIGINAL", "PRIMARY", "M", "DIS2D"]}),
+    ("contrast certainty", {"FlipAngle": 30, **GRADIENT}, GRADIENT),
 ]
 
 
@@ -139,7 +148,18 @@ BETTER: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 def test_the_better_reference_wins_over_the_later(merit: str, good: dict[str, Any], worse: dict[str, Any]) -> None:
     verdict = assess(t2(), t1(5, **good), t1(6, **worse))
     assert verdict.requests[0].reference.series_uid.endswith(".5")
-    assert merit in verdict.targets[0].reasons[0]
+    assert verdict.targets[0].reasons[0].endswith(f"most of the difference for {merit}.")
+    better, other = (next(p.score for p in verdict.pairs if p.reference == f"series {n}") for n in (5, 6))
+    assert [term.name for term in better if term.points != other[better.index(term)].points] == [merit]
+
+
+def test_a_site_may_prefer_the_agent_or_leave_a_term_out() -> None:
+    studied = t2(), t1(5), t1(6, ContrastBolusAgent="Gd", AcquisitionTime="090000")
+    for configured, chosen in (({}, ".5"), ({"pairing": {"contrast_agent": "prefer"}}, ".6")):
+        verdict = assess(*studied, settings=MatchSettings.model_validate(configured))
+        assert verdict.requests[0].reference.series_uid.endswith(chosen)
+    ignored = MatchSettings.model_validate({"score": {"contrast_agent": 0}})
+    assert "both have" in assess(*studied, settings=ignored).targets[0].reasons[0]
 
 
 def test_knee_pairs_are_a_matter_of_configuration() -> None:

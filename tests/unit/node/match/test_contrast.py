@@ -7,6 +7,7 @@ import pytest
 from node.config.match import ContrastRules
 from node.match.contrast import classify
 from node.match.stacks import stacks_of
+from node.verdicts import PredicateOutcome
 from tests.dicom import enhanced
 from tests.unit.node.match.builder import FLAIR, PD, T1, T2, series
 
@@ -47,6 +48,48 @@ TABLE: list[tuple[str | None, dict[str, Any]]] = [
     (None, {**GR, **times(2000, 4)}),
     ("T1", {"ScanningSequence": "GR", "SequenceVariant": ["SK", "SP", "OSP"], **times(5, 2)}),  # FLASH
     (None, {"ScanningSequence": "GR", "SequenceVariant": ["SK", "SS", "OSP"], **times(5, 2)}),  # TrueFISP
+    # the flip angle against the Ernst angle (12.8 degrees at 25 ms, 7.2 at 8 ms, 53 at 500 ms)
+    (None, {**GR, **times(25, 4), "FlipAngle": 4}),
+    (None, {**GR, **times(23.7, 4), "FlipAngle": 6}),  # multi-parameter mapping, weighted by proton density
+    ("T1", {**GR, **times(18.7, 4), "FlipAngle": 20}),
+    ("T1", {**GR, **times(8, 3), "FlipAngle": 12}),
+    ("T1", {**GR, **times(4.5, 2), "FlipAngle": 9}),  # VIBE
+    (None, {**GR, **times(500, 8), "FlipAngle": 20}),
+    (None, {**GR, **times(25, 4), "FlipAngle": 4, "AcquisitionContrast": "T1"}),  # physics decides
+    ("T1", {**GR, "SequenceVariant": ["MP"], **times(9.8, 4.6), "FlipAngle": 4}),  # prepared
+    # no T1, although the times are
+    (None, {"ScanningSequence": ["GR", "IR"], **times(5000, 2.98, 2500)}),  # second image of MP2RAGE
+    (None, {**T1, "SequenceVariant": "MTC"}),
+    (None, {**T1, "ScanOptions": "MT"}),
+    (None, {**GR, **times(22, 4), "ScanOptions": ["FC", "SP"]}),
+    (None, {**GR, **times(488, 4.9), "SequenceName": "*fm2d2r"}),
+    # Philips says SS of every gradient echo
+    ("T1", {**GR, "SequenceVariant": "SS", **times(256.4, 3.6), "FlipAngle": 80}),
+    (
+        "T1",
+        {
+            **GR,
+            "SequenceVariant": "SS",
+            **times(25, 3.6),
+            "FlipAngle": 30,
+            "ImageType": ["ORIGINAL", "PRIMARY", "M_FFE", "M", "FFE"],
+        },
+    ),
+    (None, {**GR, "SequenceVariant": "SS", **times(25, 3.6), "FlipAngle": 30}),
+    # single shot: TR is the time between slices
+    ("T2", {**SE, **times(1000, 92), "EchoTrainLength": 205, "AcquisitionMatrix": [0, 256, 256, 0]}),
+    ("T2", {**SE, **times(1000, 92), "SequenceName": "*h2d1_128"}),
+    (None, {**SE, **times(1000, 92), "EchoTrainLength": 20, "AcquisitionMatrix": [0, 256, 256, 0]}),
+    (
+        None,
+        {
+            **SE,
+            **times(1000, 92),
+            "EchoTrainLength": 205,
+            "MRAcquisitionType": "3D",
+            "AcquisitionMatrix": [0, 256, 256, 0],
+        },
+    ),
     # the images of a Dixon series
     ("T1-FS", {**T1, "ImageType": ["DERIVED", "PRIMARY", "DIXON", "WATER"]}),
     ("T2-FS", {**T2, "ImageType": ["DERIVED", "PRIMARY", "W", "W", "DERIVED"]}),  # Philips
@@ -81,7 +124,7 @@ def test_contrast(label: str | None, header: dict[str, Any]) -> None:
     assert contrast.label == label
     predicate = contrast.predicate
     assert predicate.sentence and predicate.value
-    assert (predicate.code is None) == (label is not None)
+    assert (predicate.outcome is PredicateOutcome.FAIL) == (label is None)
 
 
 def test_enhanced_attributes_decide_too() -> None:

@@ -26,7 +26,7 @@ def test_a_pair_that_fits() -> None:
 
 PAIRS: list[tuple[str, dict[str, Any]]] = [
     ("E_OTHER_PATIENT", {"PatientID": "0815"}),
-    ("E_OTHER_PATIENT", {"PatientBirthDate": "19700101"}),
+    ("E_OTHER_PATIENT", {"PatientName": "Other^Person"}),
     ("E_OTHER_STUDY", {"StudyInstanceUID": "1.2.3"}),
     ("E_FRAME_OF_REFERENCE", {"FrameOfReferenceUID": "1.2.3"}),
     ("E_FRAME_OF_REFERENCE", {"FrameOfReferenceUID": None}),
@@ -38,7 +38,7 @@ PAIRS: list[tuple[str, dict[str, Any]]] = [
     ("E_REFERENCE_COARSE", {"matrix": (124, 124), "spacing": (1.86, 1.86)}),
     ("W_REFERENCE_COARSE", {"matrix": (200, 200), "spacing": (1.16, 1.16)}),
     ("W_CONTRAST_AGENT", {"ContrastBolusAgent": "Gadovist"}),
-    ("W_REFERENCE_INTERPOLATED", {"AcquisitionMatrix": [0, 128, 128, 0]}),
+    ("W_REFERENCE_INTERPOLATED", {"AcquisitionMatrix": [0, 208, 208, 0]}),
 ]
 
 

@@ -27,7 +27,6 @@ SPLITS: dict[str, dict[str, Any]] = {
     "matrix": {"matrix": (32, 32)},
     "spacing": {"spacing": (3.7, 3.7)},
     "orientation": {"orientation": SAGITTAL},
-    "patient": {"PatientID": "other"},
     "frame of reference": {"FrameOfReferenceUID": "1.2.3"},
 }
 
