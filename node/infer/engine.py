@@ -12,7 +12,7 @@ from diffmsr.manifest import Manifest, ManifestError, default_weights_folder, re
 from node.config.settings import AcquisitionSettings, ModelSettings, RegistrationSettings, ReportSettings
 from node.dicom.geometry import finer_grid
 from node.errors import ModelError, RefusedError
-from node.infer.acquisition import Understanding, understand, undone
+from node.infer.acquisition import DISAGREES, Understanding, understand, undone, without_filter
 from node.infer.parameters import result_parameters
 from node.infer.quality import grade, intensity_drift, seed_spread
 from node.infer.registration import follow, judge, register
@@ -124,8 +124,14 @@ class Engine:
         measured = undone(target, understanding)
         guide, registration, warnings = self._guide(target, measured, reference)
         pixels, spread = self._run(target, guide, understanding, progress)
+        consistency = inconsistency(pixels, measured.pixels)
+        if understanding.rests_on_a_guess and consistency.max() > DISAGREES:
+            understanding = without_filter(target, understanding)
+            measured = undone(target, understanding)
+            pixels, spread = self._run(target, guide, understanding, progress)
+            consistency = inconsistency(pixels, measured.pixels)
         quality = grade(
-            [float(v) for v in inconsistency(pixels, measured.pixels)],
+            [float(v) for v in consistency],
             intensity_drift(pixels, measured.pixels),
             spread,
             registration,

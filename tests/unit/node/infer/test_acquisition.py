@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffmsr import kspace
-from diffmsr.acquisition import FULL, Acquisition, Undoing, onto_stored_grid, simulate, undo
+from diffmsr.acquisition import FULL, NAMED, Acquisition, Filter, Undoing, onto_stored_grid, simulate, undo
 from diffmsr.baselines import zero_filled
 from node.config.settings import AcquisitionSettings, ModelSettings, RegistrationSettings, ReportSettings
 from node.dicom.acquisition import AcquisitionHeader
@@ -73,13 +73,23 @@ class ZeroFilling:
         return onto_stored_grid(high, *reference.shape[-2:]).numpy()
 
 
-def result_of(target: Volume, settings: AcquisitionSettings = HEADER_ALONE) -> Any:
+class Mistaken(ZeroFilling):
+    """One whose result contradicts the target when a filter was divided out."""
+
+    def __call__(
+        self, target: Any, reference: Any, seeds: Sequence[int], acquisition: Acquisition, undoing: Undoing
+    ) -> Any:
+        images = super().__call__(target, reference, seeds, acquisition, undoing)
+        return 1.5 * images if undoing.filter and (acquisition.filter or Filter()).kind != "none" else images
+
+
+def result_of(target: Volume, settings: AcquisitionSettings = HEADER_ALONE, resolver: Any = None) -> Any:
     rows, columns = target.pixels.shape[1:]
     fine = (target.spacing[0] / 4, target.spacing[1] / 4)
     reference = volume(np.ones((len(target.pixels), 4 * rows, 4 * columns), np.float32), fine)
     stack = StackRequest(series_uid="1.2", contrast="T2", sop_uids=target.sop_uids)
     engine = Engine(
-        ZeroFilling(), "cpu", ModelSettings(), RegistrationSettings(mode="none"), settings, ReportSettings()  # type: ignore[arg-type]
+        resolver or ZeroFilling(), "cpu", ModelSettings(), RegistrationSettings(mode="none"), settings, ReportSettings()  # type: ignore[arg-type]
     )  # fmt: skip
     request = PairRequest(study_uid="1", target=stack, reference=stack)
     return engine.super_resolve(target, reference, request, lambda _done, _total: None).result
@@ -160,6 +170,19 @@ def test_too_small_a_matrix_is_refused(matrix: Any, stored: tuple[int, int]) -> 
     target = volume(blobs(*stored), (1.2, 1.2), acquisition=AcquisitionHeader(matrix))
     with pytest.raises(RefusedError, match=r"E_MATRIX_TOO_SMALL: .* 15 x 64 pixels; the model needs 16 x 16"):
         understand(target, HEADER_ALONE)
+
+
+def test_a_filter_that_only_the_spectrum_shows_is_taken_back_when_the_result_contradicts_the_images() -> None:
+    target = volume(stored_head(NAMED["fermi"]), (1.2, 1.2))
+    believed = result_of(target, AcquisitionSettings())
+    assert believed.acquired.undone == ["fermi filter divided out"]
+    doubted = result_of(target, AcquisitionSettings(), Mistaken())
+    assert doubted.acquired.undone == []
+    assert {f.name: f.value for f in doubted.acquired.facts}["filter over k-space"] == "unknown"
+    assert [w for w in doubted.warnings if "it was not divided out" in w]
+    assert max(doubted.quality.consistency) < 0.02
+    named = volume(stored_head(FULL), (1.2, 1.2), acquisition=AcquisitionHeader((64, 64), filter="hamming"))
+    assert result_of(named, HEADER_ALONE, Mistaken()).acquired.undone == ["hamming filter divided out"]
 
 
 def test_what_is_measured_is_compared_as_it_was_undone() -> None:
