@@ -141,6 +141,12 @@ def test_an_empty_stack_tells_nothing() -> None:
     assert estimate(np.zeros((3, 64, 64), np.float32), header).acquisition == header
 
 
+def test_a_few_pixels_tell_nothing(stack: Stack) -> None:
+    """So small a matrix has too few frequencies to tell an edge from anatomy, and a wrong edge would refuse it."""
+    header = Acquisition(extent=(1.0, 1.0))
+    assert estimate(stack(replace(FULL, extent=(0.6, 1.0)))[:, ::2, ::2], header).acquisition == header
+
+
 def test_a_masked_background_tells_nothing_of_noise(stack: Stack) -> None:
     images = stack(FULL)
     images[:, :20], images[:, -20:], images[:, :, :20], images[:, :, -20:] = 0, 0, 0, 0
