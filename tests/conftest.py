@@ -1,7 +1,9 @@
 """Real peers for the tests. One that is missing skips its tests, loudly, and fails them in CI."""
 
+import contextlib
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
@@ -28,10 +30,13 @@ def require(program: str, path: str = SYSTEM_PATH) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on, below those that Linux gives to outgoing connections (32768 and up): one of these would
+    be taken again by the next client of any test."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture(scope="session")

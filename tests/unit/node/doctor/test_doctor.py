@@ -115,8 +115,8 @@ def test_a_sound_node_has_no_fault(site: Site) -> None:
     Database(site.settings.node.url).upgrade()
     names = [answer.name for answer in examine(site.settings)]
     assert names == [
-        "data folder", "archive", "tracker's place", "tracker", "model", "destinations", "disk space", "disk speed", "clock",
-        "receiver", "page", "destination pacs",
+        "data folder", "archive", "tracker's place", "tracker", "model", "destinations", "disk space",
+        "blocked work", "disk speed", "clock", "receiver", "page", "destination pacs",
     ]  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def test_a_job_whose_series_have_grown_since_is_not_retried_in_vain(tracker: Tra
     arrivals.record(tracker, arrival(2, "1.2.1"), QUIET_S)
     clock.forward(QUIET_S)
     queue.settle(tracker, claimed(tracker, Kind.MATCH), Matched("paired", None, (infer_job("new", revision=3),)))
-    with pytest.raises(TransitionError, match="have grown since"):
+    with pytest.raises(TransitionError, match="have changed since"):
         administration.retry(tracker, 2, "admin")
     assert states(tracker, Kind.INFER) == ["failed", "ready"]
 

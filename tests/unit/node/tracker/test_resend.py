@@ -111,7 +111,7 @@ def test_a_result_of_series_that_have_grown_since_is_not_sent_again(tracker: Tra
     made(tracker, clock, PACS)
     delivered(tracker, a=True)
     arrivals.record(tracker, arrival(2, "1.2.1"), QUIET_S)
-    with pytest.raises(TransitionError, match="have grown since"):
+    with pytest.raises(TransitionError, match="have changed since"):
         administration.resend_job(tracker, 4, [PACS], "admin")
     with pytest.raises(NotFoundError, match="no result to send"):
         administration.resend_study(tracker, "1.2", [PACS], "admin")
