@@ -17,7 +17,7 @@ from pydicom import Dataset, dcmread
 
 from tests.conftest import free_port, require
 from tests.dicom import study, write
-from tests.program import PROGRAM, run_program
+from tests.program import Service, run_program
 from tests.waiting import until
 
 
@@ -91,11 +91,10 @@ class Site:
             assert old in text
             text = text.replace(old, new)
         self.config.write_text(text)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Service | None = None
 
     def start(self) -> None:
-        with (self.folder / "node.log").open("ab") as log:
-            self.process = subprocess.Popen([PROGRAM, "start", "--config", self.config], stderr=log, stdout=log)
+        self.process = Service(["start", "--config", self.config], self.folder / "node.log")
         self.until(lambda: echo(self.port, "DIFFMSR"), "the node answers C-ECHO")
 
     def until(self, condition: Callable[[], Any], what: str) -> Any:
