@@ -118,12 +118,13 @@ def test_queue_cancel_retry_and_what_is_not_there(site: Site, pacs: Orthanc, fil
     send(site.port, *files.t1, *files.t2)
     site.until(lambda: [j["state"] for j in site.jobs(kind="deliver")] == ["retry-wait"], "the delivery waits")
     job = str(site.jobs(kind="deliver")[0]["id"])
-    assert "would cancel" in site.node("queue", "cancel", job, "--dry-run")
 
-    def cancelled() -> bool:
-        return run_node("queue", "cancel", job, "--yes", "--config", str(site.config)).returncode == 0
+    def cancel(option: str) -> str:
+        """What it says; nothing while an attempt is made, when no job can be cancelled."""
+        return run_node("queue", "cancel", job, option, "--config", str(site.config)).stdout
 
-    site.until(cancelled, "cancelled between two attempts")
+    assert "would cancel" in site.until(lambda: cancel("--dry-run"), "a dry run between two attempts")
+    site.until(lambda: cancel("--yes"), "cancelled between two attempts")
     pacs.start()
     assert site.jobs(kind="deliver")[0]["state"] == "cancelled"
     site.node("queue", "retry", job)
