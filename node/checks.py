@@ -136,8 +136,7 @@ def destinations(settings: Settings) -> Check:
 
 def disk_space(settings: Settings) -> Check:
     """The disk has more than its reserve left."""
-    place = settings.storage.archive
-    folder = settings.node.data_dir if place is None or "://" in place else Path(place)
+    folder = settings.archive_folder or settings.node.data_dir
     # Before the first start the folder is missing, yet its disk is known.
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -206,7 +205,7 @@ class Standing:
         self._guard = threading.Lock()
 
     def failing(self) -> list[str]:
-        """The names of the preconditions without which the node cannot work."""
+        """The names of the preconditions that fail, so that the node cannot work."""
         with self._guard:
             if time.monotonic() - self._asked_at > self._every_s:
                 self._failing = [answer.name for answer in ask(self._settings) if answer.level is Level.FAIL]

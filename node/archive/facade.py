@@ -130,11 +130,11 @@ class Archive:
     def of(cls, settings: Settings, *, make: bool = True) -> "Archive":
         """The archive that the configuration names: a folder, or a bucket. `make` creates a folder where it is missing;
         commands that only read leave that to the service. ConfigError when it cannot be used."""
-        place = settings.storage.archive
-        if place is not None and "://" in place:
+        place, folder = settings.storage.archive, settings.archive_folder
+        if place is not None and folder is None:
             return cls(Bucket(place, settings.storage.endpoint_url))
-        data_dir = settings.node.data_dir
-        return cls.in_folder(Path(place or data_dir), settings.storage.reserve_gb, home=data_dir, make=make)
+        home = settings.node.data_dir
+        return cls.in_folder(folder or home, settings.storage.reserve_gb, home=home, make=make)
 
     # ------------------------------------------------------------------ instances as received
 

@@ -36,7 +36,7 @@ MAX_KEY, MAX_HEAD = 1024, 1 << 16
 
 @dataclass(frozen=True)
 class Record:
-    """Where a record lies, and what it says of itself."""
+    """One record of a segment: where it is, and what its header says."""
 
     key: str
     sha256: str

@@ -244,6 +244,14 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     web: WebSettings = WebSettings()
 
+    @property
+    def archive_folder(self) -> Path | None:
+        """The folder in which the archive is; None where that is a bucket."""
+        place = self.storage.archive
+        if place is None:
+            return self.node.data_dir
+        return None if "://" in place else Path(place)
+
     @classmethod
     def settings_customise_sources(
         cls,

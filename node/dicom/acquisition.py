@@ -8,9 +8,11 @@ damaged, zero, impossible or contradicted by another one is unknown. Nothing her
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from node.dicom.attributes import Attributes
+
+_Fact = TypeVar("_Fact")
 
 KSpaceFilter = Literal["none", "hamming", "hanning", "other"]
 
@@ -84,24 +86,19 @@ def agreed(headers: Sequence[AcquisitionHeader]) -> AcquisitionHeader:
     """What the images of one stack say alike. A fact on which they differ is unknown."""
     if not headers:
         return AcquisitionHeader()
-    first = headers[0]
-
-    def same(of: int, pairs: Sequence[tuple[object, object]]) -> bool:
-        return len({pair[of] for pair in pairs}) == 1
-
-    matrices, fractions = [h.matrix for h in headers], [h.partial_fourier for h in headers]
+    rows, columns = zip(*(header.matrix for header in headers), strict=True)
+    along_rows, along_columns = zip(*(header.partial_fourier for header in headers), strict=True)
     return AcquisitionHeader(
-        matrix=(
-            first.matrix[0] if same(0, matrices) else None,
-            first.matrix[1] if same(1, matrices) else None,
-        ),
-        partial_fourier=(
-            first.partial_fourier[0] if same(0, fractions) else None,
-            first.partial_fourier[1] if same(1, fractions) else None,
-        ),
-        filter=first.filter if len({h.filter for h in headers}) == 1 else None,
-        ellipse=first.ellipse if len({h.ellipse for h in headers}) == 1 else None,
+        matrix=(_common(rows), _common(columns)),
+        partial_fourier=(_common(along_rows), _common(along_columns)),
+        filter=_common([header.filter for header in headers]),
+        ellipse=_common([header.ellipse for header in headers]),
     )
+
+
+def _common(values: Sequence[_Fact | None]) -> _Fact | None:
+    """The value when all are the same."""
+    return values[0] if len(set(values)) == 1 else None
 
 
 def _encoding(a: Attributes) -> _Encoding | None:

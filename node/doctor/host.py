@@ -30,10 +30,9 @@ _TIME_ERROR = 5
 def durable_writes(settings: Settings) -> Check:
     """How long the disk of the archive takes to make 150 kB durable, as it must for each instance."""
     name = "disk speed"
-    place = settings.storage.archive
-    if place is not None and "://" in place:
+    folder = settings.archive_folder
+    if folder is None:
         return Check(name, Level.OK, "the archive is an object store; its speed was not measured")
-    folder = settings.node.data_dir if place is None else Path(place)
     try:
         taken = statistics.median(_durable_write(folder) for _ in range(FSYNCS))
     except OSError as error:
@@ -102,10 +101,15 @@ def _free(name: str, section: str, host: str, port: int) -> Check:
     return Check(name, Level.OK, f"does not run; {host} port {port} is free")
 
 
+def _reachable(host: str) -> str:
+    """Where what listens on `host` answers this host."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
+
+
 def _own_echo(settings: Settings) -> Check:
     """C-ECHO to our own receiver, as the first source would do it."""
     name, scp = "receiver", settings.scp
-    host = "127.0.0.1" if scp.host in ("0.0.0.0", "::") else scp.host
+    host = _reachable(scp.host)
     where = f"{scp.ae_title} on port {scp.port}"
     try:
         if scp.tls is not None:  # with TLS it wants a certificate of a source, which we do not have
@@ -127,7 +131,7 @@ def _own_echo(settings: Settings) -> Check:
 
 def _own_page(settings: Settings) -> Check:
     name, web = "page", settings.web
-    host = "127.0.0.1" if web.host in ("0.0.0.0", "::") else web.host
+    host = _reachable(web.host)
     try:
         if web.tls is not None:
             socket.create_connection((host, web.port), timeout=10).close()

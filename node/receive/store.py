@@ -141,10 +141,11 @@ class Store:
         return None
 
     def _keep(self, sent: StoreRequest, head: bytes, said: Scanned) -> Status:
+        digest = Digest(sha256(sent.data_set), sent.transfer_syntax_uid)
         group_commit = self._group_commit
         if group_commit is not None and len(sent.data_set) <= group_commit.largest:
             key = instance_key(said.study_uid, said.series_uid, said.sop_uid)
-            arrival = self._arrival(sent, head, said, key, sha256(sent.data_set), None)
+            arrival = self._arrival(sent, head, said, key, digest.sha256 or "", None)
             try:
                 self._archive.check_space()
                 if group_commit.keep(head, sent.data_set, arrival):
@@ -153,12 +154,10 @@ class Store:
                 log.debug("receive.not_logged", reason=str(error))
         # Two associations may bring the same instance at the same moment; the second then finds the first.
         with self._locks[hash(sent.sop_uid) % len(self._locks)]:
-            return self._keep_alone(sent, head, said)
+            return self._keep_alone(sent, head, said, digest)
 
-    def _keep_alone(self, sent: StoreRequest, head: bytes, said: Scanned) -> Status:
+    def _keep_alone(self, sent: StoreRequest, head: bytes, said: Scanned, digest: Digest) -> Status:
         """Keep one instance for itself: it may be known, or too large for the log."""
-        part10 = head + sent.data_set
-        digest = Digest(sha256(sent.data_set), sent.transfer_syntax_uid)
         known = arrivals.look_up(self._tracker, said.study_uid, sent.sop_uid)
         lost = False
         if known.instance is not None:
@@ -167,6 +166,7 @@ class Store:
             if not lost:
                 same = kept.digest.sha256 == digest.sha256
                 return Status.SUCCESS if same else self._keep_again(sent, head, said, known, digest)
+        part10 = head + sent.data_set
         key = self._archive.put_instance(said.study_uid, said.series_uid, sent.sop_uid, part10, digest)
         arrival = self._arrival(sent, head, said, key, digest.sha256 or "", known.purges)
         if lost:
@@ -174,7 +174,7 @@ class Store:
             log.warning("receive.repaired", **facts)
             arrivals.repair(self._tracker, arrival, self._quiet_s)
         elif not arrivals.record(self._tracker, arrival, self._quiet_s):
-            return self._keep_alone(sent, head, said)  # another host was first: compare with its
+            return self._keep_alone(sent, head, said, digest)  # another host was first: compare with its
         return Status.SUCCESS
 
     def _arrival(
@@ -218,7 +218,7 @@ class Store:
                 facts = {"sop_instance": sent.sop_uid, "source": sent.calling_ae_title, "attributes": changed}
                 log.info("receive.corrected", **facts)
                 return Status.SUCCESS
-            return self._keep_alone(sent, head, said)  # another association was first: compare with its
+            return self._keep_alone(sent, head, said, digest)  # another association was first: compare with its
         what = "other pixels" if differences is None else f"another {', '.join(names(differences[:3]))}"
         reason = f"this SOP instance UID was received before with {what}; the first is kept"
         corrections.note_conflict(self._tracker, said.study_uid, series_uid)

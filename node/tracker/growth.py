@@ -77,10 +77,7 @@ class Growth:
             rows = session.scalars(select(Audit).where(Audit.id > self._audit).order_by(Audit.id).limit(MOST)).all()
         if rows:
             self._audit = rows[-1].id
-        return [
-            AuditRow(at=r.at, node=r.node, actor=r.actor, action=r.action, study_uid=r.study_uid, details=r.details)
-            for r in rows
-        ]
+        return [AuditRow.model_validate(row, from_attributes=True) for row in rows]
 
 
 def _code(why: str, result: dict[str, object] | None) -> str:

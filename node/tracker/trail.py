@@ -39,15 +39,5 @@ def rows(database: Database, wanted: AuditFilter, *, page: int = 1, size: int = 
         total = session.scalar(select(func.count()).select_from(Audit).where(matching)) or 0
         number, offset, pages = position(total, page, size)
         query = select(Audit).where(matching).order_by(Audit.id.desc()).limit(size).offset(offset)
-        found = tuple(
-            AuditRow(
-                at=row.at,
-                node=row.node,
-                actor=row.actor,
-                action=row.action,
-                study_uid=row.study_uid,
-                details=row.details,
-            )
-            for row in session.scalars(query)
-        )
+        found = tuple(AuditRow.model_validate(row, from_attributes=True) for row in session.scalars(query))
     return Page[AuditRow](rows=found, total=total, number=number, pages=pages)

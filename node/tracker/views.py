@@ -264,12 +264,7 @@ def audit_rows(database: Database, study_uid: str | None = None, limit: int = 10
     if study_uid is not None:
         query = query.where(Audit.study_uid == study_uid)
     with database.read() as session:
-        rows = [
-            AuditRow(
-                at=a.at, node=a.node, actor=a.actor, action=a.action, study_uid=a.study_uid, details=a.details,
-            )
-            for a in session.scalars(query)
-        ]  # fmt: skip
+        rows = [AuditRow.model_validate(row, from_attributes=True) for row in session.scalars(query)]
     return rows[::-1]
 
 

@@ -23,7 +23,7 @@ class Act:
     question: str
     """What it means, for the person who is asked."""
     possible: Callable[[Kind, State], bool]
-    """Whether to offer it; the tracker has the last word."""
+    """Whether the page offers it. The tracker decides when it is carried out."""
     carry_out: Callable[[Site, Sequence[int], str], Outcome]
     """(site, jobs, user)."""
     danger: bool = False

@@ -120,7 +120,7 @@ class Metrics:
         studies, size = overview.kept(database)
         self._studies.set(studies)
         self._kept.set(size)
-        if (folder := self._site.archive_folder) is not None:
+        if (folder := self._site.settings.archive_folder) is not None:
             usage = shutil.disk_usage(folder)
             self._free.set(usage.free)
             self._total.set(usage.total)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -35,14 +34,6 @@ class Site:
     users: Users = field(init=False)
     sessions: Sessions = field(init=False)
     attempts: Attempts = field(init=False, default_factory=Attempts)
-
-    @property
-    def archive_folder(self) -> Path | None:
-        """The folder whose disk the archive fills; None where that is a bucket."""
-        place = self.settings.storage.archive
-        if place is None:
-            return self.settings.node.data_dir
-        return None if "://" in place else Path(place)
 
     def __post_init__(self) -> None:
         web = self.settings.web

@@ -17,10 +17,8 @@ import pytest
 from node.archive.digest import Digest
 from node.archive.facade import Archive
 from tests.conftest import free_port, require
-from tests.hostile.wire import Wire, data_set
+from tests.hostile.wire import PATIENCE_S, Wire, data_set
 from tests.program import Service
-
-PATIENCE_S = 120
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:

@@ -102,7 +102,7 @@ def _facts(site: Site, phi: bool) -> dict[str, Any]:
 
 
 def _disk(site: Site, now: datetime) -> Disk:
-    usage = shutil.disk_usage(site.archive_folder or site.settings.node.data_dir)
+    usage = shutil.disk_usage(site.settings.archive_folder or site.settings.node.data_dir)
     reserve = site.settings.storage.reserve_gb * 1e9
     rate = overview.received_per_day(site.tracker.database, now)
     return Disk(usage.free, usage.total, reserve, max(0.0, usage.free - reserve) / rate if rate else None)
