@@ -70,7 +70,7 @@ def scan(data_set: bytes | memoryview, transfer_syntax_uid: str) -> Scanned | No
         )
     except (_IrregularError, KeyError, struct.error):
         return None
-    count = walk.found.get(_IMAGES_IN_ACQUISITION, b"").strip(b" \0")
+    count = walk.found.get(_IMAGES_IN_ACQUISITION, b"").rstrip(b" \0").lstrip(b" ")
     if count and not _COUNT.fullmatch(count):
         return None
     return Scanned(sop_class, sop, study, series, int(count) if count else None)
