@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pydicom import config as pydicom_config
+from pydicom.charset import convert_encodings
 from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
@@ -26,9 +27,11 @@ def copy_identification(derived: Dataset, header: Dataset, corrections: list[str
     declared character set stays as wrong as it was. `derived` already has empty type 2 attributes, which stay where the source
     has none."""
     character_set = readable(header, "SpecificCharacterSet")
-    if character_set is not None and not character_set.is_empty:
+    if character_set is not None and not character_set.is_empty and _can_be_written(character_set):
         derived.add(character_set)
     else:
+        if character_set is not None and not character_set.is_empty:
+            corrections.append("SpecificCharacterSet left out: its value is malformed")
         derived.pop("SpecificCharacterSet", None)  # highdicom declares UTF-8, which the bytes may not be
     for keyword in (*PATIENT, *CLINICAL_TRIAL, *STUDY):
         if keyword not in header:
@@ -46,6 +49,15 @@ def copy_identification(derived: Dataset, header: Dataset, corrections: list[str
         corrected(header, keyword, flaws)
         if flaws:
             corrections.append(f"{keyword} copied as it stands, although it does not conform")
+
+
+def _can_be_written(character_set: DataElement) -> bool:
+    """Whether pydicom can look the character set up: it takes an unknown name, but fails at one with a null character."""
+    try:
+        convert_encodings(_listed(character_set.value))
+    except ValueError:
+        return False
+    return True
 
 
 def _as_sent(header: Dataset, element: DataElement) -> DataElement | None:

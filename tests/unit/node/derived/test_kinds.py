@@ -13,7 +13,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
@@ -297,6 +297,8 @@ def test_any_geometry_agrees_at_the_corners(
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@example(keyword="SpecificCharacterSet", value=b"\x00\x01", kind="mr")
+@example(keyword="SpecificCharacterSet", value=b"ISO_IR 100\\\xff\x00", kind="sc")
 @given(
     keyword=st.sampled_from(COPIED),
     value=st.one_of(

@@ -311,8 +311,9 @@ def test_a_rejection_says_why_and_what_to_check(
     try:
         with capture_logs() as logs:
             first = ae.associate("127.0.0.1", receiver.port, ae_title=called)
+            assert first.is_established == ("max_associations" in changes)
             second = ae.associate("127.0.0.1", receiver.port, ae_title=called)
-            assert second.is_rejected
+            assert not second.is_established  # whether pynetdicom calls it rejected or aborted is its own race
             if first.is_established:
                 first.release()
     finally:
