@@ -1,4 +1,7 @@
-"""open_ms: brains with multiple sclerosis, in two studies per patient (Lesjak et al. 2016).
+"""open_ms: brains with multiple sclerosis (Lesjak et al. 2016), in two forms.
+
+`open_ms` has two studies per patient as the scanner gave them. `open_ms_mni` has one study per patient, without skull, all
+contrasts already resampled onto one grid of 1 mm (Lesjak et al. 2017).
 
 A folder holds patientNN/studyN_{T1W,T2W,FLAIR}.nii.gz, which are resampled onto the grid of the T2. The scanner's
 coordinates are trusted: the studies were acquired without repositioning. Slices outside the head are left out. A slice's
@@ -23,16 +26,17 @@ from diffmsr.data.split import Members
 FILES = {"T1": "T1W", "T2": "T2W", "T2-FLAIR": "FLAIR"}
 
 
-def read_open_ms(root: Path) -> list[Slice]:
-    """The slices of every study. Raises DataError when there is none, or a volume is missing or damaged."""
+def read_open_ms(root: Path, name: str = "open_ms") -> list[Slice]:
+    """The slices of every study, as of the data set `name`. Raises DataError when there is none, or a volume is missing or
+    damaged."""
     studies = sorted(root.glob("patient*/study*_T2W.nii.gz"))
     if not studies:
         raise DataError(f"{root}: no patient*/study*_T2W.nii.gz")
     cache = Cache()
-    return [piece for path in studies for piece in _study(path, cache)]
+    return [piece for path in studies for piece in _study(path, name, cache)]
 
 
-def _study(t2_path: Path, cache: Cache) -> Iterator[Slice]:
+def _study(t2_path: Path, name: str, cache: Cache) -> Iterator[Slice]:
     paths = {contrast: t2_path.with_name(t2_path.name.replace("T2W", name)) for contrast, name in FILES.items()}
 
     def image(z: int, contrast: str) -> Pixels:
@@ -43,7 +47,7 @@ def _study(t2_path: Path, cache: Cache) -> Iterator[Slice]:
     for path in paths.values():
         _header(path)
     for z in in_head(cache.get(t2_path, lambda: _on_grid(t2_path, t2_path))):
-        yield Slice("open_ms", t2_path.parent.name, z, "", StoredImages(tuple(FILES), partial(image, z)))
+        yield Slice(name, t2_path.parent.name, z, "", StoredImages(tuple(FILES), partial(image, z)))
 
 
 def _header(path: Path) -> Any:
@@ -77,6 +81,17 @@ register_dataset(
         weights_licence="CC BY",
         training_note="open_ms (CC BY, Lesjak et al. 2016), without patient04",
         split={"held-out": Members(subjects=frozenset({"patient04"}))},
+        quarter_turns=1,
+    )
+)
+register_dataset(
+    Dataset(
+        "open_ms_mni",
+        partial(read_open_ms, name="open_ms_mni"),
+        licence="CC BY",
+        weights_licence="CC BY",
+        training_note="open_ms_mni (CC BY, Lesjak et al. 2017), patient07",
+        split={"validation": Members(subjects=frozenset({"patient19"}))},
         quarter_turns=1,
     )
 )
