@@ -84,6 +84,15 @@ def test_open_ms_is_on_the_grid_of_the_t2(open_ms: Path) -> None:
     assert read_slices("open_ms", open_ms)[0].images["T2"].max() > 90_000
 
 
+def test_skull_stripped_open_ms_is_a_data_set_of_its_own(open_ms: Path) -> None:
+    (open_ms / "patient04").rename(open_ms / "patient19")
+    slices = read_slices("open_ms_mni", open_ms)
+    assert {(piece.dataset, piece.subject, piece.part) for piece in slices} == {
+        ("open_ms_mni", "patient01", "train"),
+        ("open_ms_mni", "patient19", "validation"),
+    }
+
+
 def test_open_ms_bad_data_gives_one_line(open_ms: Path, tmp_path: Path) -> None:
     (open_ms / "patient01" / "study1_T1W.nii.gz").write_bytes(b"\x1f\x8bnonsense")
     with pytest.raises(DataError, match=r"study1_T1W\.nii\.gz: not a readable NIfTI volume"):
