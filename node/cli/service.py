@@ -90,7 +90,7 @@ def conformance(config: ConfigOption = None, as_json: JsonOption = False) -> Non
 
     facts = statement(settings_or_defaults(config))
     if as_json:
-        print_json(facts)
+        print_json(facts.to_json())
     else:
         sys.stdout.write(markdown(facts))
 

@@ -1,10 +1,10 @@
-"""Everything the DICOM conformance statement (PS3.2) says, as plain data, from the tables that the code runs on:
+"""Everything the DICOM conformance statement (PS3.2) says, from the tables that the code runs on:
 presentation contexts, status codes, settings, and the derived objects themselves."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticUndefined, to_jsonable_python
 from pydicom.uid import UID
 
@@ -20,7 +20,7 @@ from node.config.settings import (
     Settings,
     SourceSettings,
 )
-from node.conformance.samples import COPIED, SOP_CLASSES, samples, written_attributes
+from node.conformance.samples import COPIED, SOP_CLASSES, WrittenObject, samples, written_attributes
 from node.deliver.scu import ECHO_CONTEXTS, storage_contexts
 from node.dicom.acquisition import ATTRIBUTES
 from node.dicom.transfer_syntax import TRANSFER_SYNTAXES
@@ -63,40 +63,112 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
 )
 
 
-def statement(settings: Settings) -> dict[str, Any]:
-    """Everything the statement says, as plain data. `settings` are those of a site, or the defaults."""
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class NamedUID(_Fact):
+    uid: str
+    name: str
+
+
+class StatedContext(NamedUID):
+    """An abstract syntax, our role, and the transfer syntaxes in the order of preference."""
+
+    transfer_syntaxes: tuple[NamedUID, ...]
+    role: str
+
+
+class Activity(_Fact):
+    """What the node associates for, with what it proposes then."""
+
+    activity: str
+    role: str
+    contexts: tuple[StatedContext, ...]
+
+
+class ApplicationEntity(_Fact):
+    ae_title: str
+    host: str
+    port: int
+    implementation_class_uid: str
+    implementation_version_name: str
+    max_pdu: int
+    max_associations: int
+    acse_timeout_s: float
+    dimse_timeout_s: float
+    network_timeout_s: float
+    require_called_ae_title: bool
+    calling_ae_titles: tuple[str, ...]
+    tls: bool
+
+
+class QueryFacts(_Fact):
+    level: str
+    matching: tuple[str, ...]
+    returned: tuple[str, ...]
+
+
+class AnswerCode(_Fact):
+    code: str
+    meaning: str
+
+
+class UnderstoodCode(AnswerCode):
+    behaviour: str
+
+
+class DerivedObjects(_Fact):
+    """Objects of one SOP class setting."""
+
+    made: str
+    objects: tuple[WrittenObject, ...]
+
+
+class Statement(_Fact):
+    schema_: int = Field(STATEMENT_SCHEMA, serialization_alias="schema")
+    product: str = "DiffMSR node"
+    version: str = __version__
+    application_entity: ApplicationEntity
+    accepted: tuple[StatedContext, ...]
+    proposed: tuple[Activity, ...]
+    query: QueryFacts
+    answered: dict[str, tuple[AnswerCode, ...]]
+    """By service."""
+    understood: dict[str, tuple[UnderstoodCode, ...]]
+    """By service."""
+    required_of_received: tuple[str, ...]
+    read_of_acquisitions: tuple[str, ...]
+    copied: dict[str, tuple[str, ...]]
+    """Keywords by module."""
+    derived: tuple[DerivedObjects, ...]
+    transfer_syntaxes_of_derived: dict[str, NamedUID]
+    """By the name that the configuration gives them."""
+    configuration: dict[str, dict[str, Any]]
+    """Section to key to default; "required" for a key without a default."""
+
+    def to_json(self) -> dict[str, Any]:
+        """For `conformance --json`."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def statement(settings: Settings) -> Statement:
+    """Everything the statement says. `settings` are those of a site, or the defaults."""
     made = {kind: samples(settings, kind) for kind in SOP_CLASSES}
     made_of = {f'[output] sop_class = "{kind}"': tuple(one.images for one in pair) for kind, pair in made.items()}
     made_of["with the images"] = tuple(one.documents for one in made[SOP_CLASSES[0]])
     sent = [instance for pair in made_of.values() for instance in pair[0]]
-    return {
-        "schema": STATEMENT_SCHEMA,
-        "product": "DiffMSR node",
-        "version": __version__,
-        "application_entity": {
-            "ae_title": settings.scp.ae_title,
-            "host": settings.scp.host,
-            "port": settings.scp.port,
-            "implementation_class_uid": IMPLEMENTATION_CLASS_UID,
-            "implementation_version_name": IMPLEMENTATION_VERSION_NAME,
-            "max_pdu": settings.scp.max_pdu,
-            "max_associations": settings.scp.max_associations,
-            "acse_timeout_s": settings.scp.acse_timeout_s,
-            "dimse_timeout_s": settings.scp.dimse_timeout_s,
-            "network_timeout_s": settings.scp.network_timeout_s,
-            "require_called_ae_title": settings.scp.require_called_ae_title,
-            "calling_ae_titles": [source.ae_title for source in settings.sources],
-            "tls": settings.scp.tls is not None,
-        },
-        "accepted": [
-            {
-                **_uid(context.abstract_syntax),
-                "transfer_syntaxes": [_uid(syntax) for syntax in context.transfer_syntax],
-                "role": "SCP, SCU by role selection" if context.scp_role else "SCP",
-            }
+    return Statement(
+        application_entity=_application_entity(settings),
+        accepted=tuple(
+            StatedContext(
+                **_uid(context.abstract_syntax).model_dump(),
+                transfer_syntaxes=tuple(_uid(syntax) for syntax in context.transfer_syntax),
+                role="SCP, SCU by role selection" if context.scp_role else "SCP",
+            )
             for context in supported_contexts()
-        ],
-        "proposed": [
+        ),
+        proposed=(
             _activity("Verify a destination", ECHO_CONTEXTS, "SCU"),
             _activity("Send derived objects", storage_contexts(sent), "SCU"),
             _activity("Ask a destination for storage commitment", commitment_messages.CONTEXTS, "SCU"),
@@ -108,40 +180,60 @@ def statement(settings: Settings) -> dict[str, Any]:
                 "SCP, by role selection",
             ),
             _activity("Retrieve from a PACS by C-MOVE", MOVE_CONTEXTS, "SCU"),
-        ],
-        "query": {"level": "SERIES", "matching": ["StudyInstanceUID", "Modality"], "returned": list(RETURN_KEYS)},
-        "answered": {service: [_answer(one) for one in codes] for service, codes in ANSWERS},
-        "understood": {service: [_meaning(one) for one in table] for service, table in UNDERSTOOD},
-        "required_of_received": [k for k in IDENTIFYING_TAGS if k.endswith("UID")],
-        "read_of_acquisitions": list(ATTRIBUTES),
-        "copied": {module: list(keywords) for module, keywords in COPIED},
-        "derived": [
-            {"made": when, "objects": written_attributes(*pair)} for when, pair in made_of.items()
-        ],
-        "transfer_syntaxes_of_derived": {name: _uid(uid) for name, uid in TRANSFER_SYNTAXES.items()},
-        "configuration": {section: _defaults(model) for section, model in SECTIONS},
-    }  # fmt: skip
+        ),
+        query=QueryFacts(level="SERIES", matching=("StudyInstanceUID", "Modality"), returned=tuple(RETURN_KEYS)),
+        answered={service: tuple(_answer(one) for one in codes) for service, codes in ANSWERS},
+        understood={service: tuple(_meaning(one) for one in table) for service, table in UNDERSTOOD},
+        required_of_received=tuple(k for k in IDENTIFYING_TAGS if k.endswith("UID")),
+        read_of_acquisitions=tuple(ATTRIBUTES),
+        copied=dict(COPIED),
+        derived=tuple(DerivedObjects(made=when, objects=tuple(written_attributes(*pair))) for when, pair in made_of.items()),
+        transfer_syntaxes_of_derived={name: _uid(uid) for name, uid in TRANSFER_SYNTAXES.items()},
+        configuration={section: _defaults(model) for section, model in SECTIONS},
+    )  # fmt: skip
 
 
-def _uid(uid: str | None) -> dict[str, str]:
-    return {"uid": str(uid), "name": UID(uid or "").name}
+def _application_entity(settings: Settings) -> ApplicationEntity:
+    scp = settings.scp
+    return ApplicationEntity(
+        ae_title=scp.ae_title,
+        host=scp.host,
+        port=scp.port,
+        implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+        implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+        max_pdu=scp.max_pdu,
+        max_associations=scp.max_associations,
+        acse_timeout_s=scp.acse_timeout_s,
+        dimse_timeout_s=scp.dimse_timeout_s,
+        network_timeout_s=scp.network_timeout_s,
+        require_called_ae_title=scp.require_called_ae_title,
+        calling_ae_titles=tuple(source.ae_title for source in settings.sources),
+        tls=scp.tls is not None,
+    )
 
 
-def _activity(name: str, contexts: Iterable[tuple[str, str]], role: str) -> dict[str, Any]:
+def _uid(uid: str | None) -> NamedUID:
+    return NamedUID(uid=str(uid), name=UID(uid or "").name)
+
+
+def _activity(name: str, contexts: Iterable[tuple[str, str]], role: str) -> Activity:
     """One presentation context per transfer syntax, as `associate` proposes them."""
-    by_abstract: dict[str, list[dict[str, str]]] = {}
+    by_abstract: dict[str, list[NamedUID]] = {}
     for abstract_syntax, transfer_syntax in contexts:
         by_abstract.setdefault(abstract_syntax, []).append(_uid(transfer_syntax))
-    listed = [{**_uid(abstract), "transfer_syntaxes": syntaxes} for abstract, syntaxes in by_abstract.items()]
-    return {"activity": name, "role": role, "contexts": listed}
+    listed = (
+        StatedContext(**_uid(abstract).model_dump(), transfer_syntaxes=tuple(syntaxes), role=role)
+        for abstract, syntaxes in by_abstract.items()
+    )
+    return Activity(activity=name, role=role, contexts=tuple(listed))
 
 
-def _answer(answer: Answer) -> dict[str, str]:
-    return {"code": f"0x{answer.value:04X}", "meaning": answer.words}
+def _answer(answer: Answer) -> AnswerCode:
+    return AnswerCode(code=f"0x{answer.value:04X}", meaning=answer.words)
 
 
-def _meaning(meaning: Meaning) -> dict[str, str]:
-    return {"code": meaning.codes, "meaning": meaning.words, "behaviour": meaning.verdict.value}
+def _meaning(meaning: Meaning) -> UnderstoodCode:
+    return UnderstoodCode(code=meaning.codes, meaning=meaning.words, behaviour=meaning.verdict.value)
 
 
 def _defaults(model: type[BaseModel]) -> dict[str, Any]:

@@ -1,28 +1,28 @@
 """The DICOM conformance statement as a document, in the structure of PS3.2 annex A. `docs/conformance.md` is what this
 writes for the default settings."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 from pydicom.datadict import dictionary_description, tag_for_keyword
 
+from node.conformance.facts import ApplicationEntity, NamedUID, StatedContext, Statement
 from node.deliver.commitment_scu import SAME_ASSOCIATION_S
 from node.receive.commitment_scp import ATTEMPTS, GRACE_S
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 
-def markdown(facts: dict[str, Any]) -> str:
+def markdown(facts: Statement) -> str:
     """The statement as a document, in the structure of PS3.2 annex A."""
     lines = ["", *_lines(facts)]
     return "\n".join(line for before, line in pairwise(lines) if before or line).strip() + "\n"
 
 
-def _lines(facts: dict[str, Any]) -> Iterator[str]:
-    ae = facts["application_entity"]
-    yield f"# DICOM conformance statement: {facts['product']} {facts['version']}"
+def _lines(facts: Statement) -> Iterator[str]:
+    ae = facts.application_entity
+    yield f"# DICOM conformance statement: {facts.product} {facts.version}"
     yield from _paragraph(
         "For research use only. `diffmsr-node conformance` prints this statement from the tables that the node runs on. "
         "With the configuration of a site it states what that site does.",
@@ -62,9 +62,9 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         "answer the attempt ends. It is repeated with doubling delays (`initial_delay_s`, `max_delay_s`, "
         "`max_attempts`). Each error is logged and shown in one line: the peer, what happened, what to check.",
     )
-    for activity in facts["proposed"]:
-        yield f"##### {activity['activity']}"
-        yield from _contexts([{**context, "role": activity["role"]} for context in activity["contexts"]])
+    for activity in facts.proposed:
+        yield f"##### {activity.activity}"
+        yield from _contexts(activity.contexts)
     yield "##### Behaviour"
     yield from _paragraph(
         "Sending: a derived instance is sent in its stored transfer syntax (`[output] transfer_syntax`) where the peer "
@@ -75,8 +75,8 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         "`commitment_timeout_s`, on any association that the destination opens. Instances that are reported as failed "
         'are sent again. With `commitment_fallback = "find"` a C-FIND at IMAGE level that lists every instance is '
         "accepted instead.",
-        f"Query: at {facts['query']['level']} level, with the matching keys {_names(facts['query']['matching'])} and the "
-        f"return keys {_names(facts['query']['returned'])}. No relational queries, no extended negotiation.",
+        f"Query: at {facts.query.level} level, with the matching keys {_names(facts.query.matching)} and the "
+        f"return keys {_names(facts.query.returned)}. No relational queries, no extended negotiation.",
         "Retrieval: single series, by C-GET or by C-MOVE to our own AE title.",
     )
     yield "##### Status codes of peers, and what the node does"
@@ -84,21 +84,21 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         "*accepted*: done. *retry*: tried again later. *refused*: repeating the same request is considered useless. A "
         "status that is not listed is treated as *retry*.",
     )
-    for service, rows in facts["understood"].items():
+    for service, rows in facts.understood.items():
         yield from _paragraph(f"**{service}**")
-        yield from _table(("Status", "Meaning", "Behaviour"), ((r["code"], r["meaning"], r["behaviour"]) for r in rows))
+        yield from _table(("Status", "Meaning", "Behaviour"), ((r.code, r.meaning, r.behaviour) for r in rows))
     yield "#### 3.2.3 Association acceptance"
     yield from _paragraph(
         "Of the transfer syntaxes that the peer proposes in a context, the first one in this order is accepted.",
     )
-    yield from _contexts(facts["accepted"])
+    yield from _contexts(facts.accepted)
     yield "##### Behaviour"
     yield from _paragraph(
-        f"C-STORE: an instance needs {_names(facts['required_of_received'])}. When the same instance is sent again the "
+        f"C-STORE: an instance needs {_names(facts.required_of_received)}. When the same instance is sent again the "
         "answer is success, and it is stored once. Other content under a UID of the same study is refused. Instances that are not MR "
         "or cannot be used are kept, but never processed.",
         "Acquisition of a target: besides what identifies, stacks and decodes images, the node reads "
-        f"{_names(facts['read_of_acquisitions'])}, and of Siemens images the protocol in CSA Series Header Info "
+        f"{_names(facts.read_of_acquisitions)}, and of Siemens images the protocol in CSA Series Header Info "
         "(0029,xx20), to find out how a target was acquired and to undo its resolution, filter and partial Fourier "
         "(`[acquisition]`). None of them is required.",
         "Storage commitment: the node looks for each requested instance in its record and in the file (SHA-256 of the "
@@ -107,9 +107,9 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         "N-EVENT-REPORT for a transaction of the node is accepted on any association, with or without role selection.",
     )
     yield "##### Status codes of the node"
-    for service, rows in facts["answered"].items():
+    for service, codes in facts.answered.items():
         yield from _paragraph(f"**{service}**")
-        yield from _table(("Status", "Meaning"), ((r["code"], r["meaning"]) for r in rows))
+        yield from _table(("Status", "Meaning"), ((c.code, c.meaning) for c in codes))
     yield "#### 3.2.4 DICOMweb"
     yield from _paragraph(
         "As a user agent of STOW-RS (PS3.18 10.5) the node stores derived instances at each destination with a url: one "
@@ -123,7 +123,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     )
     yield "### 3.4 Configuration"
     yield from _paragraph("`config/node.toml` explains every key. The defaults are:")
-    for section, keys in facts["configuration"].items():
+    for section, keys in facts.configuration.items():
         yield from _paragraph(f"**{section}**")
         yield from _table(("Key", "Default"), ((f"`{k}`", _default(v)) for k, v in keys.items()))
     yield "## 4 Media interchange"
@@ -149,19 +149,19 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         "target, so that the PACS files them there. All are marked as derived, by artificial intelligence, for research. "
         "UIDs depend only on the content: the same sources, weights and settings give the same bytes.",
         "Transfer syntaxes: " + ", ".join(
-            f"{uid['name']} (`{name}`)" for name, uid in facts["transfer_syntaxes_of_derived"].items()
+            f"{uid.name} (`{name}`)" for name, uid in facts.transfer_syntaxes_of_derived.items()
         ) + ".",
         "The following attributes are copied from the target. Patient, Clinical Trial and Study are copied unchanged. "
         "Of the other modules, values that conform are copied, and required attributes that are missing are written "
         "empty. A Secondary Capture does not have the last two modules.",
     )  # fmt: skip
-    yield from _table(("Module", "Attributes"), ((m, _names(k)) for m, k in facts["copied"].items()))
-    for kind in facts["derived"]:
-        for written in kind["objects"]:
-            yield f"#### {kind['made']}: {written['name']}, {written['uid']}"
+    yield from _table(("Module", "Attributes"), ((m, _names(k)) for m, k in facts.copied.items()))
+    for kind in facts.derived:
+        for written in kind.objects:
+            yield f"#### {kind.made}: {written.name}, {written.uid}"
             yield from _paragraph("Written by the node. A value is listed where it is the same in every object.")
-            rows = ((r["tag"], r["name"], r["vr"], r["value"]) for r in written["written"])
-            yield from _table(("Tag", "Attribute", "VR", "Value"), rows)
+            attributes = ((a.tag, a.name, a.vr, a.value) for a in written.written)
+            yield from _table(("Tag", "Attribute", "VR", "Value"), attributes)
     yield "### 7.2 Extensions, specialisations, privatisations"
     yield from _paragraph(
         "Secondary Capture is a standard extended SOP class: it keeps the image plane of the MR image (PS3.4 B.4.1). No "
@@ -169,47 +169,47 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def _overview(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _overview(facts: Statement) -> Iterator[tuple[str, str, str]]:
     services: dict[str, set[str]] = {}
-    for context in facts["accepted"]:
-        services.setdefault(context["name"], set()).add("SCP")
-    for activity in facts["proposed"]:
-        for context in activity["contexts"]:
-            services.setdefault(context["name"], set()).add(activity["role"][:3])
+    for context in facts.accepted:
+        services.setdefault(context.name, set()).add("SCP")
+    for activity in facts.proposed:
+        for context in activity.contexts:
+            services.setdefault(context.name, set()).add(activity.role[:3])
     for name, roles in services.items():
         yield name, "yes" if "SCU" in roles else "no", "yes" if "SCP" in roles else "no"
 
 
-def _policies(ae: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "AE title", f"{ae['ae_title']} (`[scp] ae_title`), in both directions"
-    yield "Listening", f"{ae['host']}:{ae['port']}, {'TLS' if ae['tls'] else 'without TLS'}"
+def _policies(ae: ApplicationEntity) -> Iterator[tuple[str, str]]:
+    yield "AE title", f"{ae.ae_title} (`[scp] ae_title`), in both directions"
+    yield "Listening", f"{ae.host}:{ae.port}, {'TLS' if ae.tls else 'without TLS'}"
     yield "Application context name", f"{APPLICATION_CONTEXT} (PS3.7 A.2.1)"
-    yield "Implementation class UID", ae["implementation_class_uid"]
-    yield "Implementation version name", ae["implementation_version_name"]
-    yield "Maximum PDU size received", f"{ae['max_pdu'] or 'unlimited'} bytes (`[scp] max_pdu`)"
-    yield "Associations accepted at a time", f"{ae['max_associations']}; further ones are rejected, transiently"
+    yield "Implementation class UID", ae.implementation_class_uid
+    yield "Implementation version name", ae.implementation_version_name
+    yield "Maximum PDU size received", f"{ae.max_pdu or 'unlimited'} bytes (`[scp] max_pdu`)"
+    yield "Associations accepted at a time", f"{ae.max_associations}; further ones are rejected, transiently"
     yield "Associations initiated at a time", "one per activity: sending, committing, fetching"
     yield "Asynchronous operations", "none: one operation at a time"
-    yield "Called AE title", "must be ours" if ae["require_called_ae_title"] else "any"
-    named = ", ".join(ae["calling_ae_titles"])
+    yield "Called AE title", "must be ours" if ae.require_called_ae_title else "any"
+    named = ", ".join(ae.calling_ae_titles)
     yield "Calling AE title", f"{named}, and peers that the node sends requests to" if named else "any"
     yield (
         "Timeouts as SCP",
         (
-            f"association set-up {ae['acse_timeout_s']:g} s, between messages {ae['dimse_timeout_s']:g} s, "
-            f"idle {ae['network_timeout_s']:g} s; then the association is aborted"
+            f"association set-up {ae.acse_timeout_s:g} s, between messages {ae.dimse_timeout_s:g} s, "
+            f"idle {ae.network_timeout_s:g} s; then the association is aborted"
         ),
     )
 
 
-def _contexts(contexts: Iterable[dict[str, Any]]) -> Iterator[str]:
+def _contexts(contexts: Iterable[StatedContext]) -> Iterator[str]:
     """Abstract syntaxes with their role, then the transfer syntaxes they share, in the order of preference."""
-    by_syntaxes: dict[str, list[dict[str, Any]]] = {}
+    by_syntaxes: dict[tuple[NamedUID, ...], list[StatedContext]] = {}
     for context in contexts:
-        by_syntaxes.setdefault(json.dumps(context["transfer_syntaxes"]), []).append(context)
+        by_syntaxes.setdefault(context.transfer_syntaxes, []).append(context)
     for syntaxes, sharing in by_syntaxes.items():
-        yield from _table(("Abstract syntax", "UID", "Role"), ((c["name"], c["uid"], c["role"]) for c in sharing))
-        yield from _table(("Transfer syntax", "UID"), ((s["name"], s["uid"]) for s in json.loads(syntaxes)))
+        yield from _table(("Abstract syntax", "UID", "Role"), ((c.name, c.uid, c.role) for c in sharing))
+        yield from _table(("Transfer syntax", "UID"), ((s.name, s.uid) for s in syntaxes))
 
 
 def _names(keywords: Iterable[str]) -> str:

@@ -1,9 +1,10 @@
 """Derived objects of two synthetic results that have nothing in common: what is equal in both is equal in every result."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import BaseTag
@@ -83,29 +84,48 @@ def _result(n: int) -> tuple[Result, list[Dataset]]:
     return result, [*targets, *references]
 
 
-def written_attributes(first: Sequence[Dataset], second: Sequence[Dataset]) -> list[dict[str, Any]]:
+class WrittenAttribute(BaseModel):
+    """An attribute that the node writes itself."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tag: str
+    name: str
+    vr: str
+    value: str
+    """Where it is the same in every object; else empty."""
+
+
+class WrittenObject(BaseModel):
+    """What the node writes itself into objects of one SOP class."""
+
+    model_config = ConfigDict(frozen=True)
+
+    uid: str
+    name: str
+    written: tuple[WrittenAttribute, ...]
+
+
+def written_attributes(first: Sequence[Dataset], second: Sequence[Dataset]) -> list[WrittenObject]:
     """For each SOP class the attributes that the node writes itself: all that are not copied from the target."""
     copied = {keyword for _, keywords in COPIED for keyword in keywords}
     others = {str(instance.SOPClassUID): instance for instance in second}
-    objects = {}
+    objects: dict[str, WrittenObject] = {}
     for instance in first:
         if str(instance.SOPClassUID) not in objects:
             other = others[str(instance.SOPClassUID)]
             either = {e.tag: e for e in (*other, *instance)}
             written = [either[tag] for tag in sorted(either) if either[tag].keyword not in copied]
-            objects[str(instance.SOPClassUID)] = {
-                "uid": str(instance.SOPClassUID),
-                "name": UID(instance.SOPClassUID).name,
-                "written": [
-                    {
-                        "tag": str(e.tag).upper(),
-                        "name": e.name,
-                        "vr": str(e.VR),
-                        "value": _fixed(e.tag, instance, other),
-                    }
+            objects[str(instance.SOPClassUID)] = WrittenObject(
+                uid=str(instance.SOPClassUID),
+                name=UID(instance.SOPClassUID).name,
+                written=tuple(
+                    WrittenAttribute(
+                        tag=str(e.tag).upper(), name=e.name, vr=str(e.VR), value=_fixed(e.tag, instance, other)
+                    )
                     for e in written
-                ],
-            }
+                ),
+            )
     return list(objects.values())
 
 

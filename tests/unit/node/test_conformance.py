@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydicom.uid import UID
@@ -10,7 +9,7 @@ from pynetdicom import AE
 
 from node.archive.facade import Archive
 from node.config.settings import SCPSettings, Settings, SourceSettings
-from node.conformance.facts import statement
+from node.conformance.facts import Statement, statement
 from node.conformance.markdown import markdown
 from node.receive.commitment_scp import Commitments
 from node.receive.policy import configured_callers
@@ -24,11 +23,11 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "conformance.md"
 
 
 @pytest.fixture(scope="module")
-def facts() -> dict[str, Any]:
+def facts() -> Statement:
     return statement(Settings())
 
 
-def test_the_document_is_what_the_command_prints(facts: dict[str, Any]) -> None:
+def test_the_document_is_what_the_command_prints(facts: Statement) -> None:
     message = "bring it up to date: diffmsr-node conformance > docs/conformance.md (without a node.toml)"
     assert DOCUMENT.read_text() == markdown(facts), message
 
@@ -49,9 +48,9 @@ def port(tmp_path: Path) -> Iterator[int]:
     database.dispose()
 
 
-def test_what_it_says_is_accepted_is_accepted_and_nothing_else(facts: dict[str, Any], port: int) -> None:
-    for context in facts["accepted"]:
-        stated = {(context["uid"], syntax["uid"]) for syntax in context["transfer_syntaxes"]}
+def test_what_it_says_is_accepted_is_accepted_and_nothing_else(facts: Statement, port: int) -> None:
+    for context in facts.accepted:
+        stated = {(context.uid, syntax.uid) for syntax in context.transfer_syntaxes}
         ae = AE("PEER")
         for abstract_syntax, transfer_syntax in [*sorted(stated), ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2")]:
             ae.add_requested_context(abstract_syntax, transfer_syntax)
@@ -61,7 +60,7 @@ def test_what_it_says_is_accepted_is_accepted_and_nothing_else(facts: dict[str, 
         assert accepted == stated
 
 
-def test_it_calls_itself_what_it_says(facts: dict[str, Any], port: int) -> None:
+def test_it_calls_itself_what_it_says(facts: Statement, port: int) -> None:
     ae = AE("PEER")
     ae.add_requested_context("1.2.840.10008.1.1")
     association = ae.associate("127.0.0.1", port)
@@ -72,24 +71,24 @@ def test_it_calls_itself_what_it_says(facts: dict[str, Any], port: int) -> None:
         "max_pdu": answer.maximum_length,
     }
     association.release()
-    assert identity.items() <= facts["application_entity"].items()
+    assert identity.items() <= facts.application_entity.model_dump().items()
 
 
-def test_of_several_syntaxes_the_first_of_its_list_is_taken(facts: dict[str, Any], port: int) -> None:
-    (context,) = [c for c in facts["accepted"] if c["name"] == "MR Image Storage"]
-    syntaxes = [s["uid"] for s in context["transfer_syntaxes"]]
+def test_of_several_syntaxes_the_first_of_its_list_is_taken(facts: Statement, port: int) -> None:
+    (context,) = [c for c in facts.accepted if c.name == "MR Image Storage"]
+    syntaxes = [s.uid for s in context.transfer_syntaxes]
     ae = AE("PEER")
-    ae.add_requested_context(context["uid"], list(reversed(syntaxes)))
+    ae.add_requested_context(context.uid, list(reversed(syntaxes)))
     association = ae.associate("127.0.0.1", port)
     (accepted,) = association.accepted_contexts
     association.release()
     assert accepted.transfer_syntax == [UID(syntaxes[0])]
 
 
-def test_the_marks_of_derived_objects_are_stated(facts: dict[str, Any]) -> None:
-    mr = facts["derived"][0]["objects"][0]
-    assert mr["name"] == "MR Image Storage"
-    values = {row["name"]: row["value"] for row in mr["written"]}
+def test_the_marks_of_derived_objects_are_stated(facts: Statement) -> None:
+    mr = facts.derived[0].objects[0]
+    assert mr.name == "MR Image Storage"
+    values = {row.name: row.value for row in mr.written}
     assert values["Image Type"] == "DERIVED\\SECONDARY\\OTHER\\AI\\SUPERRES"
     assert values["Content Qualification"] == "RESEARCH"
     assert "Artificial Intelligence" in values["Derivation Code Sequence"]
@@ -101,7 +100,7 @@ def test_a_site_states_what_it_does() -> None:
         {"scp": {"ae_title": "SITE", "port": 104}, "output": {"transfer_syntax": "rle", "synthetic_data": False}}
     )
     site = statement(settings)
-    (sending,) = [one for one in site["proposed"] if one["activity"] == "Send derived objects"]
-    assert sending["contexts"][0]["transfer_syntaxes"][0]["name"] == "RLE Lossless"
-    assert not [row for row in site["derived"][0]["objects"][0]["written"] if row["name"] == "Synthetic Data"]
+    (sending,) = [one for one in site.proposed if one.activity == "Send derived objects"]
+    assert sending.contexts[0].transfer_syntaxes[0].name == "RLE Lossless"
+    assert not [row for row in site.derived[0].objects[0].written if row.name == "Synthetic Data"]
     assert "| AE title | SITE" in markdown(site)
