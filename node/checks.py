@@ -185,7 +185,7 @@ PRECONDITIONS: tuple[Question, ...] = (
 """In this order, because a later question relies on the answer to an earlier one."""
 
 
-def ask(settings: Settings, questions: Iterable[Question] = PRECONDITIONS) -> list[Check]:
+def run(settings: Settings, questions: Iterable[Question] = PRECONDITIONS) -> list[Check]:
     """The answers to the questions, up to the first with which the node cannot work."""
     answers = []
     for question in questions:
@@ -208,7 +208,7 @@ class Standing:
         """The names of the preconditions that fail, so that the node cannot work."""
         with self._guard:
             if time.monotonic() - self._asked_at > self._every_s:
-                self._failing = [answer.name for answer in ask(self._settings) if answer.level is Level.FAIL]
+                self._failing = [answer.name for answer in run(self._settings) if answer.level is Level.FAIL]
                 self._asked_at = time.monotonic()
             return self._failing
 

@@ -1,17 +1,16 @@
 """One service per role, host and data folder, and which roles run, as other processes see it."""
 
 import fcntl
-import json
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from node.errors import ConfigError, NodeError
-from node.roles import Role
+from node.roles import Role, RunningRole
 
 
 @contextmanager
@@ -28,16 +27,16 @@ def only_one(data_dir: Path, roles: list[Role]) -> Iterator[None]:
             file.close()
 
 
-def running_roles(data_dir: Path) -> dict[str, dict[str, Any]]:
+def running_roles(data_dir: Path) -> dict[Role, RunningRole]:
     """The roles that run on this host for that data folder, each with its process and since when."""
-    running: dict[str, dict[str, Any]] = {}
+    running: dict[Role, RunningRole] = {}
     for role in Role:
         try:
             with _path(data_dir, role).open() as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except OSError:
-                    running[role] = json.loads(file.read() or "{}")
+                    running[role] = RunningRole.model_validate_json(file.read() or "{}")
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -69,6 +68,6 @@ def _lock(data_dir: Path, role: Role) -> TextIO:
             "[node] data_dir"
         ) from None
     file.truncate(0)
-    file.write(json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}))
+    file.write(RunningRole(pid=os.getpid(), since=datetime.now(UTC).isoformat(timespec="seconds")).model_dump_json())
     file.flush()
     return file

@@ -19,6 +19,7 @@ from node.infer.run import run
 from node.match.assess import assess_study
 from node.payloads import PairRequest
 from node.result import Acquired
+from node.tracker.states import State
 from node.verdicts import StudyVerdict
 from node.weights import model_facts
 
@@ -41,8 +42,8 @@ class Processed(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     study_uid: str
-    state: Literal["done", "refused", "failed"]
-    """As the service would call it."""
+    state: Literal[State.DONE, State.REFUSED, State.FAILED]
+    """The state of the job that the service would have."""
     code: str | None
     sentence: str
     target_series_uid: str | None = None
@@ -151,7 +152,7 @@ def process_folder(
     engine: Engine | None = None
     for study_uid, verdict in zip(folder.headers, explain_folder(folder, settings), strict=True):
         if not verdict.requests:
-            yield Processed(study_uid=study_uid, state="refused", code=verdict.code, sentence=verdict.sentence)
+            yield Processed(study_uid=study_uid, state=State.REFUSED, code=verdict.code, sentence=verdict.sentence)
         for request in verdict.requests:
             try:
                 engine = engine or Engine.load(
@@ -159,9 +160,9 @@ def process_folder(
                 )
                 yield _process_pair(folder, request, (*made, *verdict.requests), output, settings, engine, progress)
             except RefusedError as error:
-                yield _without_result(request, "refused", error.code, error.sentence)
+                yield _without_result(request, State.REFUSED, error.code, error.sentence)
             except NodeError as error:
-                yield _without_result(request, "failed", None, str(error))
+                yield _without_result(request, State.FAILED, None, str(error))
 
 
 def _process_pair(
@@ -192,7 +193,7 @@ def _process_pair(
     write_durably(place / "report.html", derived.page.encode())
     return Processed(
         study_uid=request.study_uid,
-        state="done",
+        state=State.DONE,
         code=None,
         sentence="; ".join(
             [f"{len(result.source_uids)} slices super-resolved", *(said for said in (undone, doubts) if said)]
@@ -207,7 +208,7 @@ def _process_pair(
 
 
 def _without_result(
-    request: PairRequest, state: Literal["refused", "failed"], code: str | None, sentence: str
+    request: PairRequest, state: Literal[State.REFUSED, State.FAILED], code: str | None, sentence: str
 ) -> Processed:
     return Processed(
         study_uid=request.study_uid,

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from pydantic import BaseModel, ConfigDict
+
 
 class Role(StrEnum):
     RECEIVE = "receive"
@@ -14,3 +16,13 @@ class Role(StrEnum):
     HOUSEKEEP = "housekeep"
     WEB = "web"
     """The page."""
+
+
+class RunningRole(BaseModel):
+    """A role that runs on this host. Both are unknown while its process is starting."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pid: int | None = None
+    since: str | None = None
+    """ISO 8601, in UTC."""

@@ -74,7 +74,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
         log_crashes()
-        checks.require(checks.ask(self._settings))
+        checks.require(checks.run(self._settings))
         with only_one(self._settings.node.data_dir, self._roles):
             archive = Archive.of(self._settings)
             tracker = Tracker(Database(self._settings.node.url), node=node_id(self._settings.node.data_dir))

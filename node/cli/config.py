@@ -25,7 +25,7 @@ def config_check(config: ConfigOption = None) -> None:
 
     path = find_config(config)
     settings = load_settings(path)
-    answers = checks.ask(settings, (checks.tracker_place, checks.model, checks.destinations))
+    answers = checks.run(settings, (checks.tracker_place, checks.model, checks.destinations))
     for answer in answers:
         if answer.level is checks.Level.FAIL:
             raise ConfigError(answer.says)

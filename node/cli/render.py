@@ -90,7 +90,7 @@ def status_table(
     table = Table(show_header=False, box=None)
     table.add_row("configuration", escape(str(config)))
     table.add_row("data folder", escape(str(data_dir)))
-    since = min((str(role.get("since", "?")) for role in status.roles.values()), default="")
+    since = min((role.since or "?" for role in status.roles.values()), default="")
     table.add_row(
         "service", f"running since {since}: {', '.join(status.roles)}" if status.running else "[red]not running[/]"
     )

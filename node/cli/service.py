@@ -59,7 +59,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     current = status_of(database, settings, running_roles(settings.node.data_dir))
     destinations = overview.destinations(database, current.destinations)
     wanted = [question for question in checks.PRECONDITIONS if question is not checks.destinations]
-    degraded = [answer.says for answer in checks.ask(settings, wanted) if answer.level is not checks.Level.OK]
+    degraded = [answer.says for answer in checks.run(settings, wanted) if answer.level is not checks.Level.OK]
     if as_json:
         more = {
             "config": str(path),
@@ -110,11 +110,11 @@ def echo(
     config: ConfigOption = None,
 ) -> None:
     """Verify a destination with C-ECHO, or a DICOMweb server with a search."""
-    from node.deliver.transport import ask
+    from node.deliver.transport import verify
 
     settings = load_settings(find_config(config))
     peer = settings.destination(destination)
-    ask(peer, settings.scp.ae_title)
+    verify(peer, settings.scp.ae_title)
     where = peer.url or f"{peer.ae_title} at {peer.host}:{peer.port}"
     out.print(escape(f"{peer.name}: {where} answers {settings.scp.ae_title}"))
 

@@ -25,6 +25,7 @@ from node.telemetry.log import configure_logging
 from node.tracker import listing, views
 from node.tracker.audit import Action, Detail, audit
 from node.tracker.listing import LARGEST_PAGE, StudyFilter
+from node.tracker.states import State
 from node.tracker.studies import StudyState
 
 PARTLY_DONE, DIFFERENT = 6, 8
@@ -85,7 +86,7 @@ def process(
             code = f"{item.code}: " if item.code else ""
             out.print(f"[b]{item.state}[/] study {item.study_uid}{where}\n  {escape(code + item.sentence)}")
         print_skipped(by_reason(found.skipped))
-    done = sum(item.state == "done" for item in processed)
+    done = sum(item.state is State.DONE for item in processed)
     if done < len(processed):
         raise typer.Exit(PARTLY_DONE if done else 1)
 

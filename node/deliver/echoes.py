@@ -1,7 +1,7 @@
 """Whether the destinations answer: a C-ECHO to each from time to time, for who looks at the dashboard before a delivery fails."""
 
 from node.config.settings import Settings
-from node.deliver.transport import ask
+from node.deliver.transport import verify
 from node.errors import PeerError
 from node.tracker import peers
 from node.tracker.handle import Tracker
@@ -13,7 +13,7 @@ def echo_destinations(tracker: Tracker, settings: Settings) -> None:
     """Ask each destination, one after the other, and keep what it answered."""
     for destination in settings.destinations:
         try:
-            ask(destination, settings.scp.ae_title)
+            verify(destination, settings.scp.ae_title)
             peers.note_echo(tracker, destination.name, True, "answered")
         except PeerError as error:
             peers.note_echo(tracker, destination.name, False, str(error))

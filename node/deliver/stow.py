@@ -35,7 +35,7 @@ def stow(instances: Sequence[Readable], destination: DestinationSettings) -> Ite
         yield _result(instance, header, answer)
 
 
-def ask(destination: DestinationSettings) -> None:
+def verify(destination: DestinationSettings) -> None:
     """Ask the server for one study (QIDO-RS), as a C-ECHO would ask. A server that stores only may know no search: an
     answer is an answer. Raises PeerError when there is none, or when it refuses us."""
     try:

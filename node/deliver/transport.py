@@ -15,9 +15,9 @@ def send(instances: Sequence[Readable], destination: DestinationSettings, ae_tit
     return scu.send(instances, destination, ae_title)
 
 
-def ask(destination: DestinationSettings, ae_title: str) -> None:
+def verify(destination: DestinationSettings, ae_title: str) -> None:
     """Whether the destination answers: C-ECHO, or a search at a DICOMweb server. PeerError when it does not."""
     if destination.url is not None:
-        stow.ask(destination)
+        stow.verify(destination)
     else:
         scu.echo(destination, ae_title)

@@ -18,6 +18,7 @@ from node.config.settings import OutputSettings, Settings
 from node.demo.figures import SAMPLE, compare_with_truth
 from node.errors import NodeError
 from node.offline import Processed, process_folder, read_folder
+from node.tracker.states import State
 from node.weights import pixel_settings
 
 KEPT = "golden.npz"
@@ -36,7 +37,7 @@ def golden(settings: Settings) -> Check:
     with tempfile.TemporaryDirectory(prefix="diffmsr-doctor-") as scratch:
         (done,) = process_folder(read_folder(SAMPLE), Path(scratch), wanted, lambda *_: None)
         seconds = time.perf_counter() - started
-        if done.state != "done" or done.output is None:
+        if done.state is not State.DONE or done.output is None:
             return _not_done(done)
         images = [dcmread(path) for path in done.output.glob("*.dcm")]
     compared = compare_with_truth(images)
@@ -50,7 +51,7 @@ def golden(settings: Settings) -> Check:
 
 
 def _not_done(done: Processed) -> Check:
-    if done.state == "refused":
+    if done.state is State.REFUSED:
         sentence = f"the model was not made for the shipped study, so it was not tried ({done.sentence})"
         return Check(NAME, Level.OK, sentence)
     return Check(NAME, Level.FAIL, done.sentence, "see [model] device and path", failure=NodeError)

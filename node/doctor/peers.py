@@ -33,7 +33,7 @@ def peers(settings: Settings) -> Iterator[Check]:
 def _search(destination: DestinationSettings) -> Check:
     name = f"destination {destination.name}"
     try:
-        stow.ask(destination)
+        stow.verify(destination)
     except (PeerError, ConfigError) as error:
         sentence, _, fix = str(error).rpartition("; ")
         return Check(name, Level.FAIL, sentence or fix, fix, failure=type(error))

@@ -113,7 +113,7 @@ class Commitments:
             if commitments.owed(self._tracker, ae_title) >= self._max_requests:
                 logger.warning("commitment.too_many_requests", limit=self._max_requests)
                 return ActionStatus.RESOURCE_LIMITATION
-            state = queue.ask(self._tracker, new, ae_title, GRACE_S)
+            state = queue.enqueue(self._tracker, new, ae_title, GRACE_S)
         except NodeError as error:
             logger.error("commitment.request_not_recorded", reason=str(error))
             return ActionStatus.PROCESSING_FAILURE

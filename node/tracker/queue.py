@@ -74,7 +74,7 @@ def backoff_s(attempt: int, initial_s: float, maximum_s: float, jitter: Callable
 # ---------------------------------------------------------------------- to find work
 
 
-def ask(tracker: Tracker, new: NewJob, actor: str, delay_s: float = 0) -> State:
+def enqueue(tracker: Tracker, new: NewJob, actor: str, delay_s: float = 0) -> State:
     """Ask for work that no other job led to, due after `delay_s`; the state of the job for it, new or old."""
     now = tracker.clock()
     with tracker.write() as session:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from node import __version__
 from node.config.settings import Settings
+from node.roles import Role, RunningRole
 from node.tracker.blocked import BlockedJob, blocked
 from node.tracker.database import Database
 from node.tracker.states import Kind, State
@@ -25,7 +25,7 @@ class Status(View):
 
     running: bool
     version: str
-    roles: dict[str, Any]
+    roles: dict[Role, RunningRole]
     """The roles that run on this host, each with what it says about itself."""
     scp: Listener
     destinations: tuple[str, ...]
@@ -37,7 +37,7 @@ class Status(View):
     """How often an instance was refused because it came again with other pixels under the same UID."""
 
 
-def status(database: Database, settings: Settings, roles: Mapping[str, Any]) -> Status:
+def status(database: Database, settings: Settings, roles: Mapping[Role, RunningRole]) -> Status:
     """The service, by the roles that run on this host, and the queue."""
     return Status(
         running=bool(roles),

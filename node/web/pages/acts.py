@@ -38,7 +38,7 @@ def ask_pause(
 
 
 @router.get("/ask/{act}")
-def ask(
+def confirm(
     request: Request, site: CurrentSite, identity: Asker, act: str, id: str = "", everything: bool = False
 ) -> HTMLResponse:
     """Ask before something is done to jobs: to those of `id`, or to all that the filter finds."""

@@ -28,7 +28,7 @@ def changed(settings: Settings, **changes: object) -> Settings:
 
 def test_a_good_configuration_passes_every_check_before_and_after_its_first_start(settings: Settings) -> None:
     for _ in range(2):
-        answers = checks.ask(settings)
+        answers = checks.run(settings)
         assert [(a.name, a.level, a.fix) for a in answers if a.level is not Level.OK] == []
         assert len(answers) == len(checks.PRECONDITIONS)
         checks.require(answers)
@@ -36,14 +36,14 @@ def test_a_good_configuration_passes_every_check_before_and_after_its_first_star
 
 
 def test_nothing_is_left_behind_by_looking(settings: Settings) -> None:
-    checks.ask(settings)
+    checks.run(settings)
     left = {path.name for path in settings.node.data_dir.rglob("*") if path.is_file()}
     assert left <= {"tracker.sqlite3"}, "folders are made, and a database file where none was"
 
 
 def test_a_data_folder_that_cannot_be_written(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    (answer,) = checks.ask(changed(settings, node=NodeSettings(data_dir=tmp_path / "file" / "data")))
+    (answer,) = checks.run(changed(settings, node=NodeSettings(data_dir=tmp_path / "file" / "data")))
     assert answer.level is Level.FAIL
     with pytest.raises(ConfigError, match=r"\[node\] data_dir: cannot make or write .*; name a folder"):
         checks.require([answer])

@@ -23,7 +23,7 @@ def test_a_role_runs_once_and_others_beside_it(tmp_path: Path) -> None:
             pass
         with only_one(tmp_path, [Role.INFER]):
             assert set(running_roles(tmp_path)) == {"receive", "match", "infer"}
-        assert running_roles(tmp_path)["match"]["pid"] == os.getpid()
+        assert running_roles(tmp_path)[Role.MATCH].pid == os.getpid()
     assert running_roles(tmp_path) == {}
     with only_one(tmp_path, [Role.RECEIVE]):
         pass
@@ -46,7 +46,7 @@ def test_a_lock_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
     )
     assert other.stdout is not None and other.stdin is not None
     assert other.stdout.readline() == b"held\n"
-    assert running_roles(tmp_path)["match"]["pid"] == other.pid
+    assert running_roles(tmp_path)[Role.MATCH].pid == other.pid
     other.kill()
     other.wait()
     other.stdin.close()

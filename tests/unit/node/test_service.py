@@ -102,7 +102,7 @@ def test_jobs_of_its_own_dead_workers_are_freed_and_nobody_elses(tmp_path: Path)
     settings = settings_in(tmp_path)
     tracker = replace(tracker_of(settings), lease=timedelta(days=1))
     for number, folder in enumerate(("data", "elsewhere")):
-        queue.ask(tracker, NewJob(Kind.COMMIT, f"commit:{number}", "1.2", {}, 3), "test")
+        queue.enqueue(tracker, NewJob(Kind.COMMIT, f"commit:{number}", "1.2", {}, 3), "test")
         assert queue.claim(tracker, Kind.COMMIT, worker_name(tmp_path / folder, Role.MATCH, 1)) is not None
 
     def states() -> list[str]:
@@ -134,7 +134,7 @@ def test_a_destination_that_hangs_delays_no_other(tmp_path: Path) -> None:
         stack = StackRequest(series_uid="1.2.1", contrast="T2", sop_uids=("1.2.1.1",))
         request = PairRequest(study_uid="1.2", target=stack, reference=stack)
         for name in ("HANGS", "REFUSES", "GONE"):
-            queue.ask(tracker, steps.deliver_job("infer:1", request, name, 5), "test")
+            queue.enqueue(tracker, steps.deliver_job("infer:1", request, name, 5), "test")
         connected: list[socket.socket] = []
         threading.Thread(target=lambda: connected.append(hanging.accept()[0]), daemon=True).start()
 

@@ -121,7 +121,7 @@ class Delivery:
         archive.put_derived("infer:1", zip(self.uids, map(to_bytes, instances), strict=True), "page")
         stack = StackRequest(series_uid="1.2.1", contrast="T2", sop_uids=("1.2.1.1",))
         request = PairRequest(study_uid="1.2", target=stack, reference=stack)
-        queue.ask(self.tracker, steps.deliver_job("infer:1", request, "pacs", 5), "test")
+        queue.enqueue(self.tracker, steps.deliver_job("infer:1", request, "pacs", 5), "test")
 
     def attempt(self, patience_s: float = 300) -> State:
         """`patience_s` is for a report on the same association; with one the attempt goes on at once."""

@@ -13,7 +13,7 @@ import pytest
 from pydicom import dcmread
 
 from node.config.settings import DestinationSettings
-from node.deliver.transport import ask, send
+from node.deliver.transport import send, verify
 from node.demo.figures import SAMPLE
 from node.dicom.read import InstanceFile
 from node.errors import PeerError
@@ -68,7 +68,7 @@ def password(tmp_path: Path) -> Path:
 
 def test_what_a_server_references_is_accepted(orthanc: str, password: Path) -> None:
     web = destination(f"{orthanc}/dicom-web", user="node", password_file=password)
-    ask(web, "DIFFMSR")
+    verify(web, "DIFFMSR")
     sent = list(send(FILES, web, "DIFFMSR"))
     assert [(each.accepted, each.status) for each in sent] == [(True, 0), (True, 0)]
     assert [each.sop_uid for each in sent] == [str(f.read_header().SOPInstanceUID) for f in FILES]
@@ -90,7 +90,7 @@ def test_a_wrong_password_and_a_wrong_address_are_one_sentence(orthanc: str) -> 
             list(send(FILES, wrong, "DIFFMSR"))
         assert "\n" not in str(caught.value)
         with pytest.raises(PeerError, match=says):
-            ask(wrong, "DIFFMSR")
+            verify(wrong, "DIFFMSR")
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_a_job_whose_worker_died_is_freed_by_the_clock(
     tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(housekeeping, "RESCUE_EVERY_S", 1)
-    queue.ask(tracker, NewJob(Kind.FETCH, "fetch:1", "1.2", {}, 3), "test")
+    queue.enqueue(tracker, NewJob(Kind.FETCH, "fetch:1", "1.2", {}, 3), "test")
     queue.claim(tracker, Kind.FETCH, "host/dead")
     tracker.clock.now += timedelta(seconds=61)  # type: ignore[attr-defined]
     scheduler = housekeeping.schedule(tracker, Archive.in_folder(tmp_path / "data"), True)

@@ -62,7 +62,7 @@ class Site:
         self.supervisor.stop(patience_s)
 
     def ask(self, number: int = 1) -> None:
-        queue.ask(self.tracker, NewJob(Kind.INFER, f"infer:{number}", "1.2", {}, 3), "test")
+        queue.enqueue(self.tracker, NewJob(Kind.INFER, f"infer:{number}", "1.2", {}, 3), "test")
 
 
 @pytest.fixture

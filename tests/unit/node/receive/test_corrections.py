@@ -129,7 +129,7 @@ def test_a_drop_cancels_what_waits_and_names_what_is_not_there(
     (ds,) = mr_series(1)
     store.put(sent(ds))
     study_uid, series_uid = str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID)
-    queue.ask(tracker, NewJob(Kind.INFER, "infer:a", study_uid, {}, 3, 1, series_uid), "match")
+    queue.enqueue(tracker, NewJob(Kind.INFER, "infer:a", study_uid, {}, 3, 1, series_uid), "match")
     assert corrections.studies_of_series(tracker, series_uid) == [study_uid]
     corrections.drop_series(tracker, archive, study_uid, series_uid, "admin")
     assert [row.state for row in views.jobs(tracker.database, kind=Kind.INFER)] == ["cancelled"]

@@ -101,7 +101,7 @@ class Study:
         """What an attempt led to, and what it says."""
         fetch = FetchSettings(**({"ae_title": "PACS", "host": "127.0.0.1", "port": port, "timeout_s": 300} | settings))
         work = make_fetch_handler(self.tracker, self.store, fetch, Settings())
-        queue.ask(
+        queue.enqueue(
             self.tracker, NewJob(Kind.FETCH, f"fetch:{time.monotonic_ns()}", STUDY, {}, fetch.max_attempts), "test"
         )
         claim = queue.claim(self.tracker, Kind.FETCH, "host/receive/1")

@@ -63,7 +63,7 @@ def test_jobs_that_failed_for_what_was_lost_continue_when_it_comes_again(
     study_uid, series_uid = str(one.StudyInstanceUID), str(one.SeriesInstanceUID)
     for name, sentence in (("lost", "E_STORED_DAMAGED: /x does not match"), ("other", "the model is broken")):
         new = NewJob(Kind.INFER, name, study_uid, {}, 3, 2, series_uid)
-        queue.ask(tracker, new, "match")
+        queue.enqueue(tracker, new, "match")
         claim = queue.claim(tracker, Kind.INFER, "host/infer/1")
         assert claim is not None
         queue.settle(tracker, claim, Failed(sentence))

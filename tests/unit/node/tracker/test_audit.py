@@ -66,7 +66,7 @@ def test_what_a_peer_calls_itself_is_kept_as_far_as_it_can_be_shown(tracker: Tra
 
 
 def test_what_an_administrator_does_is_in_the_trail(tracker: Tracker) -> None:
-    queue.ask(tracker, NewJob(Kind.FETCH, "fetch:1", "1.2", {}, 3), "test")
+    queue.enqueue(tracker, NewJob(Kind.FETCH, "fetch:1", "1.2", {}, 3), "test")
     cancel(tracker, 1, "admin:smith")
     (row,) = rows(tracker)
     assert (row.action, row.actor, row.study_uid) == ("administered", "admin:smith", "1.2")

@@ -52,7 +52,7 @@ def test_what_waits_for_a_match_that_is_not_to_come_is_seen_and_matched_again(tr
 
 
 def test_a_study_without_a_match_gets_one(tracker: Tracker, clock: Clock) -> None:
-    queue.ask(tracker, infer_job(), "a version before")
+    queue.enqueue(tracker, infer_job(), "a version before")
     assert "the study is to be matched again" in found(tracker)[0][1]
     assert blocked.resolve(tracker) == 1
     assert states(tracker, Kind.MATCH) == ["receiving"]

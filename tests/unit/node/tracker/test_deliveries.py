@@ -33,7 +33,7 @@ def test_per_instance_status_is_kept(tracker: Tracker, clock: Clock) -> None:
 
 @pytest.mark.parametrize("early", [False, True], ids=["after", "before the one who asked has settled"])
 def test_a_report_makes_a_committing_delivery_due(tracker: Tracker, clock: Clock, early: bool) -> None:
-    queue.ask(tracker, NewJob(Kind.DELIVER, "deliver", "1.2", {"destination": "pacs"}, 3), "test")
+    queue.enqueue(tracker, NewJob(Kind.DELIVER, "deliver", "1.2", {"destination": "pacs"}, 3), "test")
     claim = claimed(tracker, Kind.DELIVER)
     deliveries.enter(tracker, claim, MADE)
     commitments.opened(tracker, claim, "1.9")

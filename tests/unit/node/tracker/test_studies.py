@@ -279,7 +279,7 @@ def test_an_instance_that_comes_while_its_study_is_purged_is_not_acknowledged(
 
 def test_a_report_that_is_still_owed_outlives_a_purge(tracker: Tracker, archive: Archive, clock: Clock) -> None:
     matched(tracker, clock)
-    queue.ask(tracker, NewJob(Kind.COMMIT, "commit:1", "1.2", {}, 3), "MR1")
+    queue.enqueue(tracker, NewJob(Kind.COMMIT, "commit:1", "1.2", {}, 3), "MR1")
     purge.purge(tracker, archive, "1.2", "admin")
     with tracker.read() as session:
         assert [job.key for job in session.scalars(select(Job))] == ["commit:1"]

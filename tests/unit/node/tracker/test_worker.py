@@ -71,7 +71,7 @@ def test_work_enqueued_in_the_same_process_is_done_at_once(database: Database) -
     tracker = Tracker(database)
     with working(tracker, done):
         for number in range(3):
-            queue.ask(tracker, fetch_job(number), "test")
+            queue.enqueue(tracker, fetch_job(number), "test")
             until(lambda: set(states(database)) == {State.DONE}, "the job is done")
 
 
@@ -79,13 +79,13 @@ def test_work_enqueued_in_the_same_process_is_done_at_once(database: Database) -
 def test_work_that_is_due_later_is_done_when_it_is(database: Database) -> None:
     tracker = Tracker(database)
     with working(tracker, done):
-        queue.ask(tracker, fetch_job(), "test", delay_s=0.3)
+        queue.enqueue(tracker, fetch_job(), "test", delay_s=0.3)
         until(lambda: states(database) == [State.DONE], "the job is done")
 
 
 def test_work_that_another_process_enqueues_is_found_by_the_poll(database: Database) -> None:
     with working(Tracker(database), done):
-        queue.ask(Tracker(database), fetch_job(), "test")
+        queue.enqueue(Tracker(database), fetch_job(), "test")
         until(lambda: states(database) == [State.DONE], "the job is done")
 
 
@@ -101,7 +101,7 @@ def test_a_failed_attempt_is_tried_again_when_it_is_due(database: Database) -> N
         return Done("ok")
 
     with working(tracker, twice):
-        queue.ask(tracker, fetch_job(), "test")
+        queue.enqueue(tracker, fetch_job(), "test")
         until(lambda: states(database) == [State.DONE], "the job is done")
     assert attempts == [1, 2]
 
@@ -118,7 +118,7 @@ def test_each_destination_has_a_worker_of_its_own(database: Database) -> None:
         return Done("at last")
 
     for name in ("slow", "quick", "unknown"):
-        queue.ask(tracker, deliver_job(name), "test")
+        queue.enqueue(tracker, deliver_job(name), "test")
     with (
         working(tracker, hang, Destinations(frozenset({"slow"}))),
         working(tracker, done, Destinations(frozenset({"quick"}))),
@@ -145,7 +145,7 @@ def test_what_a_stage_raises_ends_its_attempt(database: Database, raised: Except
         raise raised
 
     tracker = Tracker(database)
-    queue.ask(tracker, fetch_job(attempts=1), "test")
+    queue.enqueue(tracker, fetch_job(attempts=1), "test")
     claim = queue.claim(tracker, Kind.FETCH, "host/1")
     assert claim is not None
     assert worker.attempt(tracker, claim, fail, threading.Event(), delay_s=0) is state
@@ -157,7 +157,7 @@ def test_what_a_stage_raises_ends_its_attempt(database: Database, raised: Except
 def test_a_stopping_worker_gives_its_job_back(database: Database) -> None:
     tracker, stop = Tracker(database), threading.Event()
     stop.set()
-    queue.ask(tracker, fetch_job(), "test")
+    queue.enqueue(tracker, fetch_job(), "test")
     claim = queue.claim(tracker, Kind.FETCH, "host/1")
     assert claim is not None
 
