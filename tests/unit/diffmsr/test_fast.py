@@ -72,10 +72,13 @@ def test_fast_is_plain(
     assert_equal(randomised(DiffMSR(preset), seed), 1, *size)
 
 
-@pytest.mark.parametrize("preset", [TINY, SMALL, PAPER], ids=lambda preset: preset.name)
-@pytest.mark.parametrize(("h", "w"), [(16, 32), (33, 17)])
-def test_fast_is_plain_in_the_presets(preset: DiffMSRConfig, h: int, w: int) -> None:
-    assert_equal(randomised(DiffMSR(preset), seed=h), 2, h, w)
+@pytest.mark.parametrize(
+    ("preset", "n", "h", "w"),
+    [(TINY, 2, 33, 17), (SMALL, 2, 16, 32), (SMALL, 1, 33, 17), (PAPER, 1, 16, 16)],
+    ids=lambda value: value.name if isinstance(value, DiffMSRConfig) else str(value),
+)
+def test_fast_is_plain_in_the_presets(preset: DiffMSRConfig, n: int, h: int, w: int) -> None:
+    assert_equal(randomised(DiffMSR(preset), seed=h), n, h, w)
 
 
 @settings(max_examples=8, deadline=None)
