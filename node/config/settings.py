@@ -171,6 +171,8 @@ class ModelSettings(Section):
     path: Path | None = None
     device: Annotated[str, AfterValidator(_devices)] = "auto"
     batch_slices: Annotated[int, Field(ge=1)] = 4
+    threads: Annotated[int, Field(ge=0)] = 0
+    """Slices computed side by side on a CPU; 0 is one per core."""
     precision: Literal["float32", "bfloat16"] = "float32"
     data_consistency: bool = False
     max_attempts: Annotated[int, Field(ge=1)] = 3

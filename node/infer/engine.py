@@ -1,7 +1,9 @@
 """The model as the node uses it: volumes and a request in, a Result out. The only importer of `diffmsr`."""
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -152,7 +154,7 @@ class Engine:
             weights_sha256=manifest.sha256,
             scale=manifest.scale,
             parameters=result_parameters(
-                self._settings, self.device, manifest.grid_offset, understanding, registration
+                self._settings, self.device, self._batch, manifest.grid_offset, understanding, registration
             ),
             warnings=[
                 *request.warnings,
@@ -191,33 +193,62 @@ class Engine:
         """(pixels of every slice from its first seed, spread over the ensemble of seeds if there is more than one)."""
         manifest, members = self._resolver.manifest, self._report.ensemble
         names = _names(target)
-        n, batch = len(names), self._settings.batch_slices
+        n = len(names)
         pixels = np.empty_like(guide.pixels)
         spread: list[float] = []
-        progress(0, n)
-        for start in range(0, n, batch):
-            part = slice(start, start + batch)
-            images = []
-            for member in range(members):
-                seeds = [_seed(name, manifest.sha256, member) for name in names[part]]
-                try:
-                    images.append(
-                        self._resolver(
-                            target.pixels[part],
-                            guide.pixels[part],
-                            seeds,
-                            understanding.acquisition,
-                            understanding.undoing,
-                        )
+
+        def images_of(part: slice) -> list[NDArray[np.float32]]:
+            """The slices of a batch, for each member of the ensemble."""
+            try:
+                return [
+                    self._resolver(
+                        target.pixels[part],
+                        guide.pixels[part],
+                        [_seed(name, manifest.sha256, member) for name in names[part]],
+                        understanding.acquisition,
+                        understanding.undoing,
                     )
-                except ValueError as error:  # a matrix that the network cannot process
-                    raise RefusedError("E_MODEL_INPUT", str(error)) from None
+                    for member in range(members)
+                ]
+            except ValueError as error:  # a matrix that the network cannot process
+                raise RefusedError("E_MODEL_INPUT", str(error)) from None
+
+        progress(0, n)
+        parts = [slice(start, min(start + self._batch, n)) for start in range(0, n, self._batch)]
+        for part, images in zip(parts, self._each(images_of, parts), strict=True):
             pixels[part] = images[0]
             spread += seed_spread(images) if members > 1 else []
-            progress(min(start + batch, n), n)
+            progress(part.stop, n)
         if not np.isfinite(pixels).all():
             raise ModelError(f'model {self.name} gave values that are not finite; try [model] precision = "float32"')
         return pixels, spread or None
+
+    @property
+    def _batch(self) -> int:
+        """Slices that go through the network at once. On a CPU one at a time is fastest."""
+        return 1 if self.device == "cpu" else self._settings.batch_slices
+
+    def _each(
+        self, images_of: Callable[[slice], list[NDArray[np.float32]]], parts: Sequence[slice]
+    ) -> Iterator[list[NDArray[np.float32]]]:
+        """The images of each part, in order. On a CPU several slices are computed side by side with one thread each: several
+        threads within one slice wait for each other at every layer."""
+        if self.device != "cpu":
+            yield from map(images_of, parts)
+            return
+        threads = self._settings.threads or len(os.sched_getaffinity(0))
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="slices", initializer=_compute_alone)
+        try:
+            yield from pool.map(images_of, parts)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _compute_alone() -> None:
+    """Let torch compute with this thread only."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _names(target: Volume) -> list[str]:

@@ -27,6 +27,7 @@ def job_parameters(settings: Settings, weights_sha256: str) -> dict[str, str]:
 def result_parameters(
     settings: ModelSettings,
     device: str,
+    batch: int,
     grid_offset: float,
     understanding: Understanding,
     registration: Registration | None,
@@ -35,7 +36,7 @@ def result_parameters(
     differs from another one by rounding must have other identifiers."""
     parameters = {
         "acquisition": understanding.parameter or "unknown",
-        "batch slices": str(settings.batch_slices),
+        "batch slices": str(batch),
         "data consistency": "yes" if settings.data_consistency else "no",
         "device": device.partition(":")[0],
         "grid offset": f"{grid_offset:g}",

@@ -1,6 +1,8 @@
 """The engine, with a resolver of known arithmetic in the place of the network."""
 
 import hashlib
+import itertools
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -85,10 +87,11 @@ def engine(
     mode: Any = "none",
     report: ReportSettings | None = None,
     acquisition: AcquisitionSettings = AS_STORED,
+    device: str = "cpu",
     **settings: Any,
 ) -> Engine:
     registration, report = RegistrationSettings(mode=mode), report or ReportSettings()
-    return Engine(resolver or Resolver(), "cpu", ModelSettings(**settings), registration, acquisition, report)
+    return Engine(resolver or Resolver(), device, ModelSettings(**settings), registration, acquisition, report)
 
 
 def load(settings: ModelSettings) -> Engine:
@@ -121,7 +124,7 @@ def test_result_lies_on_the_fine_grid_with_its_sources_named(target: Volume, ref
 def test_batches_cover_every_slice_once_with_its_own_seed(target: Volume, reference: Volume, batch: int) -> None:
     resolver, seen = Resolver(), []
     result = super_resolve(
-        engine(resolver, batch_slices=batch),
+        engine(resolver, device="cuda:0", batch_slices=batch),
         target,
         reference,
         request_for(target, reference),
@@ -133,6 +136,26 @@ def test_batches_cover_every_slice_once_with_its_own_seed(target: Volume, refere
     assert all(0 <= seed < 2**63 for seed in seeds)
     one = super_resolve(engine(batch_slices=1), target, reference, request_for(target, reference), silent)
     assert np.array_equal(result.pixels, one.pixels)
+
+
+def test_on_a_cpu_slices_are_computed_side_by_side(target: Volume, reference: Volume) -> None:
+    together, calls = threading.Barrier(2), itertools.count()
+
+    class Meeting(Resolver):
+        def __call__(self, target: Any, reference: Any, seeds: Any, *known: Any) -> NDArray[np.float32]:
+            if next(calls) < 4:  # the fifth slice has nobody to meet
+                together.wait()
+            return super().__call__(target, reference, seeds, *known)
+
+    seen: list[tuple[int, int]] = []
+    result = super_resolve(
+        engine(Meeting(), threads=2), target, reference, request_for(target, reference),
+        lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert seen == [(i, 5) for i in range(6)]
+    alone = super_resolve(engine(threads=1), target, reference, request_for(target, reference), silent)
+    assert result.pixels.tobytes() == alone.pixels.tobytes()
+    assert result.parameters == alone.parameters
 
 
 def test_seed_belongs_to_the_slice_and_the_weights(target: Volume, reference: Volume) -> None:
