@@ -1,5 +1,5 @@
 # The two commands of the README, each doing all the set-up it needs on a fresh machine.
-.PHONY: demo test lint format screenshots site bench-receive soak clean
+.PHONY: demo test lint format screenshots site bench-receive soak sbom clean
 
 VENV := .venv
 PYTHON ?= python3
@@ -40,6 +40,15 @@ bench-receive: $(STAMP)
 soak: $(STAMP)
 	HOSTILE_EXAMPLES=100000 $(BIN)/python -m pytest tests/hostile/test_conversations.py
 
+# A CycloneDX list of what the node needs to run, from an environment that has just that.
+sbom:
+	$(PYTHON) -m venv --clear .venv-sbom/node
+	.venv-sbom/node/bin/pip install --quiet -c constraints.txt .
+	$(PYTHON) -m venv --clear .venv-sbom/tool
+	.venv-sbom/tool/bin/pip install --quiet cyclonedx-bom
+	.venv-sbom/tool/bin/cyclonedx-py environment .venv-sbom/node --pyproject pyproject.toml --output-reproducible --output-file sbom.cdx.json
+	rm -rf .venv-sbom
+
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "DiffMSR node needs Python 3.11 or newer; name one with: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
@@ -48,4 +57,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) demo-output
+	rm -rf $(VENV) .venv-sbom demo-output sbom.cdx.json

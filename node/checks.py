@@ -16,7 +16,7 @@ from node.config.settings import Settings
 from node.errors import ConfigError, NodeError
 from node.infer.engine import read_model
 from node.tracker import status
-from node.tracker.database import Database
+from node.tracker.database import Database, parse_url
 
 log = structlog.get_logger()
 
@@ -83,7 +83,11 @@ def archive_place(settings: Settings) -> Check:
 def tracker_place(settings: Settings) -> Check:
     """SQLite is not on a network file system, whose locks it cannot rely on."""
     name = "tracker's place"
-    if not settings.node.url.startswith("sqlite"):
+    try:
+        backend = parse_url(settings.node.url).get_backend_name()
+    except ConfigError as error:
+        return Check(name, Level.FAIL, str(error), "correct it, or leave it out to use SQLite")
+    if backend != "sqlite":
         return Check(name, Level.OK, "the tracker is a database server")
     mount, kind = _mount_of(settings.node.data_dir.resolve())
     if kind in _NETWORK_FILE_SYSTEMS:

@@ -214,6 +214,7 @@ class Service:
             settings.match.stack.max_matrix,
             group_commit,
         )
+        self._stops.append(store.close)
         recovered = recover(archive, tracker, store.readmit)
         if recovered:
             log.warning("service.recovered", instances_in_the_log=recovered)

@@ -20,17 +20,20 @@ config_app = typer.Typer(help="Check and show the configuration.", no_args_is_he
 
 @config_app.command("check")
 def config_check(config: ConfigOption = None) -> None:
-    """Check the configuration and the manifest of the model, and report what is wrong."""
+    """Check the configuration, its certificates and keys, and the manifest of the model, and report what is wrong."""
     from node import checks
+    from node.doctor.certificates import certificates
+    from node.doctor.secrets import secrets
 
     path = find_config(config)
     settings = load_settings(path)
     answers = checks.run(settings, (checks.tracker_place, checks.model, checks.destinations))
+    answers += [*certificates(settings), *secrets(settings)]
     for answer in answers:
         if answer.level is checks.Level.FAIL:
             raise ConfigError(answer.says)
     model = next(answer for answer in answers if answer.name == "model")
-    out.print(f"{escape(str(path))} is valid; model {model.sentence}, {len(settings.destinations)} destinations")
+    out.print(f"{escape(str(path))} is valid; model {escape(model.sentence)}, {len(settings.destinations)} destinations")
     for answer in answers:
         if answer.level is checks.Level.WARN:
             out.print(f"[yellow]warning:[/] {escape(answer.says)}")
@@ -54,8 +57,6 @@ def config_show(config: ConfigOption = None, as_json: JsonOption = False) -> Non
 
 
 def _masked(settings: Settings) -> str:
-    from sqlalchemy import make_url
+    from node.tracker.database import parse_url, without_secrets
 
-    from node.tracker.database import without_secrets
-
-    return without_secrets(make_url(settings.node.url))
+    return without_secrets(parse_url(settings.node.url))

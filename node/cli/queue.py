@@ -162,7 +162,7 @@ def queue_resend(
         print_json({"schema": views.SCHEMA, "deliveries": [asdict(each) for each in sent]})
         return
     for each in sent:
-        out.print(f"job {each.job_id} to {each.destination} is {each.state}")
+        out.print(escape(f"job {each.job_id} to {each.destination} is {each.state}"))
 
 
 @queue_app.command("pause")
@@ -175,7 +175,7 @@ def queue_pause(
     """
     settings = load_settings(find_config(config))
     pauses.pause(acting(settings), _pausable(settings, what), actor())
-    out.print(f"{what} is paused; work in progress is finished")
+    out.print(escape(f"{what} is paused; work in progress is finished"))
 
 
 @queue_app.command("resume")
@@ -185,7 +185,7 @@ def queue_resume(
     """Go on with what was paused."""
     settings = load_settings(find_config(config))
     pauses.resume(acting(settings), _pausable(settings, what), actor())
-    out.print(f"{what} goes on")
+    out.print(escape(f"{what} goes on"))
 
 
 def _pausable(settings: Settings, what: str) -> str:
@@ -216,7 +216,7 @@ def queue_drop(
     if not count:
         raise NotFoundError(f"no study or series {target} was received")
     if dry_run:
-        out.print(f"would drop {what}")
+        out.print(escape(f"would drop {what}"))
         return
     if not yes and not typer.confirm(f"drop {what}?"):
         raise typer.Exit(1)
@@ -225,7 +225,7 @@ def queue_drop(
         purge(tracker, archive, study_uid, actor())
     else:
         corrections.drop_series(tracker, archive, study_uid, series_uid, actor())
-    out.print(f"dropped {what}")
+    out.print(escape(f"dropped {what}"))
 
 
 @queue_app.command("cancel")

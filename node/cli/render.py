@@ -95,7 +95,7 @@ def status_table(
         "service", f"running since {since}: {', '.join(status.roles)}" if status.running else "[red]not running[/]"
     )
     table.add_row("version", f"{status.version} (research use only)")
-    table.add_row("listening as", f"{status.scp.ae_title} on {status.scp.host}:{status.scp.port}")
+    table.add_row("listening as", escape(f"{status.scp.ae_title} on {status.scp.host}:{status.scp.port}"))
     received = status.received
     table.add_row(
         "received",

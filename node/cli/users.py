@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from node.cli.options import ConfigOption, YesOption
 from node.cli.render import out
@@ -33,7 +34,7 @@ def users_set(
     hashed = None if no_password else HASHER.hash(_password())
     accounts[name] = Account.model_validate({"password": hashed, "roles": _roles(role)})
     write_users(path, accounts)
-    out.print(f"{name} may {', '.join(sorted(accounts[name].roles))}; written to {path}", highlight=False)
+    out.print(escape(f"{name} may {', '.join(sorted(accounts[name].roles))}; written to {path}"), highlight=False)
 
 
 @users_app.command("list")
@@ -41,7 +42,7 @@ def users_list(config: ConfigOption = None) -> None:
     """List the users and their roles."""
     for name, account in sorted(read_users(_users_file(config)).items()):
         proxy = "" if account.password else "  (through the reverse proxy only)"
-        out.print(f"{name}  {', '.join(sorted(account.roles))}{proxy}", highlight=False)
+        out.print(escape(f"{name}  {', '.join(sorted(account.roles))}{proxy}"), highlight=False)
 
 
 @users_app.command("remove")
@@ -57,7 +58,7 @@ def users_remove(
         raise typer.Exit(1)
     del accounts[name]
     write_users(path, accounts)
-    out.print(f"{name} is removed")
+    out.print(escape(f"{name} is removed"))
 
 
 def _users_file(config: Path | None) -> Path:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -26,8 +27,35 @@ Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 
 
-Host = Annotated[str, Field(min_length=1, max_length=253)]
+def _host(value: str) -> str:
+    try:
+        if not value.isprintable() or " " in value:
+            raise ValueError
+        value.encode("idna")  # as a name is looked up; addresses pass, too
+    except ValueError:  # UnicodeError is one
+        raise ValueError("must be a host name or an address") from None
+    return value
+
+
+Host = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_host)]
 """A host name or an address."""
+
+
+def _web_address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        parsed = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
+    except ValueError:  # a malformed address or port
+        parsed = False
+    if not parsed or not value.isprintable() or " " in value:
+        raise ValueError("must be an address such as https://pacs.example:8443/dicom-web")
+    if "@" in value:
+        raise ValueError("must not hold a user or a password")
+    return value
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+"""A URL of HTTP or HTTPS."""
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from node.config.base import AETitle, Fingerprint, Host, Port, Positive, Seconds, Section, TLSSettings
+from node.config.base import AETitle, Fingerprint, Host, Port, Positive, Seconds, Section, TLSSettings, WebAddress
 from node.config.match import MatchSettings
 from node.config.web import WebSettings
 from node.errors import ConfigError, NotFoundError
@@ -50,6 +50,7 @@ class SCPSettings(Section):
     require_called_ae_title: bool = False
     max_associations: Annotated[int, Field(ge=1)] = 20
     max_associations_per_address: Annotated[int, Field(ge=1)] = 10
+    max_associations_per_ae_title: Annotated[int, Field(ge=1)] = 10
     max_waiting: Annotated[int, Field(ge=1)] = 64
     max_waiting_per_address: Annotated[int, Field(ge=1)] = 16
     max_commitment_requests: Annotated[int, Field(ge=1)] = 100
@@ -80,7 +81,7 @@ class DestinationSettings(Section):
     ae_title: AETitle = ""
     host: Host = ""
     port: Port = 104
-    url: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")] | None = None
+    url: WebAddress | None = None
     user: str | None = None
     password_file: Path | None = None
     tls: TLSSettings | None = None
@@ -208,15 +209,13 @@ class OutputSettings(Section):
 class StorageSettings(Section):
     archive: str | None = None
     """A folder, or s3://BUCKET/PREFIX; None is [node] data_dir."""
-    endpoint_url: str | None = None
+    endpoint_url: WebAddress | None = None
     reserve_gb: Annotated[float, Field(ge=0)] = 2.0
 
     @model_validator(mode="after")
     def _a_known_kind_of_place(self) -> Self:
         if self.archive is not None and "://" in self.archive and not self.archive.startswith("s3://"):
             raise ValueError("archive is a folder, or s3://BUCKET or s3://BUCKET/PREFIX")
-        if self.endpoint_url is not None and "@" in self.endpoint_url:
-            raise ValueError("endpoint_url must not hold credentials; give them in the environment or in a file")
         return self
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, IPvAnyNetwork, model_validator
 
-from node.config.base import Port, Positive, Section, TLSSettings
+from node.config.base import Host, Port, Positive, Section, TLSSettings
 
 WebRole = Literal["view", "operate", "phi"]
 """What a user may do: see the pages; act on jobs; see who the patient is. `operate` and `phi` include `view`."""
@@ -14,7 +14,7 @@ WebRole = Literal["view", "operate", "phi"]
 
 class WebSettings(Section):
     enabled: bool = True
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 8090
     users_file: Path | None = None
     session_idle_minutes: Positive = 30

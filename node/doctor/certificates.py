@@ -24,7 +24,7 @@ def certificates(settings: Settings) -> Iterator[Check]:
 
 def _pair(entry: str, tls: TLSSettings, now: datetime) -> Check:
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.cert_file, tls.key_file)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.cert_file, tls.key_file, password="")
     except OSError as error:  # ssl.SSLError is one
         reason = "the key is not that of the certificate" if "MISMATCH" in str(error) else error.strerror or str(error)
         sentence = f"{entry}: cannot use {tls.cert_file} with {tls.key_file}: {reason}"

@@ -8,6 +8,7 @@ from node.config.settings import Settings
 from node.doctor.certificates import certificates
 from node.doctor.host import clock, durable_writes, ports
 from node.doctor.peers import peers
+from node.doctor.secrets import secrets
 from node.errors import ConfigError
 from node.web.users import read_users
 
@@ -24,6 +25,7 @@ def examine(settings: Settings, *, golden: bool = False, send_test: bool = False
     if settings.web.users_file is not None:
         yield users(settings)
     yield from certificates(settings)
+    yield from secrets(settings)
     if able:
         yield from ports(settings)
     yield from peers(settings)

@@ -1,4 +1,5 @@
-"""How many connections there may be: not yet associated in all and per address, associated in all and per address.
+"""How many connections there may be: not yet associated in all and per address, associated in all, per address and per AE
+title.
 
 Who has not associated yet is counted apart from who has, so that a port scanner takes no scanner's association. When the
 first kind is at its limit, the one that has waited longest goes: a scanner asks within milliseconds."""
@@ -28,6 +29,8 @@ class Visitor:
         self.port = port
         self._cut = cut
         self.associated = False
+        self.calling = ""
+        """The calling AE title of its association."""
         self.idle_since = math.inf
         """When its last message was answered, by the monotonic clock; infinity within a message."""
         self.evicted = ""
@@ -89,14 +92,17 @@ class Slots:
         if oldest is not None:
             oldest.evict(f"newer connections came, and [scp] {limit} was reached")
 
-    def associate(self, visitor: Visitor) -> str | None:
-        """Count it as associated; the setting whose limit stands against that, else None."""
+    def associate(self, visitor: Visitor, calling: str) -> str | None:
+        """Count it as associated under that AE title; the setting whose limit stands against that, else None."""
         with self._lock:
             if len(self._associated) >= self._settings.max_associations:
                 return "max_associations"
             peers = Counter(one.address for one in self._associated)
             if peers[visitor.address] >= self._settings.max_associations_per_address:
                 return "max_associations_per_address"
+            if sum(one.calling == calling for one in self._associated) >= self._settings.max_associations_per_ae_title:
+                return "max_associations_per_ae_title"
+            visitor.calling = calling
             self._waiting.pop(visitor, None)
             self._associated.add(visitor)
             visitor.associated = True

@@ -19,6 +19,7 @@ from node.errors import NodeError, StorageFullError
 from node.receive.duplicates import differing, is_correction, names
 from node.receive.group_commit import GroupCommit
 from node.receive.scan import Scanned, scan
+from node.receive.sparing import SparingAudit
 from node.telemetry.log import place_of
 from node.tracker import arrivals, associations, corrections
 from node.tracker.arrivals import Arrival
@@ -67,6 +68,7 @@ class Store:
         self._index_patient = index_patient
         self._max_matrix = max_matrix
         self._group_commit = group_commit
+        self._audit = SparingAudit(tracker)
         self._open: dict[str, set[str]] = {}
         """The studies that each open association has brought instances of."""
         self._locks = [threading.Lock() for _ in range(64)]
@@ -232,7 +234,7 @@ class Store:
         facts = {"source": sent.calling_ae_title, "sop_instance": sop_uid} | ({"error": error} if error else {})
         log.warning("receive.refused", reason=reason, **facts)
         details = {"sop_instance": sop_uid, "status": f"0x{int(status):04X}", "reason": reason}
-        try_audit(self._tracker, Action.REFUSED, sent.calling_ae_title, study_uid, details)
+        self._audit.add(Action.REFUSED, sent.calling_ae_title, sent.calling_ae_title, study_uid, details)
         return status
 
     def _expect_more(self, association: str | None, study_uid: str) -> None:
@@ -250,11 +252,18 @@ class Store:
             except NodeError as error:  # its studies wait for [completion] association_quiet_s, and no longer
                 log.error("receive.association_not_closed", source=peer, reason=str(error))
         details = {"host": host, "stored": stored, "refused": refused}
-        try_audit(self._tracker, Action.ASSOCIATION, peer, details=details)
+        if stored:
+            try_audit(self._tracker, Action.ASSOCIATION, peer, details=details)
+        else:
+            self._audit.add(Action.ASSOCIATION, peer, host or peer, details=details)
 
     def rejected(self, peer: str, host: str | None, reason: str) -> None:
         """An association was rejected, or this node ended it."""
-        try_audit(self._tracker, Action.ASSOCIATION, peer, details={"host": host, "rejected": reason})
+        self._audit.add(Action.ASSOCIATION, peer, host or peer, details={"host": host, "rejected": reason})
+
+    def close(self) -> None:
+        """No peer will call again."""
+        self._audit.close()
 
 
 def _header(head: bytes, data_set: bytes | memoryview) -> Header:

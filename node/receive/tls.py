@@ -32,7 +32,7 @@ def server_context(tls: TLSSettings) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     try:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
+        context.load_cert_chain(tls.cert_file, tls.key_file, password="")  # OpenSSL would ask a terminal
         if tls.ca_file is not None:
             context.load_verify_locations(tls.ca_file)
             context.verify_mode = ssl.CERT_REQUIRED

@@ -38,6 +38,10 @@ SLACK = 12
 """Some peers count the headers of a PDU in, others out: by so many bytes a P-DATA may be longer than agreed."""
 
 
+_WHOSE = {"max_associations_per_address": " from its address", "max_associations_per_ae_title": " under its AE title"}
+"""Which associations a limit counts."""
+
+
 class _AbortError(Exception):
     """The association is to be aborted by us."""
 
@@ -116,7 +120,7 @@ class Association:
         self._log = self._log.bind(source=request.calling)
         caller = self._house.policy.judge(request, self._visitor.address, self._stream.certificate())
         if not isinstance(caller, Refusal):
-            caller = self._take_slot() or caller
+            caller = self._take_slot(request.calling) or caller
         if isinstance(caller, Refusal):
             self._log.warning("association.rejected", reason=caller.reason, check=caller.check)
             self._answer(pdu.reject(*caller.rejection.value))
@@ -125,14 +129,14 @@ class Association:
         self._accept(request, caller)
         return True
 
-    def _take_slot(self) -> Refusal | None:
+    def _take_slot(self, calling: str) -> Refusal | None:
         if self._house.is_draining():
             return Refusal(Rejection.TEMPORARY_CONGESTION, "the service is stopping", "the peer may try again later")
-        limit = self._house.slots.associate(self._visitor)
+        limit = self._house.slots.associate(self._visitor, calling)
         if limit is None:
             return None
         count = getattr(self._settings, limit)
-        where = " from its address" if limit == "max_associations_per_address" else ""
+        where = _WHOSE.get(limit, "")
         return Refusal(
             Rejection.LOCAL_LIMIT_EXCEEDED,
             f"{count} associations{where} are open already",

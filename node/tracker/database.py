@@ -31,8 +31,8 @@ class Database:
     half way for a lock it could not upgrade."""
 
     def __init__(self, url: str) -> None:
+        self.url = parse_url(url)
         try:
-            self.url = make_url(url)
             if self.url.get_backend_name() == "sqlite" and self.url.database:
                 Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
             self.engine = _engine(self.url.render_as_string(hide_password=False))
@@ -137,6 +137,15 @@ class Database:
             raise DatabaseError(
                 f"the tracker at {without_secrets(self.url)} does not answer: {_first_line(error)}"
             ) from error
+
+
+def parse_url(url: str) -> URL:
+    """The parts of a database URL. ConfigError when it has none; the text itself may hold a password and is not shown."""
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        example = "postgresql+psycopg://diffmsr@db.example:5432/diffmsr"
+        raise ConfigError(f"[node] database_url is not the address of a database; it looks like {example}") from None
 
 
 def without_secrets(url: URL) -> str:

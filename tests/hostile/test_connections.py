@@ -1,10 +1,13 @@
 """Connections that are opened and not used, or used very slowly: nobody else notices."""
 
+import json
 import signal
 import socket
+import sqlite3
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -158,6 +161,34 @@ def test_one_address_does_not_take_all_associations(node: Node) -> None:
     scanner.lost_nothing()
     for wire in taken:
         wire.release()
+
+
+def test_one_ae_title_does_not_take_all_associations(node: Node) -> None:
+    taken = [Wire(node.port, address=f"127.0.2.{n}").associate(calling=b"GREEDY") for n in range(2, 12)]
+    with Wire(node.port, address="127.0.2.12") as one_more:
+        one_more.send(pdu(RQ, associate_body(calling=b"GREEDY")))
+        answer = one_more.receive()
+    assert answer is not None and (answer.kind, answer.body) == (3, b"\0\2\3\2"), "transient, local limit exceeded"
+    node.says("association.rejected", reason="10 associations under its AE title", source="GREEDY")
+    with Scanner(node, root="1.2.826.18") as scanner:
+        scanner.gets_through()
+    for wire in taken:
+        wire.release()
+
+
+def test_a_flood_of_rejections_leaves_few_rows_in_the_audit_trail(tmp_path: Path) -> None:
+    """And one that says how many there were. Each is a line of the log all the same."""
+    node = Node(tmp_path / "node", scp="require_called_ae_title = true")
+    for n in range(130):
+        with Wire(node.port, address="127.0.4.1") as wire:
+            wire.send(pdu(RQ, associate_body(called=b"OTHER", calling=f"MR{n}".encode())))
+            wire.receive()
+    assert len(node.lines("association.rejected", reason="it calls OTHER")) == 130
+    assert node.stop() == 0
+    with closing(sqlite3.connect(tmp_path / "node" / "data" / "tracker.sqlite3")) as tracker:
+        rows = [json.loads(row) for (row,) in tracker.execute("SELECT details FROM audit WHERE action = 'association'")]
+    assert sum("rejected" in row for row in rows) == 100
+    assert [row["further"] for row in rows if "further" in row] == [30]
 
 
 def test_a_flood_from_one_address_evicts_only_its_own(node: Node) -> None:

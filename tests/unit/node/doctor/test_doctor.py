@@ -237,3 +237,22 @@ def test_a_users_file_with_a_password_in_it(site: Site) -> None:
     assert code == 3
     assert "must be an argon2 hash" in found["users"]["sentence"]
     assert "secret" not in json.dumps(found)
+
+
+def test_a_check_of_the_configuration_names_open_keys_and_certificates_that_do_not_hold(site: Site) -> None:
+    good, old = certificate(site.folder, "good", 300), certificate(site.folder, "old", -3)
+
+    def check(cert_file: Path, key_file: Path) -> tuple[str, str]:
+        tls = f'{{ cert_file = "{cert_file}", key_file = "{key_file}" }}'
+        site.write(f'fetch = {{ ae_title = "PACS", host = "127.0.0.1", tls = {tls} }}')
+        done = CliRunner().invoke(app, ["config", "check", "--config", str(site.path)])
+        return done.output, str(done.exception or "")
+
+    good.key_file.chmod(0o604)
+    output, error = check(good.cert_file, good.key_file)
+    assert not error
+    assert f"every account of this host may read or write {good.key_file} (mode 0604)" in output
+    good.key_file.chmod(0o640)
+    assert "warning" not in "".join(check(good.cert_file, good.key_file))
+    assert "expired on" in check(old.cert_file, old.key_file)[1]
+    assert "the key is not that of the certificate" in check(good.cert_file, old.key_file)[1]
