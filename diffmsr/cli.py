@@ -1,4 +1,4 @@
-"""The command line of the research side: `diffmsr train`, `export`, `ablate`, `evaluate`, `bench`."""
+"""The command line of the research side: `diffmsr train`, `export`, `ablate`, `evaluate`, `lesions`, `bench`."""
 
 import json
 import shlex
@@ -200,6 +200,37 @@ def evaluate(
     except (ManifestError, WeightsError, DataError) as error:
         raise _failed(error) from None
     typer.echo(json.dumps(figures, indent=2) if as_json else summary(figures))
+
+
+@app.command()
+def lesions(
+    dataset: Annotated[str, typer.Option(help="Name of a data set with masks of lesions, such as open_ms_mni.")],
+    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    target: Annotated[str | None, typer.Option(help="Contrast to super-resolve, such as T2 or FLAIR.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Contrast that guides, such as T1.")] = None,
+    split: Annotated[str | None, typer.Option(help="Part of the split, or all.")] = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of weights and manifest; may be given several times. By default the shipped ones."),
+    ] = None,
+    device: Annotated[str, typer.Option()] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="All figures.")] = False,
+) -> None:
+    """Measure what becomes of lesions: contrast, volume and detection in truth, zero-filled, interpolated and
+    super-resolved images, by size of the lesion; docs/data.md has the definitions."""
+    from diffmsr.data import DataError
+    from diffmsr.evaluate import evaluate_lesions, lesion_table, names_of
+    from diffmsr.inference import SuperResolver, WeightsError
+    from diffmsr.manifest import ManifestError, baseline_weights_folder, default_weights_folder
+
+    folders = [*(weights or [default_weights_folder()]), baseline_weights_folder()]
+    try:
+        with _usable(device):
+            loaded = {name: SuperResolver.load(folder, device) for name, folder in names_of(folders).items()}
+        figures = evaluate_lesions(dataset, root, loaded, target, reference, split)
+    except (ManifestError, WeightsError, DataError) as error:
+        raise _failed(error) from None
+    typer.echo(json.dumps(figures, indent=2) if as_json else lesion_table(figures))
 
 
 @app.command()

@@ -3,7 +3,8 @@
 `open_ms` has two studies per patient as the scanner gave them. `open_ms_mni` has one study per patient, without skull, all
 contrasts already resampled onto one grid of 1 mm (Lesjak et al. 2017).
 
-A folder holds patientNN/studyN_{T1W,T2W,FLAIR}.nii.gz, which are resampled onto the grid of the T2. The scanner's
+A folder holds patientNN/studyN_{T1W,T2W,FLAIR}.nii.gz, which are resampled onto the grid of the T2, and, where people drew
+them, studyN_lesions.nii.gz on that grid. The scanner's
 coordinates are trusted: the studies were acquired without repositioning. Slices outside the head are left out. A slice's
 subject is its patient. The arrays run from right to left first, then from back to front.
 """
@@ -46,8 +47,15 @@ def _study(t2_path: Path, name: str, cache: Cache) -> Iterator[Slice]:
 
     for path in paths.values():
         _header(path)
+    drawn = t2_path.with_name(t2_path.name.replace("T2W", "lesions"))
+
+    def lesions(z: int) -> Pixels:
+        mask: Pixels = cache.get(drawn, lambda: _on_grid(drawn, t2_path))[z]
+        return mask
+
     for z in in_head(cache.get(t2_path, lambda: _on_grid(t2_path, t2_path))):
-        yield Slice(name, t2_path.parent.name, z, "", StoredImages(tuple(FILES), partial(image, z)))
+        images = StoredImages(tuple(FILES), partial(image, z))
+        yield Slice(name, t2_path.parent.name, z, "", images, lesions=partial(lesions, z) if drawn.is_file() else None)
 
 
 def _header(path: Path) -> Any:

@@ -36,6 +36,8 @@ class Slice:
     """Part of the split: `train`, `held-out`, or another name from a split file. Empty before the data set is split."""
     images: Mapping[str, Pixels]
     site: str = ""
+    lesions: Callable[[], Pixels] | None = None
+    """Reads the mask (h, w) of lesions that people drew, more than 0 within; None where there is none."""
 
     @property
     def held_out(self) -> bool:

@@ -1,11 +1,12 @@
 """Quality of trained weights on patients never seen, compared with methods that know less.
 
 `run` measures, `methods` names what is compared, `intervals` says how sure a mean is, `figure` draws slices and errors,
-`summary` sets the figures for reading; `acquisitions` measures targets as scanners store them; `selection` chooses slices.
+`summary` sets the figures for reading; `acquisitions` measures targets as scanners store them; `lesions` measures what becomes of lesions; `selection` chooses slices.
 """
 
 from diffmsr.evaluate.acquisitions import acquisition_table, evaluate_acquisitions, simulated_stack, stacks
 from diffmsr.evaluate.intervals import RESAMPLES, interval
+from diffmsr.evaluate.lesions import evaluate_lesions, lesion_table
 from diffmsr.evaluate.methods import Method, names_of
 from diffmsr.evaluate.run import BATCH, Conditions, evaluate
 from diffmsr.evaluate.summary import summary
@@ -18,7 +19,9 @@ __all__ = [
     "acquisition_table",
     "evaluate",
     "evaluate_acquisitions",
+    "evaluate_lesions",
     "interval",
+    "lesion_table",
     "names_of",
     "simulated_stack",
     "stacks",

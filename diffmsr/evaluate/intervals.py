@@ -65,6 +65,12 @@ def interval(patients: Sequence[Sequence[Scores]], first: str, seed: int = 0) ->
     }
 
 
+def percentile_interval(values: Sequence[float], seed: int = 0) -> list[float]:
+    """The interval of the mean of values that do not depend on each other."""
+    draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    return _percentiles(np.asarray(values)[draws].mean(axis=1))
+
+
 def _percentiles(means: NDArray[np.float64]) -> list[float]:
     tail = 50 * (1 - LEVEL)
     return [round(float(value), 4) for value in np.percentile(means, [tail, 100 - tail])]

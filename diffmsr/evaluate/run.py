@@ -79,7 +79,7 @@ def evaluate(
     for subject, pieces in patients.items():
         guides = _references(patients, subject, reference, conditions)
         scores[subject] = []
-        for example in _reconstructions(pieces, guides, target, methods, kinds):
+        for example in _guided(pieces, guides, target, methods, kinds):
             of = {name: quality(image, example.truth, conditions.metric) for name, image in example.images.items()}
             scores[subject].append(of)
             if (subject, example.index) in wanted:
@@ -162,7 +162,15 @@ def _references(
     return guide
 
 
-def _reconstructions(
+def reconstructions(
+    pieces: Sequence[Slice], target: str, reference: str, methods: Mapping[str, Method], kinds: Mapping[str, str]
+) -> Iterator[Example]:
+    """The slices of a patient, degraded and given back by each method, in order."""
+    guides = _references({pieces[0].subject: pieces}, pieces[0].subject, reference, Conditions())
+    return _guided(pieces, guides, target, methods, kinds)
+
+
+def _guided(
     pieces: Sequence[Slice],
     guides: Callable[[int], Magnitudes],
     target: str,
