@@ -6,6 +6,7 @@ MissingError; neither is ever retried, and nothing is made of it.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -207,20 +208,13 @@ class Archive:
     def has_layers(self, name: str) -> bool:
         return self._backend.exists(layers_key(name))
 
-    def layers(self, name: str) -> LayersFile:
-        """The description of what the viewer shows. DamagedError, MissingError, StorageError."""
+    @contextmanager
+    def layers(self, name: str) -> Iterator[LayersFile]:
+        """What the viewer shows of the result `name`, open for reading. DamagedError, also when a slice that is read is
+        missing in the file; MissingError, StorageError."""
         with self._backend.open(layers_key(name)) as file:
             try:
-                return open_layers(file)
-            except ValueError:
-                raise DamagedError(self._backend.location(layers_key(name))) from None
-
-    def layers_slice(self, name: str, layers: LayersFile, index: int) -> bytes:
-        """One slice of it, as `LayersFile.read_slice` describes. IndexError when there is no such slice; raises as
-        `layers` otherwise."""
-        with self._backend.open(layers_key(name)) as file:
-            try:
-                return layers.read_slice(file, index)
+                yield open_layers(file)
             except ValueError:
                 raise DamagedError(self._backend.location(layers_key(name))) from None
 

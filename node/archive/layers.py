@@ -102,20 +102,21 @@ def encode_layers(
 
 @dataclass(frozen=True)
 class LayersFile:
-    """A layers file that was opened: its description, and where its frames begin."""
+    """An open layers file: its description, and the frames behind it."""
 
     info: LayersInfo
-    frames_at: int
+    _file: BinaryIO
+    _frames_at: int
 
-    def read_slice(self, file: BinaryIO, index: int) -> bytes:
+    def read_slice(self, index: int) -> bytes:
         """The frames of one slice, counted from 0: uint16 little-endian, layer after layer.
 
         Raises IndexError when there is no such slice, ValueError when the file ends before it.
         """
         if not 0 <= index < self.info.slices:
             raise IndexError(f"slice {index} of {self.info.slices}")
-        file.seek(self.frames_at + index * self.info.slice_bytes)
-        frames = file.read(self.info.slice_bytes)
+        self._file.seek(self._frames_at + index * self.info.slice_bytes)
+        frames = self._file.read(self.info.slice_bytes)
         if len(frames) != self.info.slice_bytes:
             raise ValueError("this layers file is shorter than its description says")
         return frames
@@ -129,4 +130,4 @@ def open_layers(file: BinaryIO) -> LayersFile:
         raise ValueError("this is not a layers file") from None
     if magic != _MAGIC or length > _LONGEST_DESCRIPTION:
         raise ValueError("this is not a layers file")
-    return LayersFile(LayersInfo.model_validate_json(file.read(length)), _PREFIX.size + length)
+    return LayersFile(LayersInfo.model_validate_json(file.read(length)), file, _PREFIX.size + length)

@@ -39,6 +39,7 @@ from node.tracker.database import Database
 from node.tracker.states import Kind, State
 
 PATIENCE_S = 600
+"""How long the jobs may stay as they are: a slow machine still makes progress."""
 
 
 def run_demo(output: Path, console: Console, open_viewer: bool = False) -> None:
@@ -48,12 +49,12 @@ def run_demo(output: Path, console: Console, open_viewer: bool = False) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="diffmsr-demo-") as scratch,
         running_pacs(Path(scratch) / "pacs") as pacs,
-        _node(Path(scratch) / "node", pacs) as node,
+        running_node(Path(scratch) / "node", pacs) as node,
     ):
         console.print(f"PACS: {pacs.name} on port {pacs.port}; node: AE title DIFFMSR on port {node.port}")
-        with _bars() as bars:
-            _send_study(node, bars)
-            _watch(node, bars)
+        with progress_bars() as bars:
+            send_study(node, bars)
+            watch(node, bars)
         received = pacs.received()
         timeline = _timeline(node.database)
         report = _report(node)
@@ -89,9 +90,9 @@ class Node:
 
 
 @contextmanager
-def _node(folder: Path, pacs: PACS) -> Iterator[Node]:
-    """The node as a service of its own on a free port, which delivers to `pacs`."""
-    folder.mkdir()
+def running_node(folder: Path, pacs: PACS, more: str = "") -> Iterator[Node]:
+    """The node as a service of its own on a free port, which delivers to `pacs`. `more` is further configuration."""
+    folder.mkdir(exist_ok=True)
     config, port, web_port, log = folder / "node.toml", free_port(), free_port(), folder / "node.log"
     config.write_text(
         f"""
@@ -100,6 +101,7 @@ def _node(folder: Path, pacs: PACS) -> Iterator[Node]:
         completion.series_quiet_s = 2
         storage.reserve_gb = 0.1
         web.port = {web_port}
+        {more}
         [[destinations]]
         name = "pacs"
         ae_title = "PACS"
@@ -120,10 +122,10 @@ def _node(folder: Path, pacs: PACS) -> Iterator[Node]:
             raise
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            process.wait()  # a stop has an end of its own
 
 
-def _send_study(node: Node, bars: Progress) -> None:
+def send_study(node: Node, bars: Progress) -> None:
     """Play the scanner: the T1 first, then the T2."""
     peer = DestinationSettings(name="node", ae_title="DIFFMSR", host="127.0.0.1", port=node.port)
     for series in ("T1", "T2"):
@@ -135,7 +137,7 @@ def _send_study(node: Node, bars: Progress) -> None:
             bars.advance(task)
 
 
-def _watch(node: Node, bars: Progress) -> None:
+def watch(node: Node, bars: Progress) -> None:
     """Show each stage's progress until everything is delivered."""
     steps = {
         Kind.MATCH: "match T1 and T2",
@@ -144,10 +146,14 @@ def _watch(node: Node, bars: Progress) -> None:
         Kind.DELIVER: "deliver to the PACS",
     }
     tasks = {kind: bars.add_task(words, total=1) for kind, words in steps.items()}
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
+    before: list[tuple[int, State, tuple[int, int]]] = []
+    changed_at = time.monotonic()
+    while time.monotonic() < changed_at + PATIENCE_S:
         node.check()
         jobs = views.jobs(node.database)
+        now = [(job.id, job.state, job.progress) for job in jobs]
+        if now != before:
+            before, changed_at = now, time.monotonic()
         for job in jobs:
             done, total = job.progress
             if job.state is State.DONE:
@@ -159,7 +165,7 @@ def _watch(node: Node, bars: Progress) -> None:
         if steps.keys() <= {job.kind for job in jobs} and all(job.state is State.DONE for job in jobs):
             return
         time.sleep(0.2)
-    raise NodeError(f"nothing was delivered within {PATIENCE_S} s")
+    raise NodeError(f"the jobs have not changed for {PATIENCE_S} s, and the result is not delivered")
 
 
 def _timeline(database: Database) -> Table:
@@ -203,7 +209,7 @@ def _keep(derived: list[Dataset], folder: Path) -> None:
         data_set.save_as(folder / f"{number:03d}.dcm", enforce_file_format=True)
 
 
-def _bars() -> Progress:
+def progress_bars() -> Progress:
     return Progress(
         TextColumn("{task.description:22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=Console(stderr=True)
     )  # fmt: skip

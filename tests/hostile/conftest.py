@@ -6,8 +6,7 @@ import sqlite3
 import ssl
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,9 @@ import pytest
 from node.archive.digest import Digest
 from node.archive.facade import Archive
 from tests.conftest import free_port, require
-from tests.hostile.wire import PATIENCE_S, Wire, data_set
+from tests.hostile.wire import Wire, data_set
 from tests.program import Service
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """Wait for a condition; what it returned."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {PATIENCE_S} s: {what}")
+from tests.waiting import STUCK_S, until
 
 
 class Node:
@@ -50,7 +40,7 @@ class Node:
         (self.folder / "log").write_bytes(b"")
         command = ["start", "--config", self.folder / "node.toml", "--role", "receive"]
         self.process = Service(command, self.folder / "log", self._limit_files)
-        until(lambda: self.lines("service.ready"), "the node is ready")
+        until(lambda: self.lines("service.ready"), "the node is ready", self.raw_log)
 
     def raw_log(self) -> bytes:
         assert self.process.poll() is None or self.process.returncode == 0, (self.folder / "log").read_text()[-3000:]
@@ -69,7 +59,8 @@ class Node:
 
     def says(self, event: str, **fields: str) -> dict[str, Any]:
         """The one line of the log that says so, once it is there."""
-        return until(lambda: self.lines(event, **fields), f"{event} {fields} in the log")[-1]
+        lines: list[dict[str, Any]] = until(lambda: self.lines(event, **fields), f"{event} {fields} in the log")
+        return lines[-1]
 
     def status(self, key: str) -> int:
         """A figure of /proc/PID/status: VmRSS and VmHWM in kB, Threads."""
@@ -96,7 +87,7 @@ class Node:
     def stop(self) -> int:
         """SIGTERM, and the exit code once it has ended."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE_S)
+        return self.process.wait()
 
 
 class Scanner:
@@ -119,12 +110,12 @@ class Scanner:
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        self._thread.join(PATIENCE_S)
+        self._thread.join(STUCK_S)
 
     def gets_through(self, rounds: int = 2) -> None:
         """Wait until it has done so many whole rounds from now on."""
         aim = self._rounds + rounds + 1  # the one that is under way may have begun before
-        until(lambda: self.failure or self._rounds >= aim, "the scanner gets through")
+        until(lambda: self.failure or self._rounds >= aim, "the scanner gets through", lambda: self._rounds)
         assert self.failure is None, f"the scanner was not served: {self.failure!r}"
 
     def lost_nothing(self) -> None:

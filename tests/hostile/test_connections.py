@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.conftest import Certificates, Node, Scanner, until
+from tests.hostile.conftest import Certificates, Node, Scanner
 from tests.hostile.wire import ABORT, RQ, Wire, associate_body, data_set, many, pdu, pdv, store_command
+from tests.waiting import until
 
 ADDRESSES = [f"127.0.1.{n}" for n in range(1, 40)]
 
@@ -253,7 +254,7 @@ def test_a_stop_lets_a_message_in_hand_be_finished(tmp_path: Path) -> None:
         wire.data(pdv(1, data_set("1.2.826.15"), command=False))
         answer = wire.receive()
         assert answer is not None and answer.status == 0x0000
-    assert node.process.wait(120) == 0
+    assert node.process.wait() == 0
     assert node.stored()["1.2.826.15"].endswith(data_set("1.2.826.15"))
 
 

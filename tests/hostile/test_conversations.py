@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.hostile.conftest import Node, Scanner, until
+from tests.hostile.conftest import Node, Scanner
 from tests.hostile.conversations import REFUSALS, ROOT, Conversation, Then, conversations
 from tests.hostile.wire import DATA, RQ, Wire, associate_body, pdu
+from tests.waiting import STUCK_S, until
 
 EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "2000"))
 ADDRESS = "127.0.8.1"
@@ -41,7 +42,7 @@ class Crowd:
     def __exit__(self, *_: object) -> None:
         self._done.set()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(STUCK_S)
 
     def _hold(self, address: str, first: bytes) -> None:
         while not self._done.is_set():

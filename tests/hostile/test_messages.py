@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.conftest import Node, Scanner, until
+from tests.hostile.conftest import Node, Scanner
 from tests.hostile.wire import (
     ABORT,
     COMMITMENT,
@@ -26,6 +26,7 @@ from tests.hostile.wire import (
     store_command,
     us,
 )
+from tests.waiting import until
 
 
 def _provider_abort(reason: int) -> Answer:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.conftest import Certificates, Node, Scanner, until
+from tests.hostile.conftest import Certificates, Node, Scanner
 from tests.hostile.wire import (
     ABORT,
     AC,
@@ -34,6 +34,7 @@ from tests.hostile.wire import (
     store_command,
     us,
 )
+from tests.waiting import until
 
 USER_ABORT = Answer(ABORT, b"\0\0\0\0")
 """AA-1 of PS3.8 table 9-9: what comes before an association is aborted by the user, without a reason."""

@@ -6,8 +6,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-PATIENCE_S = 120.0
-"""For an answer that has to come. Nothing is measured by it."""
+from tests.waiting import STUCK_S
 
 RQ, AC, RJ, DATA, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
 MR, VERIFICATION, COMMITMENT = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.1", "1.2.840.10008.1.20.1"
@@ -129,7 +128,7 @@ class Wire:
     def __init__(self, port: int, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
         """`address` is the loopback address to come from, all of which reach the node."""
         plain = socket.socket()
-        plain.settimeout(PATIENCE_S)
+        plain.settimeout(STUCK_S)
         plain.bind((address, 0))
         plain.connect(("127.0.0.1", port))
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

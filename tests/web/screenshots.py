@@ -3,28 +3,20 @@
 python -m tests.web.screenshots FOLDER
 """
 
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from node.config.settings import DestinationSettings
-from node.deliver.scu import send
+from node.demo.demo import Node, progress_bars, running_node, send_study, watch
 from node.demo.figures import SAMPLE
-from node.demo.peers import PACS, free_port, running_pacs, wait_for_echo
-from node.dicom.read import InstanceFile
+from node.demo.peers import PACS, running_pacs
 from node.tracker import views
-from node.tracker.database import Database
-from node.tracker.states import Kind, State
+from node.tracker.states import Kind
 from node.web.users import HASHER
 from tests.web.browser import Window, chromium
 from tests.web.conftest import PASSWORD
-
-PATIENCE_S = 1800
 
 
 def main(output: Path) -> None:
@@ -33,11 +25,11 @@ def main(output: Path) -> None:
     with (
         tempfile.TemporaryDirectory() as scratch,
         running_pacs(Path(scratch) / "pacs") as pacs,
-        _node(Path(scratch) / "node", pacs) as (web_port, database),
+        _node(Path(scratch) / "node", pacs) as node,
         chromium() as browser,
     ):
-        infer = next(row for row in views.jobs(database) if row.kind is Kind.INFER)
-        window = Window(browser, f"http://127.0.0.1:{web_port}/", "anna")
+        infer = next(row for row in views.jobs(node.database) if row.kind is Kind.INFER)
+        window = Window(browser, f"http://127.0.0.1:{node.web_port}/", "anna")
 
         def take(name: str, path: str | None = None, scheme: str = "light", whole: bool = False) -> None:
             window.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
@@ -68,44 +60,16 @@ def main(output: Path) -> None:
 
 
 @contextmanager
-def _node(folder: Path, pacs: PACS) -> Iterator[tuple[int, Database]]:
-    """A node that has super-resolved and delivered the study: the port of its page, and its tracker."""
+def _node(folder: Path, pacs: PACS) -> Iterator[Node]:
+    """The node of the demonstration with a user, once it has super-resolved and delivered the study."""
     folder.mkdir()
-    port, web_port = free_port(), free_port()
     roles = '["view", "operate", "phi"]'
     (folder / "users.toml").write_text(f'[anna]\npassword = "{HASHER.hash(PASSWORD)}"\nroles = {roles}\n')
-    config = folder / "node.toml"
-    config.write_text(
-        f"""
-        node.data_dir = "data"
-        scp = {{ host = "127.0.0.1", port = {port} }}
-        completion.series_quiet_s = 2
-        storage.reserve_gb = 0.1
-        web = {{ port = {web_port}, users_file = "users.toml" }}
-        [[destinations]]
-        name = "pacs"
-        ae_title = "PACS"
-        host = "127.0.0.1"
-        port = {pacs.port}
-        """
-    )
-    process = subprocess.Popen([sys.executable, "-m", "node.cli", "start", "--config", str(config)])
-    database = Database(f"sqlite:///{folder / 'data' / 'tracker.sqlite3'}")
-    try:
-        peer = DestinationSettings(name="node", ae_title="DIFFMSR", host="127.0.0.1", port=port)
-        wait_for_echo(peer, lambda: None)
-        for series in ("T1", "T2"):
-            sent = list(send([InstanceFile(path) for path in sorted((SAMPLE / series).glob("*.dcm"))], peer, "SCANNER"))
-            assert all(one.accepted for one in sent)
-        deadline = time.monotonic() + PATIENCE_S
-        while not any(row.kind is Kind.DELIVER and row.state is State.DONE for row in views.jobs(database)):
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(1)
-        yield web_port, database
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-        database.dispose()
+    with running_node(folder, pacs, 'web.users_file = "users.toml"') as node:
+        with progress_bars() as bars:
+            send_study(node, bars)
+            watch(node, bars)
+        yield node
 
 
 if __name__ == "__main__":

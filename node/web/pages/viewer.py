@@ -1,6 +1,7 @@
 """The viewer, and the layers it shows: read from the archive by slice, never computed by a request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
@@ -46,12 +47,13 @@ _PRIVATE = {"Cache-Control": "private, no-cache"}
 @router.get("/jobs/{job_id}/viewer", name="viewer")
 def page(request: Request, site: CurrentSite, identity: Viewer, job_id: JobId) -> HTMLResponse:
     """The result of an infer job, or what a deliver job sends, beside what it was made from."""
-    layers = _open(site, _result(site, job_id))
+    with _opened(site, job_id) as layers:
+        scale = layers.info.scale
     job = views.job(site.tracker.database, job_id)
     audit(site.tracker, Action.VIEWED, identity.user.name, job.study_uid, {"job": job_id, "what": "images"})
     labels = {
         "zero_filled": "T2 zero-filled",
-        "super_resolved": f"T2 AI SR x{layers.info.scale}",
+        "super_resolved": f"T2 AI SR x{scale}",
         "reference": "T1 reference",
         "difference": "SR - zero-filled",
     }
@@ -61,7 +63,8 @@ def page(request: Request, site: CurrentSite, identity: Viewer, job_id: JobId) -
 @router.get("/jobs/{job_id}/layers", name="layers")
 def geometry(request: Request, site: CurrentSite, identity: Viewer, job_id: JobId) -> Response:
     """The description of the layers: size, place in the patient, slopes and windows."""
-    info = _open(site, _result(site, job_id)).info
+    with _opened(site, job_id) as layers:
+        info = layers.info
     return _cached(request, info.sha256, lambda: info.model_dump_json().encode(), "application/json")
 
 
@@ -70,27 +73,20 @@ def layers_slice(
     request: Request, site: CurrentSite, identity: Viewer, job_id: JobId, index: Annotated[int, Path(ge=0)]
 ) -> Response:
     """One slice of all layers: uint16 little-endian, layer after layer in the order of the description."""
-    name = _result(site, job_id)
-    layers = _open(site, name)
-    if index >= layers.info.slices:
-        raise NotFoundError(f"slice {index} of {layers.info.slices}")
-    return _cached(
-        request,
-        f"{layers.info.sha256}-{index}",
-        lambda: site.archive.layers_slice(name, layers, index),
-        "application/octet-stream",
-    )
+    with _opened(site, job_id) as layers:
+        if index >= layers.info.slices:
+            raise NotFoundError(f"slice {index} of {layers.info.slices}")
+        tag = f"{layers.info.sha256}-{index}"
+        return _cached(request, tag, lambda: layers.read_slice(index), "application/octet-stream")
 
 
-def _result(site: Site, job_id: int) -> str:
-    """The result that the job makes or sends, by its name in the archive."""
-    return views.result_of(site.tracker.database, job_id)[0]
-
-
-def _open(site: Site, name: str) -> LayersFile:
-    """The layers of a result. NotFoundError when there are none to show."""
+@contextmanager
+def _opened(site: Site, job_id: int) -> Iterator[LayersFile]:
+    """The layers of the result that the job makes or sends. NotFoundError when there are none to show."""
+    name, _ = views.result_of(site.tracker.database, job_id)
     try:
-        return site.archive.layers(name)
+        with site.archive.layers(name) as layers:
+            yield layers
     except MissingError:
         raise NotFoundError(
             "there are no images to show: the job is not done yet, or its result was removed because it was kept long enough"

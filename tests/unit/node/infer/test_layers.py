@@ -42,10 +42,9 @@ def seen() -> SuperResolved:
 
 
 def layers_of(content: bytes, index: int) -> tuple[LayersFile, dict[str, np.ndarray]]:
-    file = BytesIO(content)
-    layers = open_layers(file)
+    layers = open_layers(BytesIO(content))
     info = layers.info
-    frames = np.frombuffer(layers.read_slice(file, index), "<u2").reshape(len(info.layers), info.rows, info.columns)
+    frames = np.frombuffer(layers.read_slice(index), "<u2").reshape(len(info.layers), info.rows, info.columns)
     return layers, {layer.name: frames[i] for i, layer in enumerate(info.layers)}
 
 
@@ -79,19 +78,21 @@ def test_a_zero_filled_image_that_would_be_clipped_scales_both(seen: SuperResolv
 
 def test_the_archive_keeps_them_with_the_result_and_says_what_is_lost(tmp_path, seen: SuperResolved) -> None:  # type: ignore[no-untyped-def]
     archive = Archive.in_folder(tmp_path)
-    with pytest.raises(MissingError):
-        archive.layers("infer:1")
+    with pytest.raises(MissingError), archive.layers("infer:1"):
+        pass
     content = encode_result_layers(seen)
     archive.put_layers("infer:1", content)
-    layers = archive.layers("infer:1")
-    assert archive.layers_slice("infer:1", layers, 4) == open_layers(BytesIO(content)).read_slice(BytesIO(content), 4)
-    for index in (-1, 5):
-        with pytest.raises(IndexError):
-            archive.layers_slice("infer:1", layers, index)
+    with archive.layers("infer:1") as layers:
+        assert layers.read_slice(4) == open_layers(BytesIO(content)).read_slice(4)
+        for index in (-1, 5):
+            with pytest.raises(IndexError):
+                layers.read_slice(index)
     assert layers_key("infer:1") in keys_of_result("infer:1")
     (tmp_path / layers_key("infer:1")).write_bytes(content[:-10])
-    with pytest.raises(DamagedError):
-        archive.layers_slice("infer:1", layers, 4)
+    with archive.layers("infer:1") as layers:
+        assert layers.read_slice(3)
+    with pytest.raises(DamagedError), archive.layers("infer:1") as layers:
+        layers.read_slice(4)
 
 
 @given(st.binary(max_size=300))
