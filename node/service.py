@@ -213,6 +213,7 @@ class Service:
             settings.node.index_patient,
             settings.match.stack.max_matrix,
             group_commit,
+            settings.scp.keep_other == "keep",
         )
         self._stops.append(store.close)
         recovered = recover(archive, tracker, store.readmit)

@@ -14,6 +14,8 @@ from node.errors import ConfigError, NotFoundError
 
 Grade = Literal["usable", "not usable"]
 
+SOPClass = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)+$", max_length=64)]
+
 TransferSyntaxName = Literal["explicit", "implicit", "jpeg_ls", "jpeg_2000", "rle"]
 
 
@@ -59,6 +61,8 @@ class SCPSettings(Section):
     acse_timeout_s: Seconds = 30
     dimse_timeout_s: Seconds = 30
     network_timeout_s: Seconds = 60
+    keep_other: Literal["drop", "keep"] = "drop"
+    private_sop_classes: Literal["all"] | list[SOPClass] = "all"
     data_path: Literal["fast", "stock"] = "fast"
     tls: TLSSettings | None = None
 

@@ -47,7 +47,8 @@ def _lines(facts: Statement) -> Iterator[str]:
         "series of a study are complete they are matched. A missing reference is requested from the PACS configured in "
         "`[fetch]`. A result is encoded and sent to every destination until each instance is accepted and, where "
         "configured, committed. An instance is acknowledged only when its file and its record would survive a loss of "
-        "power. Its data set is stored byte for byte as received: level 2 (full) storage conformance.",
+        "power. Its data set is stored byte for byte as received: level 2 (full) storage conformance. The exception are instances that "
+        'are not MR: with `[scp] keep_other = "drop"` they are acknowledged and discarded.',
         "The node is not an archive: it keeps received instances until an administrator removes them, and it does not "
         "offer query or retrieval.",
     )
@@ -95,8 +96,12 @@ def _lines(facts: Statement) -> Iterator[str]:
     yield "##### Behaviour"
     yield from _paragraph(
         f"C-STORE: an instance needs {_names(facts.required_of_received)}. When the same instance is sent again the "
-        "answer is success, and it is stored once. Other content under a UID of the same study is refused. Instances that are not MR "
-        "or cannot be used are kept, but never processed.",
+        "answer is success, and it is stored once. The same "
+        "pixels with corrected attributes of patient or study are kept as a new version. Other pixels under a UID of the same "
+        "study are refused until an administrator drops the series (`diffmsr-node queue drop`). Instances that are not MR are "
+        "never processed. They are answered with success and counted, and kept only with "
+        '`[scp] keep_other = "keep"`; a storage commitment for one that is not kept fails. Private SOP classes are '
+        "accepted in the same way, as `[scp] private_sop_classes` says, and so are retired storage SOP classes.",
         "Acquisition of a target: besides what identifies, stacks and decodes images, the node reads "
         f"{_names(facts.read_of_acquisitions)}, and of Siemens images the protocol in CSA Series Header Info "
         "(0029,xx20), to find out how a target was acquired and to undo its resolution, filter and partial Fourier "

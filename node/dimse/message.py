@@ -1,5 +1,7 @@
 """DIMSE messages out of P-DATA (PS3.8 annex E): a command set, and a data set when the command says so."""
 
+from collections.abc import Callable
+
 from node.dimse.command import MAX_COMMAND, Command, MalformedCommandError
 from node.dimse.pdu import Header
 from node.dimse.stream import Stream
@@ -21,8 +23,10 @@ class TooLargeError(Exception):
 class Incoming:
     """Gathers one message after the other. The value of a PDU is read to where it belongs in the data set."""
 
-    def __init__(self, max_data_set: int) -> None:
+    def __init__(self, max_data_set: int, drops: Callable[[int], bool] = lambda context_id: False) -> None:
+        """`drops` says whether the data sets of a presentation context are not gathered, however large they are."""
         self._max = max_data_set
+        self._drops = drops
         self._buffer = memoryview(bytearray(_FIRST_SIZE))
         self._end = _BEFORE
         self._command_set = bytearray()
@@ -100,7 +104,8 @@ class Incoming:
         else:
             if self.command is None:
                 raise InvalidDataError("a data set comes where a command set has to")
-            self._end += length
+            if not self._drops(context_id):
+                self._end += length
             if self._end - _BEFORE > self._max:
                 raise TooLargeError
             self.complete = last

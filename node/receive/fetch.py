@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 from pydicom import Dataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pynetdicom import build_role, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import time
     StudyRootQueryRetrieveInformationModelGet,
@@ -24,7 +24,7 @@ from node.dimse.query import c_find
 from node.dimse.status import C_GET, C_MOVE, Meaning, words
 from node.errors import PeerError
 from node.identity import is_ours
-from node.receive.contexts import ACCEPTED_TRANSFER_SYNTAXES, IMAGE_SOP_CLASSES
+from node.receive.contexts import ACCEPTED_TRANSFER_SYNTAXES, MR_SOP_CLASSES
 from node.receive.stock import take_instance
 from node.receive.store import Store
 from node.tracker import views
@@ -37,9 +37,11 @@ log = structlog.get_logger()
 
 GET, MOVE = str(StudyRootQueryRetrieveInformationModelGet), str(StudyRootQueryRetrieveInformationModelMove)
 _UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
+_RETRIEVED = [*MR_SOP_CLASSES, SecondaryCaptureImageStorage]
+"""What a PACS may send in answer to a C-GET: a series of MR images often has a screenshot in it."""
 GET_CONTEXTS = [
     *((GET, syntax) for syntax in _UNCOMPRESSED),
-    *((str(sop_class), str(syntax)) for sop_class in IMAGE_SOP_CLASSES for syntax in ACCEPTED_TRANSFER_SYNTAXES),
+    *((str(sop_class), str(syntax)) for sop_class in _RETRIEVED for syntax in ACCEPTED_TRANSFER_SYNTAXES),
 ]
 MOVE_CONTEXTS = [(MOVE, syntax) for syntax in _UNCOMPRESSED]
 
@@ -128,7 +130,7 @@ def _retrieve(lease: Lease, peer: Peer, store: Store, fetch: FetchSettings, seri
     query.QueryRetrieveLevel = "SERIES"
     query.StudyInstanceUID, query.SeriesInstanceUID = lease.claim.study_uid, series_uid
     if fetch.method == "get":
-        roles = [build_role(sop_class, scp_role=True) for sop_class in IMAGE_SOP_CLASSES]
+        roles = [build_role(sop_class, scp_role=True) for sop_class in _RETRIEVED]
         with associate(peer, GET_CONTEXTS, roles, [(evt.EVT_C_STORE, take_instance, [store.put])]) as association:
             if not any(context.abstract_syntax == GET for context in association.accepted_contexts):
                 raise peer.error(

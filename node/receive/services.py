@@ -1,5 +1,5 @@
-"""What is asked on an established association. C-STORE and C-ECHO are served here; storage commitment, and with
-`[scp] data_path = "stock"` everything, goes to the back room (see stock.py)."""
+"""What is asked on an established association. C-STORE and C-ECHO are served here; storage commitment goes to the back room
+(see stock.py), and so does, with `[scp] data_path = "stock"`, everything but instances that are not MR."""
 
 import uuid
 from collections import Counter
@@ -15,13 +15,15 @@ from node.dimse.negotiation import P_DATA_OVERHEAD, Context, Request
 from node.dimse.pdu import PDUType
 from node.dimse.status import StoreStatus
 from node.dimse.stream import Stream, StreamClosedError, StreamTimeoutError
-from node.receive.contexts import COMMITMENT, STORED, VERIFICATION
+from node.receive.contexts import COMMITMENT, MR, VERIFICATION
 from node.receive.policy import Policy
 from node.receive.slots import Slots, Visitor
 from node.receive.stock import BackRoom
 from node.receive.store import Store, StoreRequest
 
 _BACK_ROOM = frozenset({Field.N_ACTION_RQ, Field.N_EVENT_REPORT_RQ, Field.N_EVENT_REPORT_RSP})
+_BACK_ROOM_CLASSES = MR | {VERIFICATION, COMMITMENT}
+"""pynetdicom serves no SOP class that it does not know, so what is not MR is served here on both data paths."""
 _UNRECOGNIZED_OPERATION, _SOP_CLASS_NOT_SUPPORTED = 0x0211, 0x0122
 """Statuses of PS3.7 annex C for requests that no service here takes."""
 
@@ -53,6 +55,7 @@ class Services:
         self._contexts = {context.context_id: context for context in accepted}
         self._room: BackRoom | None = None
         self._brought: Counter[StoreStatus] = Counter()
+        self._dropped = 0
         self._name = str(uuid.uuid4())
 
     def serve(self, message: Incoming) -> None:
@@ -63,9 +66,10 @@ class Services:
         context = self._contexts.get(message.context_id)
         if context is None:
             raise InvalidDataError(f"presentation context {message.context_id} was not accepted")
-        if self._house.settings.data_path == "stock":
+        others = context.abstract_syntax not in _BACK_ROOM_CLASSES
+        if self._house.settings.data_path == "stock" and not others:
             self._hand_over(message, request)
-        elif request.field == Field.C_STORE_RQ and context.abstract_syntax in STORED:
+        elif request.field == Field.C_STORE_RQ and (others or context.abstract_syntax in MR):
             self._respond(context, request, self._store(context, request, message))
         elif request.field == Field.C_ECHO_RQ and context.abstract_syntax == VERIFICATION:
             self._respond(context, request, 0x0000)
@@ -87,11 +91,17 @@ class Services:
             stored = self._brought[StoreStatus.SUCCESS]
             refused = self._brought.total() - stored
             peer, host = self._request.calling, self._visitor.address
-            self._house.store.ended(peer, host, stored, refused, self._name)
+            self._house.store.ended(peer, host, stored - self._dropped, refused, self._dropped, self._name)
+
+    def drops(self, context_id: int) -> bool:
+        """Whether the data sets of that presentation context are of no use here."""
+        context = self._contexts.get(context_id)
+        return context is not None and self._house.store.drops(context.abstract_syntax)
 
     def _put(self, sent: StoreRequest) -> StoreStatus:
         status = self._house.store.put(sent, self._name)
         self._brought[status] += 1
+        self._dropped += status is StoreStatus.SUCCESS and self._house.store.drops(sent.sop_class_uid)
         return status
 
     def _store(self, context: Context, request: Command, message: Incoming) -> int:
@@ -121,7 +131,7 @@ class Services:
     def _hand_over(self, message: Incoming, request: Command) -> None:
         assert message.context_id is not None
         if self._room is None:
-            contexts = list(self._contexts.values())
+            contexts = [one for one in self._contexts.values() if one.abstract_syntax in _BACK_ROOM_CLASSES]
             self._room = self._house.open_back_room(
                 self._request, contexts, self._visitor.address, self._relay, self._put
             )

@@ -1,5 +1,5 @@
 """The back room: a pynetdicom association behind ours, for what our own data path does not serve. It sees a request that
-proposes just what we have accepted, and then the messages that are handed over; what it answers goes to the peer."""
+proposes just what it is to serve, and then the messages that are handed over; what it answers goes to the peer."""
 
 import socket
 import threading
@@ -24,7 +24,7 @@ from node.dimse.status import EchoStatus, StoreStatus
 from node.dimse.stream import Stream, StreamClosedError, StreamTimeoutError
 from node.errors import NodeError
 from node.receive.commitment_scp import Commitments
-from node.receive.contexts import supported_contexts
+from node.receive.contexts import BOTH_ROLES, supported_contexts
 from node.receive.store import StoreRequest
 
 PATIENCE_S = 30.0
@@ -51,7 +51,6 @@ class BackRoom:
         """Associate, and from then on give each PDU that comes out to `relay`."""
         self._association.start()
         proposals = [Proposal(c.context_id, c.abstract_syntax, (c.transfer_syntax,)) for c in contexts]
-        accepted = {context.abstract_syntax for context in contexts}
         inside = Request(
             called=request.called,
             calling=request.calling,
@@ -59,7 +58,7 @@ class BackRoom:
             max_length=request.max_length,
             implementation_class_uid=request.implementation_class_uid,
             implementation_version=request.implementation_version,
-            roles={uid: roles for uid, roles in request.roles.items() if uid in accepted},
+            roles={uid: roles for uid, roles in request.roles.items() if uid in BOTH_ROLES},
         )
         self._stream.write(encode_request(inside), PATIENCE_S)
         answer = self._read()
@@ -141,7 +140,7 @@ class BackRooms:
         acceptor.address_info = AddressInformation(self._settings.host, self._settings.port)
         acceptor.implementation_class_uid = self._ae.implementation_class_uid
         acceptor.implementation_version_name = self._ae.implementation_version_name
-        acceptor.supported_contexts = supported_contexts()
+        acceptor.supported_contexts = supported_contexts({context.abstract_syntax for context in contexts})
         association.requestor.address_info = AddressInformation(address, 104)
         association.bind(evt.EVT_C_STORE, take_instance, [put])
         for event, handler in self._handlers:

@@ -6,6 +6,7 @@ from functools import partial
 from io import BytesIO
 
 import structlog
+from pydicom.uid import UID
 
 from node.archive.digest import Digest, data_set_starts, sha256
 from node.archive.facade import Archive
@@ -16,6 +17,7 @@ from node.dicom.read import parse
 from node.dicom.uid import is_uid
 from node.dimse.status import StoreStatus as Status
 from node.errors import NodeError, StorageFullError
+from node.receive.contexts import MR
 from node.receive.duplicates import differing, is_correction, names
 from node.receive.group_commit import GroupCommit
 from node.receive.scan import Scanned, scan
@@ -59,9 +61,10 @@ class Store:
         index_patient: bool = True,
         max_matrix: int = 4096,
         group_commit: GroupCommit | None = None,
+        keep_other: bool = False,
     ) -> None:
         """`max_matrix` is [match.stack]'s: larger images are not decoded to find out what they are. Without a
-        `group_commit` each instance is kept for itself."""
+        `group_commit` each instance is kept for itself. Only with `keep_other` instances that are not MR are kept."""
         self._archive = archive
         self._tracker = tracker
         self._quiet_s = series_quiet_s
@@ -69,6 +72,7 @@ class Store:
         self._max_matrix = max_matrix
         self._group_commit = group_commit
         self._audit = SparingAudit(tracker)
+        self._keep_other = keep_other
         self._open: dict[str, set[str]] = {}
         """The studies that each open association has brought instances of."""
         self._locks = [threading.Lock() for _ in range(64)]
@@ -76,13 +80,17 @@ class Store:
     def put(self, sent: StoreRequest, association: str | None = None) -> Status:
         """Keep one instance; the status is what the peer is told. `association` is a UUID of the association that a peer opened
         and brings it on. SUCCESS only when it would survive a loss of power
-        and be found again: its bytes are durable, and the row that names them is entered."""
+        and be found again: its bytes are durable, and the row that names them is entered; or when its SOP class is one that
+        the configuration has us drop."""
         if not is_uid(sent.sop_uid):
             reason = "the affected SOP instance UID is empty or malformed"
             return self._refuse(sent, Status.INVALID_SOP_INSTANCE, reason)
         if sent.sop_class_uid != sent.abstract_syntax_uid:
             reason = "the affected SOP class is not that of the presentation context"
             return self._refuse(sent, Status.SOP_CLASS_NOT_SUPPORTED, reason)
+        if self.drops(sent.sop_class_uid):
+            log.debug("receive.dropped", source=sent.calling_ae_title, sop_class=UID(sent.sop_class_uid).name)
+            return Status.SUCCESS
         head = part10_head(
             sent.sop_class_uid,
             sent.sop_uid,
@@ -111,6 +119,10 @@ class Store:
             source = sent.calling_ae_title
             log.error("receive.crashed", source=source, error=type(error).__name__, where=place_of(error))
         return Status.OUT_OF_RESOURCES
+
+    def drops(self, sop_class_uid: str) -> bool:
+        """Whether instances of that SOP class are answered with success and not kept."""
+        return not self._keep_other and sop_class_uid not in MR
 
     def readmit(self, content: bytes, digest: str) -> str | None:
         """Keep an instance that was found in the log of a process that died, and enter it where that is missing. What went
@@ -243,16 +255,20 @@ class Store:
             associations.opened(self._tracker, association, study_uid)
             self._open[association].add(study_uid)
 
-    def ended(self, peer: str, host: str | None, stored: int, refused: int, association: str | None = None) -> None:
-        """An association that brought instances has ended."""
+    def ended(
+        self, peer: str, host: str | None, stored: int, refused: int, dropped: int = 0, association: str | None = None
+    ) -> None:
+        """An association that brought instances has ended: so many were kept, refused, and dropped as not MR."""
+        if dropped:
+            log.info("receive.others_dropped", source=peer, instances=dropped)
         if association in self._open:
             del self._open[association]
             try:
                 associations.closed(self._tracker, association)
             except NodeError as error:  # its studies wait for [completion] association_quiet_s, and no longer
                 log.error("receive.association_not_closed", source=peer, reason=str(error))
-        details = {"host": host, "stored": stored, "refused": refused}
-        if stored:
+        details = {"host": host, "stored": stored, "refused": refused, "dropped": dropped}
+        if stored or dropped:
             try_audit(self._tracker, Action.ASSOCIATION, peer, details=details)
         else:
             self._audit.add(Action.ASSOCIATION, peer, host or peer, details=details)

@@ -24,7 +24,7 @@ from node.dimse.negotiation import (
 )
 from node.dimse.pdu import AbortReason, AbortSource, Header, PDUType
 from node.dimse.stream import Stream, StreamClosedError, StreamTimeoutError
-from node.receive.contexts import BOTH_ROLES, COMMITMENT, SUPPORTED
+from node.receive.contexts import BOTH_ROLES, COMMITMENT, supported
 from node.receive.policy import Caller, Refusal, Rejection
 from node.receive.services import House, Services
 from node.receive.slots import Visitor
@@ -145,13 +145,15 @@ class Association:
 
     def _accept(self, request: Request, caller: Caller | None) -> None:
         may_commit = caller is not None and caller.commits
-        supported = SUPPORTED if may_commit else {k: v for k, v in SUPPORTED.items() if k != COMMITMENT}
-        contexts = negotiate(request, supported, BOTH_ROLES)
+        offered = supported((proposal.abstract_syntax for proposal in request.proposals), self._settings)
+        if not may_commit:
+            del offered[COMMITMENT]
+        contexts = negotiate(request, offered, BOTH_ROLES)
         implementation = IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
         answer = encode_accept(request, contexts, self._settings.max_pdu, implementation, BOTH_ROLES)
         accepted = [context for context in contexts if context.result is ContextResult.ACCEPTED]
-        self._incoming = Incoming(self._settings.max_instance_mb * 1_000_000)
         self._services = Services(self._house, self._stream, self._visitor, request, accepted)
+        self._incoming = Incoming(self._settings.max_instance_mb * 1_000_000, self._services.drops)
         self._stream.write(answer, self._settings.acse_timeout_s)
         taken = {context.abstract_syntax for context in accepted}
         others = sorted({UID(c.abstract_syntax).name for c in contexts if c.abstract_syntax not in taken})

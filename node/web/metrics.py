@@ -45,6 +45,9 @@ class Metrics:
 
         self._associations = counter("associations", "Associations of peers that ended", "peer", "outcome")
         self._received = counter("instances_received", "Instances that peers sent and the node keeps", "peer")
+        self._dropped = counter(
+            "instances_dropped", "Instances that are not MR and that the node does not keep", "peer"
+        )
         self._refused = counter("instances_refused", "Instances that the node did not take", "peer", "status")
         self._sent = counter("instances_sent", "Instances that destinations accepted", "destination")
         self._jobs = counter("jobs", "Attempts at jobs that ended, by the state they ended in", "kind", "state")
@@ -91,6 +94,7 @@ class Metrics:
         if row.action == Action.ASSOCIATION:
             self._associations.labels(peer, "rejected" if "rejected" in row.details else "accepted").inc()
             self._received.labels(peer).inc(int(row.details.get("stored") or 0))
+            self._dropped.labels(peer).inc(int(row.details.get("dropped") or 0))
         elif row.action == Action.REFUSED:
             self._refused.labels(peer, row.details.get("status", "")).inc()
         elif row.action == Action.SENT:

@@ -160,5 +160,5 @@ def test_an_association_that_brought_something_is_in_the_trail(
     finally:
         receiver.stop(1)
     by_actor = {row.actor: row.details for row in ended()}
-    assert by_actor["MR1"] == {"host": "127.0.0.1", "stored": 2, "refused": 1}
+    assert by_actor["MR1"] == {"host": "127.0.0.1", "stored": 2, "refused": 1, "dropped": 0}
     assert by_actor["STRANGER"]["rejected"] == "its AE title is not among the [[sources]]"
