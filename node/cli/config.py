@@ -33,7 +33,9 @@ def config_check(config: ConfigOption = None) -> None:
         if answer.level is checks.Level.FAIL:
             raise ConfigError(answer.says)
     model = next(answer for answer in answers if answer.name == "model")
-    out.print(f"{escape(str(path))} is valid; model {escape(model.sentence)}, {len(settings.destinations)} destinations")
+    out.print(
+        f"{escape(str(path))} is valid; model {escape(model.sentence)}, {len(settings.destinations)} destinations"
+    )
     for answer in answers:
         if answer.level is checks.Level.WARN:
             out.print(f"[yellow]warning:[/] {escape(answer.says)}")

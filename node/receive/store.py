@@ -243,6 +243,14 @@ class Store:
             associations.opened(self._tracker, association, study_uid)
             self._open[association].add(study_uid)
 
+    def full(self) -> str | None:
+        """Why no instance can be kept at the moment; None when there is room."""
+        try:
+            self._archive.check_space()
+        except StorageFullError as error:
+            return str(error)
+        return None
+
     def ended(self, peer: str, host: str | None, stored: int, refused: int, association: str | None = None) -> None:
         """An association that brought instances has ended."""
         if association in self._open:

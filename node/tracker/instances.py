@@ -84,6 +84,12 @@ def named(tracker: Reader, contents: Mapping[str, str]) -> set[str]:
         return {key for key, sha256 in session.execute(rows) if contents.get(key) == sha256}
 
 
+def keys_of_study(tracker: Reader, study_uid: str) -> set[str]:
+    """The keys of all versions of all instances of a study, in use or not."""
+    with tracker.read() as session:
+        return set(session.scalars(select(Instance.key).where(Instance.study_uid == study_uid)))
+
+
 def _of_study(tracker: Reader, study_uid: str) -> list[Instance]:
     with tracker.read() as session:
         return list(session.scalars(current().where(Instance.study_uid == study_uid).order_by(Instance.key)))
