@@ -133,7 +133,8 @@ def tracker_whole(settings: Settings) -> Check:
         database = Database(settings.node.url)
         try:
             problem = database.problem()
-            expected, found = identity.remembered(settings.node.data_dir), identity.of(database)
+            expected = identity.remembered(settings.node.data_dir)
+            found = identity.of(database) if problem is None else None
         finally:
             database.dispose()
     except NodeError as error:

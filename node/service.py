@@ -277,7 +277,7 @@ class Service:
         self._stops.append(receiver.stop)
         self._thread(patient, Kind.COMMIT, Role.RECEIVE, commitments.report)
         if settings.fetch:
-            fetch = make_fetch_handler(tracker, store, settings.fetch, settings)
+            fetch = make_fetch_handler(store, settings.fetch, settings)
             self._thread(patient, Kind.FETCH, Role.RECEIVE, fetch)
 
     def _adopt(self, tracker: Tracker, archive: Archive, store: Store) -> None:

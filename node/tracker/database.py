@@ -138,7 +138,7 @@ class Database:
                     return f"another program made it (application id {application})"
                 found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
         except DatabaseError as error:
-            return str(error)
+            return f"it is damaged: {error.__cause__}".splitlines()[0] if _is_damage(error) else str(error)
         return None if found == "ok" else f"it is damaged: {' '.join(str(found).split())}"
 
     def backup(self, target: Path) -> None:
@@ -173,6 +173,12 @@ class Database:
             raise DatabaseError(
                 f"the tracker at {without_secrets(self.url)} does not answer: {_first_line(error)}"
             ) from error
+
+
+def _is_damage(error: DatabaseError) -> bool:
+    """Whether SQLite found its file damaged, or no database."""
+    original = getattr(error.__cause__, "orig", None)
+    return getattr(original, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def parse_url(url: str) -> URL:

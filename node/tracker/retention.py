@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import exists, or_, select
+from sqlalchemy import ColumnElement, exists, or_, select
 
 from node.config.settings import StorageSettings
 from node.errors import NotFoundError
@@ -34,7 +34,7 @@ def freeable(
     tracker: Reader, now: datetime, storage: StorageSettings, before: datetime | None = None
 ) -> Iterator[Freeable]:
     """The studies that may be freed, longest ago first; with `before` those last received before that."""
-    ends = [Study.state.in_(AT_AN_END)]
+    ends: list[ColumnElement[bool]] = [Study.state.in_(AT_AN_END)]
     if storage.failed_retention_days is not None:
         long_ago = now - timedelta(days=storage.failed_retention_days)
         expired = Study.state.in_((StudyState.FAILED, StudyState.CANCELLED, StudyState.DONE))

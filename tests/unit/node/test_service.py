@@ -84,6 +84,14 @@ def test_its_roles_run_and_then_do_not(tmp_path: Path, by_signal: bool) -> None:
     assert (actor, details["roles"]) == ("start", ["match", "deliver", "housekeep"])
 
 
+def test_every_stop_is_heard(tmp_path: Path) -> None:
+    """A signal comes while threads start and work; `make soak` stops 200 services."""
+    settings = settings_in(tmp_path)
+    for _ in range(int(os.environ.get("STOPS", "3"))):
+        run_until(settings, lambda: len(running_roles(settings.node.data_dir)) == len(ROLES), by_signal=True)
+        assert running_roles(settings.node.data_dir) == {}
+
+
 def test_a_second_one_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     settings.node.data_dir.mkdir()
