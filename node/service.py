@@ -84,6 +84,7 @@ class Service:
         self._threads: list[threading.Thread] = []
         self._report_at = 0.0
         self._schedulers: list[BackgroundScheduler] = []
+        self._all_have_rows = threading.Event()
 
     def run(self) -> None:
         """Start everything, wait for SIGTERM or SIGINT, drain, return. NodeError when something cannot start."""
@@ -248,6 +249,7 @@ class Service:
 
     def _start_receive(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings
+        self._stops.append(self._end_receiving)
         patient, tracker = tracker, replace(tracker, patience_s=RECEIVE_PATIENCE_S)
         group_commit = GroupCommit.open(archive, tracker, settings.completion.series_quiet_s)
         store = Store(
@@ -267,7 +269,7 @@ class Service:
         if begin_receiving(settings.node.data_dir):
             self._adopt(tracker, archive, store)
         else:
-            self._stops.append(lambda: end_receiving(settings.node.data_dir))
+            self._all_have_rows.set()
         commitments = Commitments(
             tracker, archive, settings.sources, settings.scp.ae_title, settings.scp.max_commitment_requests
         )
@@ -279,6 +281,11 @@ class Service:
         if settings.fetch:
             fetch = make_fetch_handler(store, settings.fetch, settings)
             self._thread(patient, Kind.FETCH, Role.RECEIVE, fetch)
+
+    def _end_receiving(self) -> None:
+        """The last step of a stop of the receiver."""
+        if self._all_have_rows.is_set():
+            end_receiving(self._settings.node.data_dir)
 
     def _adopt(self, tracker: Tracker, archive: Archive, store: Store) -> None:
         """Give files without a row to the tracker: the last service has not ended in order. That takes as long as the archive
@@ -295,7 +302,7 @@ class Service:
                 return
             log.info("adopt.ended", entered=found.entered, removed=found.removed)
             if not self._stopping.is_set():
-                self._stops.append(lambda: end_receiving(self._settings.node.data_dir))
+                self._all_have_rows.set()
 
         thread = threading.Thread(target=adopt_all, name="adopt", daemon=True)
         thread.start()

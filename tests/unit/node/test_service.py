@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
-from node.config.settings import DestinationSettings, NodeSettings, Settings, StorageSettings
+from node.archive.digest import Digest, data_set_starts, sha256
+from node.archive.facade import Archive
+from node.config.settings import DestinationSettings, NodeSettings, SCPSettings, Settings, StorageSettings
+from node.dicom.transfer_syntax import to_bytes
 from node.errors import ConfigError, NodeError
 from node.identity import worker_name
 from node.locks import only_one, running_roles
@@ -28,6 +31,7 @@ from node.tracker.handle import Tracker
 from node.tracker.outcomes import NewJob
 from node.tracker.states import Kind, State
 from tests.conftest import free_port
+from tests.dicom import mr_series
 from tests.unit.node.tracker.jobs import audited
 from tests.waiting import until
 
@@ -132,10 +136,6 @@ def test_a_destination_that_hangs_delays_no_other(tmp_path: Path) -> None:
         )
         settings = settings_in(tmp_path, destinations=[hangs, refuses])
         tracker = tracker_of(settings)
-        from node.archive.facade import Archive
-        from node.dicom.transfer_syntax import to_bytes
-        from tests.dicom import mr_series
-
         instances = mr_series(1)
         files = [(str(ds.SOPInstanceUID), to_bytes(ds)) for ds in instances]
         Archive.of(settings).put_derived("infer:1", files, "page")
@@ -178,3 +178,21 @@ def test_systemd_hears_that_it_is_ready_and_well(tmp_path: Path, monkeypatch: py
                 break
     assert heard[0] == "READY=1"
     assert heard[-1] == "STOPPING=1"
+
+
+def test_after_a_crash_files_without_a_row_are_entered(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, scp=SCPSettings(host="127.0.0.1", port=free_port()))
+    tracker, archive = tracker_of(settings), Archive.of(settings)
+    (ds,) = mr_series(1)
+    content = to_bytes(ds)
+    digest = Digest(sha256(content[data_set_starts(content) :]), str(ds.file_meta.TransferSyntaxUID))
+    archive.put_instance(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID, content, digest)
+    marker = settings.node.data_dir / "receiving"
+
+    def received() -> int:
+        return views.totals(tracker.database).instances
+
+    run_until(settings, lambda: running_roles(settings.node.data_dir) and marker.exists(), [Role.RECEIVE])
+    assert received() == 0 and not marker.exists(), "a service that ended in order leaves none"
+    marker.touch()  # as a crash leaves it
+    run_until(settings, lambda: received() == 1, [Role.RECEIVE])
