@@ -36,8 +36,9 @@ bench-receive: $(STAMP)
 	bash tests/install-peers.sh
 	$(BIN)/python -m tests.bench.receive
 
-# 100,000 hostile conversations with a node, where the tests have 2,000.
+# 100,000 hostile conversations with a node, where the tests have 2,000, and 200 stops, where they have 3.
 soak: $(STAMP)
+	STOPS=200 $(BIN)/python -m pytest tests/unit/node/test_service.py -k every_stop
 	HOSTILE_EXAMPLES=100000 $(BIN)/python -m pytest tests/hostile/test_conversations.py
 
 # A CycloneDX list of what the node needs to run, from an environment that has just that.

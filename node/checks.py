@@ -15,12 +15,17 @@ from node.archive.facade import Archive
 from node.config.settings import Settings
 from node.errors import ConfigError, NodeError
 from node.infer.engine import read_model
-from node.tracker import status
-from node.tracker.database import Database, parse_url
+from node.tracker import identity, status
+from node.tracker.database import Database, parse_url, without_secrets
 
 log = structlog.get_logger()
 
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs"})
+
+
+_RESTORE = (
+    "put a backup in its place: diffmsr-node db restore FILE; or make it from what is stored: diffmsr-node db rebuild"
+)
 
 
 class Level(StrEnum):
@@ -41,6 +46,8 @@ class Check:
     """What was found."""
     fix: str | None = None
     """What to do about it; None when all is well."""
+    closed: bool = False
+    """Whether nothing is received because of it, though the node works."""
     failure: type[NodeError] = ConfigError
     """What `require` raises when the node cannot work."""
 
@@ -106,7 +113,9 @@ def tracker(settings: Settings) -> Check:
         finally:
             database.dispose()
     except NodeError as error:
-        fix = "start the database, or correct [node] database_url"
+        fix = (
+            _RESTORE if settings.node.url.startswith("sqlite") else "start the database, or correct [node] database_url"
+        )
         return Check("tracker", Level.FAIL, str(error), fix, failure=type(error))
     if not known:
         sentence = f"the tracker is at schema {current}, and this version knows schemas up to {expected}"
@@ -114,6 +123,33 @@ def tracker(settings: Settings) -> Check:
     if current != expected:
         return Check("tracker", Level.OK, f"the tracker is at schema {current or 'none'}; start makes it {expected}")
     return Check("tracker", Level.OK, f"the tracker answers, at schema {current}")
+
+
+def tracker_whole(settings: Settings) -> Check:
+    """The tracker is the one that this data folder has worked with, and SQLite finds no damage in it. It reads all of it."""
+    name = "tracker's content"
+    fix = _RESTORE
+    try:
+        database = Database(settings.node.url)
+        try:
+            problem = database.problem()
+            expected = identity.remembered(settings.node.data_dir)
+            found = identity.of(database) if problem is None else None
+        finally:
+            database.dispose()
+    except NodeError as error:
+        return Check(name, Level.FAIL, str(error), fix, failure=type(error))
+    except OSError as error:
+        sentence = f"[node] data_dir: cannot read {error.filename}: {error.strerror}"
+        return Check(name, Level.FAIL, sentence, "use the account of the service")
+    if problem is not None:
+        sentence = f"the tracker at {without_secrets(database.url)} cannot be used: {problem}"
+        return Check(name, Level.FAIL, sentence, fix)
+    if expected is not None and found != expected:
+        what = "is empty" if found is None else "is another one"
+        sentence = f"the tracker at {without_secrets(database.url)} {what}: this data folder has worked with tracker {expected}"
+        return Check(name, Level.FAIL, sentence, fix)
+    return Check(name, Level.OK, "the tracker is whole")
 
 
 def model(settings: Settings) -> Check:
@@ -151,7 +187,7 @@ def disk_space(settings: Settings) -> Check:
     reserve = settings.storage.reserve_gb
     if free < reserve:
         sentence = f"{free:.1f} GB left under {folder}, below [storage] reserve_gb = {reserve:g}: nothing is received"
-        return Check("disk space", Level.WARN, sentence, "free some space, or lower the reserve")
+        return Check("disk space", Level.WARN, sentence, "free some space, or lower the reserve", closed=True)
     return Check("disk space", Level.OK, f"{free:.1f} GB left")
 
 
@@ -189,6 +225,10 @@ PRECONDITIONS: tuple[Question, ...] = (
 """In this order, because a later question relies on the answer to an earlier one."""
 
 
+TO_START: tuple[Question, ...] = (*PRECONDITIONS, tracker_whole)
+"""What a start asks, and the doctor: with what takes too long to be asked again and again."""
+
+
 def run(settings: Settings, questions: Iterable[Question] = PRECONDITIONS) -> list[Check]:
     """The answers to the questions, up to the first with which the node cannot work."""
     answers = []
@@ -209,10 +249,10 @@ class Standing:
         self._guard = threading.Lock()
 
     def failing(self) -> list[str]:
-        """The names of the preconditions that fail, so that the node cannot work."""
+        """The names of the preconditions that fail, so that the node cannot work, or receives nothing."""
         with self._guard:
             if time.monotonic() - self._asked_at > self._every_s:
-                self._failing = [answer.name for answer in run(self._settings) if answer.level is Level.FAIL]
+                self._failing = [a.name for a in run(self._settings) if a.level is Level.FAIL or a.closed]
                 self._asked_at = time.monotonic()
             return self._failing
 

@@ -263,6 +263,14 @@ STORED_CODES = {
     ),
 }
 
+WORK_CODES = {
+    "E_WORKER_DIED": Code(
+        "Twenty workers in a row died while they held the job: it takes down the process that works on it.",
+        "See the log of the service for how they ended: out of memory, a fault of the GPU or its driver. When that is "
+        "mended, retry the job.",
+    ),
+}
+
 GROUPS = {
     "Of a study": STUDY_CODES,
     "Of a series": SERIES_CODES,
@@ -270,6 +278,7 @@ GROUPS = {
     "Of pixels": PIXEL_CODES,
     "Of a result": RESULT_CODES,
     "Of what is stored": STORED_CODES,
+    "Of work": WORK_CODES,
 }
 
 CODES: dict[str, Code] = {name: code for group in GROUPS.values() for name, code in group.items()}

@@ -9,6 +9,8 @@ class NodeError(Exception):
     """Something in the node went wrong."""
 
     retryable: ClassVar[bool] = False
+    local: ClassVar[bool] = False
+    """Whether this host's own disk or database is in trouble: what fails for that is done later, and uses no attempt."""
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str | None = None) -> None:
@@ -38,6 +40,7 @@ class StorageError(NodeError):
     """The archive could not keep or read a file."""
 
     retryable = True
+    local = True
 
 
 class StorageFullError(StorageError):

@@ -6,25 +6,32 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import sdnotify
 import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
 
 from node import __version__, checks
 from node.archive.facade import Archive
 from node.config.settings import Settings
+from node.deliver.breaker import Breaker
 from node.deliver.echoes import ECHO_EVERY_S, echo_destinations
 from node.deliver.worker import make_deliver_handler
 from node.derived.worker import make_derive_handler
-from node.housekeeping.schedule import clock, schedule
+from node.errors import NodeError
+from node.housekeeping.schedule import clock as clockwork
+from node.housekeeping.schedule import run_now, schedule
 from node.identity import node_id, worker_name, workers_of
 from node.infer.replays import make_replay_handler
 from node.infer.supervisor import Supervisor, devices
-from node.locks import only_one
+from node.locks import begin_receiving, end_receiving, only_one
 from node.match.worker import make_match_handler
 from node.offline import explain_all
+from node.receive.adopt import adopt
 from node.receive.commitment_scp import Commitments
 from node.receive.fetch import make_fetch_handler
 from node.receive.group_commit import GroupCommit, recover
@@ -33,8 +40,9 @@ from node.receive.server import Receiver
 from node.receive.store import Store
 from node.roles import Role
 from node.telemetry.log import log_crashes
-from node.tracker import associations, queue
+from node.tracker import associations, identity, queue
 from node.tracker.audit import Action, Detail, audit
+from node.tracker.clock import SteadyClock, rebase
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.indexing import remove_labels
@@ -50,6 +58,13 @@ log = structlog.get_logger()
 
 DRAIN_S = 25
 """How long a stop waits for all work in progress together. systemd waits 90 s."""
+
+RECEIVE_PATIENCE_S = 4.0
+"""How long the receiver waits for other writers of the tracker. It may wait twice for an instance, and a scanner hears within
+10 s that it is to send it again."""
+
+OTHERS_WRITE_FOR = timedelta(minutes=10)
+"""So young files of an archive that hosts share may be without a row because another host is just entering them."""
 
 WATCHDOG_EVERY_S = 10
 """How often systemd hears that all is well; the unit's WatchdogSec is longer."""
@@ -68,18 +83,22 @@ class Service:
         self._stops: list[Callable[[], None]] = []
         self._threads: list[threading.Thread] = []
         self._report_at = 0.0
+        self._schedulers: list[BackgroundScheduler] = []
+        self._all_have_rows = threading.Event()
 
     def run(self) -> None:
         """Start everything, wait for SIGTERM or SIGINT, drain, return. NodeError when something cannot start."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
         log_crashes()
-        checks.require(checks.run(self._settings))
+        checks.require(checks.run(self._settings, checks.TO_START))
         with only_one(self._settings.node.data_dir, self._roles):
             archive = Archive.of(self._settings)
-            tracker = Tracker(Database(self._settings.node.url), node=node_id(self._settings.node.data_dir))
+            database, clock = Database(self._settings.node.url), SteadyClock()
+            tracker = Tracker(database, clock=clock, node=node_id(self._settings.node.data_dir))
             try:
                 tracker.database.upgrade()
+                identity.confirm(tracker.database, self._settings.node.data_dir)
                 if not self._settings.node.index_patient:
                     remove_labels(tracker)
                 self._stops.append(archive.close)
@@ -90,6 +109,7 @@ class Service:
                 log.info("service.ready", version=__version__, roles=self._roles)
                 while not self._stop_wanted:
                     self._report_health()
+                    self._watch_clock(database, clock)
                     time.sleep(0.1)
                 log.info("service.stopping")
                 sdnotify.SystemdNotifier().notify("STOPPING=1")
@@ -103,6 +123,23 @@ class Service:
         if now >= self._report_at and all(thread.is_alive() for thread in self._threads):
             sdnotify.SystemdNotifier().notify("WATCHDOG=1")
             self._report_at = now + WATCHDOG_EVERY_S
+
+    def _watch_clock(self, database: Database, clock: SteadyClock) -> None:
+        """When somebody has set the host's clock, move along what work waits for, and then go by the new time. Where hosts
+        share a database, the times there stay: only this host's clock has changed."""
+        jump = clock.jump()
+        if jump is None:
+            return
+        log.warning("clock.set", by_s=round(jump.total_seconds()), check="have the host's clock kept by NTP")
+        if database.url.get_backend_name() == "sqlite":
+            try:
+                rebase(database, jump)
+            except NodeError as error:  # the next look tries again
+                log.error("clock.not_rebased", reason=str(error))
+                return
+        clock.adopt()
+        for scheduler in self._schedulers:
+            run_now(scheduler)
 
     def stop(self) -> None:
         """Have `run` drain and return. The handler of a signal calls this in the middle of anything, so it must not
@@ -166,19 +203,25 @@ class Service:
     def _start_deliver(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings
         self._thread(tracker, Kind.DERIVE, Role.DELIVER, make_derive_handler(tracker, archive, settings))
-        deliver = make_deliver_handler(tracker, archive, settings)
-        names = frozenset(d.name for d in settings.destinations)
-        for name in sorted(names):  # one each, so that a destination that hangs delays no other
-            self._thread(tracker, Kind.DELIVER, Role.DELIVER, deliver, Destinations(frozenset({name})))
+        breakers = {d.name: Breaker(d) for d in settings.destinations}
+        deliver = make_deliver_handler(tracker, archive, settings, breakers)
+        names = frozenset(breakers)
+        for destination in settings.destinations:  # workers of its own, so that one that hangs delays no other
+            only, gate = Destinations(frozenset({destination.name})), breakers[destination.name].wait_s
+            for _ in range(destination.associations):
+                self._thread(tracker, Kind.DELIVER, Role.DELIVER, deliver, only, gate)
         self._thread(tracker, Kind.DELIVER, Role.DELIVER, deliver, Destinations(names, others=True))
-        echoes = clock({"echoes": (partial(echo_destinations, tracker, settings), ECHO_EVERY_S)}, at_once=True)
+        echoes = clockwork({"echoes": (partial(echo_destinations, tracker, settings), ECHO_EVERY_S)}, at_once=True)
         echoes.start()
+        self._schedulers.append(echoes)
         self._stops.append(lambda: echoes.shutdown(wait=False))
 
     def _start_infer(self, tracker: Tracker, archive: Archive) -> None:
         command = [sys.executable, "-m", "node.infer.worker", str(self._config_path)]
         found = devices(self._settings.model.devices)
-        supervisor = Supervisor(tracker, self._settings.node.data_dir, command, found, self._stopping)
+        supervisor = Supervisor(
+            tracker, self._settings.node.data_dir, command, found, self._stopping, self._settings.model.stall_s
+        )
         supervisor.start()
         self._stops.append(lambda: supervisor.stop(self._patience_s()))
         self._thread(tracker, Kind.REPLAY, Role.INFER, make_replay_handler(self._config_path))
@@ -199,12 +242,15 @@ class Service:
 
     def _start_housekeep(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings
-        scheduler = schedule(tracker, archive, settings.node.index_patient, unserved_kinds(settings))
+        scheduler = schedule(tracker, archive, settings.node.index_patient, unserved_kinds(settings), settings.storage)
         scheduler.start()
+        self._schedulers.append(scheduler)
         self._stops.append(scheduler.shutdown)
 
     def _start_receive(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings
+        self._stops.append(self._end_receiving)
+        patient, tracker = tracker, replace(tracker, patience_s=RECEIVE_PATIENCE_S)
         group_commit = GroupCommit.open(archive, tracker, settings.completion.series_quiet_s)
         store = Store(
             archive,
@@ -221,6 +267,10 @@ class Service:
             log.warning("service.recovered", instances_in_the_log=recovered)
         if group_commit is not None:
             self._stops.append(group_commit.close)
+        if begin_receiving(settings.node.data_dir):
+            self._adopt(tracker, archive, store)
+        else:
+            self._all_have_rows.set()
         commitments = Commitments(
             tracker, archive, settings.sources, settings.scp.ae_title, settings.scp.max_commitment_requests
         )
@@ -228,16 +278,48 @@ class Service:
         receiver = Receiver(settings.scp, callers, store, commitments)
         receiver.start()
         self._stops.append(receiver.stop)
-        self._thread(tracker, Kind.COMMIT, Role.RECEIVE, commitments.report)
+        self._thread(patient, Kind.COMMIT, Role.RECEIVE, commitments.report)
         if settings.fetch:
-            fetch = make_fetch_handler(tracker, store, settings.fetch, settings)
-            self._thread(tracker, Kind.FETCH, Role.RECEIVE, fetch)
+            fetch = make_fetch_handler(store, settings.fetch, settings)
+            self._thread(patient, Kind.FETCH, Role.RECEIVE, fetch)
+
+    def _end_receiving(self) -> None:
+        """The last step of a stop of the receiver."""
+        if self._all_have_rows.is_set():
+            end_receiving(self._settings.node.data_dir)
+
+    def _adopt(self, tracker: Tracker, archive: Archive, store: Store) -> None:
+        """Give files without a row to the tracker: the last service has not ended in order. That takes as long as the archive
+        is large, so it happens beside the work."""
+        began = tracker.clock()
+        # What other hosts are writing to a folder that is shared has no row yet.
+        before = began if self._settings.storage.archive is None else began - OTHERS_WRITE_FOR
+
+        def adopt_all() -> None:
+            try:
+                found = adopt(archive, tracker, store.readmit, before, self._stopping)
+            except NodeError as error:
+                log.error("adopt.failed", reason=str(error))
+                return
+            log.info("adopt.ended", entered=found.entered, removed=found.removed)
+            if not self._stopping.is_set():
+                self._all_have_rows.set()
+
+        thread = threading.Thread(target=adopt_all, name="adopt", daemon=True)
+        thread.start()
+        self._stops.append(lambda: thread.join(self._patience_s()))
 
     def _thread(
-        self, tracker: Tracker, kind: Kind, role: Role, handler: Handler, destinations: Destinations | None = None
+        self,
+        tracker: Tracker,
+        kind: Kind,
+        role: Role,
+        handler: Handler,
+        destinations: Destinations | None = None,
+        gate: Callable[[], float] | None = None,
     ) -> None:
         worker = worker_name(self._settings.node.data_dir, role)
-        loop = partial(run_worker, tracker, kind, worker, handler, self._stopping, destinations=destinations)
+        loop = partial(run_worker, tracker, kind, worker, handler, self._stopping, destinations=destinations, gate=gate)
         thread = threading.Thread(target=loop, name=f"{role}-{kind}", daemon=True)
         thread.start()
         self._threads.append(thread)

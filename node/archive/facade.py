@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -50,9 +51,11 @@ class Backend(Protocol):
     def open(self, key: str) -> BinaryIO: ...
     def exists(self, key: str) -> bool: ...
     def keys(self, prefix: str) -> Iterable[str]: ...
+    def instance_keys(self, before: datetime) -> Iterator[tuple[str, list[str]]]: ...
     def delete(self, prefix: str) -> None: ...
     def check(self) -> None: ...
-    def check_space(self) -> None: ...
+    def check_space(self, for_results: bool = False) -> None: ...
+    def usage(self) -> tuple[int, int] | None: ...
     def discard_incoming(self) -> int: ...
     def open_log(self) -> Log | None: ...
     def settle(self, entries: Sequence[Entry], current: Callable[[Sequence[Entry]], set[str]]) -> None: ...
@@ -154,6 +157,14 @@ class Archive:
     def instance(self, key: str, digest: Digest) -> StoredInstance:
         """What `put_instance` kept under the key."""
         return StoredInstance(key, digest, self._backend)
+
+    def instance_keys(self, before: datetime) -> Iterator[tuple[str, list[str]]]:
+        """Each study of which there are instances, with the keys of those that were kept before that time. StorageError."""
+        return self._backend.instance_keys(before)
+
+    def content(self, key: str) -> bytes:
+        """What is kept under a key whose digest nobody knows. MissingError, StorageError."""
+        return self._backend.read(key)
 
     def open_log(self) -> Log | None:
         """The log of this process, which keeps instances until `settle` gives them files; None where the archive has none,
@@ -293,9 +304,14 @@ class Archive:
         """Raise StorageError when the archive cannot be used."""
         self._backend.check()
 
-    def check_space(self) -> None:
-        """Raise StorageFullError when the disk has less than the reserve left."""
-        self._backend.check_space()
+    def usage(self) -> tuple[int, int] | None:
+        """Bytes of the disk that are in use, and of all of it; None where that cannot be known."""
+        return self._backend.usage()
+
+    def check_space(self, for_results: bool = False) -> None:
+        """Raise StorageFullError when the disk has less than the reserve left; of that, results of what was received
+        already may use half."""
+        self._backend.check_space(for_results)
 
 
 def _index(made: list[DerivedInstance]) -> bytes:

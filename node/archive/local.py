@@ -8,6 +8,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -104,6 +105,15 @@ class LocalFolder:
             if path.is_file():
                 yield path.relative_to(self.root).as_posix()
 
+    def instance_keys(self, before: datetime) -> Iterator[tuple[str, list[str]]]:
+        """Each folder of a study, by its name, with the keys of the files in it that are older than that."""
+        try:
+            for study in sorted(_folders(self.root / "instances")):
+                old = [p for p in study.rglob("*.dcm") if p.is_file() and p.stat().st_mtime < before.timestamp()]
+                yield study.name, sorted(path.relative_to(self.root).as_posix() for path in old)
+        except OSError as error:
+            raise StorageError(f"cannot list {error.filename}: {error.strerror}") from None
+
     def delete(self, prefix: str) -> None:
         """Remove a key, or every key that begins with a prefix that ends with a slash. It is not an error when there is
         nothing."""
@@ -126,14 +136,20 @@ class LocalFolder:
         except OSError as error:
             raise StorageError(f"cannot write in {self.root}: {error.strerror}") from None
 
-    def check_space(self) -> None:
-        """Raise StorageFullError when the disk has less than the reserve left."""
+    def check_space(self, for_results: bool = False) -> None:
+        """Raise StorageFullError when the disk has less than the reserve left. Results of what was received already may use
+        half of it."""
         free = shutil.disk_usage(self.root).free
-        if free < self._reserve_bytes:
+        if free < self._reserve_bytes / (2 if for_results else 1):
             raise StorageFullError(
                 f"{free / 1e9:.1f} GB left under {self.root}, below [storage] reserve_gb = {self._reserve_bytes / 1e9:g}; "
                 "free some space, or lower the reserve"
             )
+
+    def usage(self) -> tuple[int, int]:
+        """Bytes of the disk that are in use, and of all of it."""
+        usage = shutil.disk_usage(self.root)
+        return usage.total - usage.free, usage.total
 
     def open_log(self) -> log.Log | None:
         """The log of this process, to keep instances in until `settle` gives them files; None for a folder that other hosts
@@ -203,7 +219,7 @@ class LocalFolder:
             self._held = self._scratch = None
 
     def _write(self, key: str, content: bytes, *, replace: bool) -> bool:
-        self.check_space()
+        self.check_space(for_results=not key.startswith("instances/"))
         path = self.root / key
         try:
             self._make_durable(path.parent)

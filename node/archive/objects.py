@@ -7,6 +7,8 @@ that AWS_SHARED_CREDENTIALS_FILE names, or the identity of the machine. None is 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import datetime
+from itertools import groupby
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
@@ -77,6 +79,14 @@ class Bucket:
         for path in sorted(found):
             yield path.removeprefix(f"{self._folder}/")
 
+    def instance_keys(self, before: datetime) -> Iterator[tuple[str, list[str]]]:
+        """Each study, with the keys of its objects that are older than that."""
+        found = self._ask("instances/", "list", lambda path: dict[str, Any](self._store.find(path, detail=True)))
+        old = sorted(path for path, facts in found.items() if facts["LastModified"] < before)
+        keys = [path.removeprefix(f"{self._folder}/") for path in old]
+        for study_uid, of_study in groupby(keys, key=lambda key: key.split("/")[1]):
+            yield study_uid, list(of_study)
+
     def delete(self, prefix: str) -> None:
         """Remove a key, or every key that begins with a prefix that ends with a slash. It is not an error when there is
         nothing."""
@@ -90,8 +100,11 @@ class Bucket:
         if not self._ask("", "find", lambda path: self._store.exists(path.split("/")[0])):
             raise self._no_bucket()
 
-    def check_space(self) -> None:
+    def check_space(self, for_results: bool = False) -> None:
         """A bucket has no reserve to keep."""
+
+    def usage(self) -> None:
+        """A bucket does not say how full it is."""
 
     def discard_incoming(self) -> int:
         """A bucket has no half-written objects."""

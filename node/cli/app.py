@@ -20,6 +20,7 @@ from node.cli.init import init
 from node.cli.options import ConfigOption
 from node.cli.queue import queue_app
 from node.cli.render import err, keep_lines_whole, tolerate_any_terminal
+from node.cli.storage import storage_app
 from node.cli.users import users_app
 from node.config.loading import ENVIRONMENT_VARIABLE
 from node.errors import NodeError
@@ -50,6 +51,7 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(config_app, name="config")
 app.add_typer(users_app, name="users")
 app.add_typer(db_app, name="db")
+app.add_typer(storage_app, name="storage")
 
 
 def main() -> None:

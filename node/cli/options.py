@@ -24,8 +24,16 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would b
 
 def open_tracker(settings: Settings) -> Database:
     """The tracker, which must exist and be of this version."""
-    sqlite = settings.node.data_dir / "tracker.sqlite3"
-    if settings.node.url == f"sqlite:///{sqlite}" and not sqlite.exists():
+    folder = settings.node.data_dir
+    sqlite = folder / "tracker.sqlite3"
+    embedded = settings.node.url == f"sqlite:///{sqlite}"
+    hidden = not os.access(folder.parent, os.X_OK)
+    if embedded and (hidden or folder.exists()) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        # SQLite writes beside its file even for who only reads.
+        raise ConfigError(
+            f"[node] data_dir: this account may not read and write in {folder}; use the account of the service"
+        )
+    if embedded and not sqlite.exists():
         raise ServiceNotRunningError(f"there is no tracker at {sqlite} yet; start the service with: diffmsr-node start")
     database = Database(settings.node.url)
     current, expected = database.revision()

@@ -90,7 +90,9 @@ class DestinationSettings(Section):
     password_file: Path | None = None
     tls: TLSSettings | None = None
     timeout_s: Seconds = 30
-    max_attempts: Annotated[int, Field(ge=1)] = 297
+    associations: Annotated[int, Field(ge=1, le=16)] = 1
+    give_up_h: Positive = 72
+    max_attempts: Annotated[int, Field(ge=1)] = 400
     initial_delay_s: Seconds = 5
     max_delay_s: Seconds = 900
     only: list[Grade] = []
@@ -181,6 +183,7 @@ class ModelSettings(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     data_consistency: bool = False
     max_attempts: Annotated[int, Field(ge=1)] = 3
+    stall_s: Seconds = 600
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -215,6 +218,9 @@ class StorageSettings(Section):
     """A folder, or s3://BUCKET/PREFIX; None is [node] data_dir."""
     endpoint_url: WebAddress | None = None
     reserve_gb: Annotated[float, Field(ge=0)] = 2.0
+    retention_days: Positive | None = None
+    failed_retention_days: Positive | None = None
+    watermark_percent: Annotated[float, Field(gt=0, lt=100)] | None = None
 
     @model_validator(mode="after")
     def _a_known_kind_of_place(self) -> Self:

@@ -1,5 +1,6 @@
 """The storage SCU: send derived instances to a destination, and say in words what became of each."""
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from node.dimse.status import C_ECHO, C_STORE, Verdict, meaning, words
 
 ECHO_CONTEXTS = [(str(Verification), str(ImplicitVRLittleEndian))]
 
+_SILENCES = 2
+"""So many instances without an answer in time, and the peer is taken to be stuck, not to stumble over one of them."""
 _BREAKS = 3
 """Associations in a row that may end without an answer to any instance before the attempt ends."""
 
@@ -59,19 +62,26 @@ def send(instances: Sequence[Readable], destination: DestinationSettings, ae_tit
     """
     peer = Peer.destination(destination, ae_title)
     waiting = deque((instance, instance.read_header()) for instance in instances)
-    breaks = 0
+    breaks = silences = 0
     while waiting:
         with associate(peer, storage_contexts(header for _, header in waiting)) as association:
             while waiting and association.is_established:
+                asked_at = time.monotonic()
                 sent = _store(association, *waiting[0])
                 if sent is None:
+                    silences += time.monotonic() - asked_at >= destination.timeout_s
                     break
                 waiting.popleft()
-                breaks = 0
+                breaks = silences = 0
                 yield sent
         if waiting:
             waiting.rotate(-1)
             breaks += 1
+            if silences >= min(_SILENCES, len(waiting)):
+                what = (
+                    f"no answer to a C-STORE within {destination.timeout_s:g} s, {len(waiting)} instances are not sent"
+                )
+                raise peer.error(what, "check the peer's log, and [[destinations]] timeout_s")
             if breaks == _BREAKS:
                 what = f"the association broke {breaks} times without an answer, {len(waiting)} instances are not sent"
                 raise peer.error(what, "check the peer's log, and [[destinations]] timeout_s")

@@ -1,5 +1,6 @@
 """The deliver stage: send a destination the derived instances of a result that it has not accepted yet."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import structlog
@@ -15,13 +16,14 @@ from pydicom.uid import (
 from node.archive.facade import Archive
 from node.config.settings import DestinationSettings, Settings
 from node.deliver import commitment_scu
+from node.deliver.breaker import Breaker
 from node.deliver.scu import SendResult
 from node.deliver.transport import send
 from node.dimse.associations import Peer
 from node.dimse.status import Verdict
 from node.errors import LostError, PeerError
 from node.payloads import DeliverRequest
-from node.tracker import commitments, deliveries, steps
+from node.tracker import commitments, deliveries, queue, steps
 from node.tracker.audit import Action, Detail, try_audit
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Committing, Done, Failed, Missing, Outcome, Retry
@@ -42,10 +44,31 @@ DOCUMENTS = frozenset({
 """What accompanies the images. A PACS that does not store such objects gets only the images."""
 
 
-def make_deliver_handler(tracker: Tracker, archive: Archive, settings: Settings) -> Handler:
-    """The deliver stage as a function of a lease."""
+def make_deliver_handler(
+    tracker: Tracker, archive: Archive, settings: Settings, breakers: Mapping[str, Breaker] | None = None
+) -> Handler:
+    """The deliver stage as a function of a lease. `breakers` are those of the destinations, by name."""
+    known = breakers or {}
 
     def deliver(lease: Lease) -> Outcome:
+        destination = settings.destination(DeliverRequest.model_validate(lease.claim.payload).destination)
+        breaker = known.get(destination.name)
+        try:
+            outcome = attempt(lease)
+        except PeerError as error:
+            if breaker is not None and breaker.failed():
+                log.warning("deliver.unreachable", destination=destination.name, reason=str(error))
+            delay_s = backoff_s(lease.claim.attempts, destination.initial_delay_s, destination.max_delay_s)
+            outcome = Retry(str(error), delay_s)
+        else:
+            if breaker is not None and not isinstance(outcome, Missing) and breaker.reached():
+                log.info("deliver.reachable_again", destination=destination.name)
+                queue.hasten(tracker, destination.name)
+        if isinstance(outcome, Retry):
+            return replace(outcome, give_up_after_s=destination.give_up_h * 3600)
+        return outcome
+
+    def attempt(lease: Lease) -> Outcome:
         claim = lease.claim
         asked = DeliverRequest.model_validate(claim.payload)
         destination = settings.destination(asked.destination)
@@ -63,8 +86,6 @@ def make_deliver_handler(tracker: Tracker, archive: Archive, settings: Settings)
                 or _commit(tracker, archive, claim, destination, settings.scp.ae_title, delay_s)
             )  # fmt: skip
             return _name_left_out(outcome, tracker, archive, claim, asked.result)
-        except PeerError as error:
-            return Retry(str(error), delay_s)
         except LostError as error:
             return Missing(str(error), steps.derive_job(asked.result, asked.request))
 

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,7 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
         handlers: list[Any] = [
             (evt.EVT_CONN_OPEN, self._on_connection), (evt.EVT_DATA_SENT, _acknowledge_at_once), *self._handlers,
         ]  # fmt: skip
+        started = time.monotonic()
         try:
             self.association = self._ae.associate(
                 peer.host,
@@ -118,7 +120,7 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
                 "check the host name, and the name server",
             ) from None
         if not self.association.is_established:
-            raise peer.error(*self._why_not())
+            raise peer.error(*self._why_not(time.monotonic() - started))
         hand_back_stolen_answers(self.association)
         return self.association
 
@@ -136,8 +138,8 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
         connection: Any = event.assoc.dul.socket
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def _why_not(self) -> tuple[str, str]:
-        """(what happened, what to check) for an association that was not granted."""
+    def _why_not(self, after_s: float) -> tuple[str, str]:
+        """(what happened, what to check) for an association that was not granted, after that many seconds."""
         peer = self._peer
         if self.association.is_rejected:
             answer: Any = self.association.acceptor.primitive
@@ -156,6 +158,8 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
                 f"no answer to the association request within {peer.timeout_s:g} s",
                 "check that it is a DICOM port",
             )
+        if after_s >= peer.timeout_s:
+            return f"no connection within {peer.timeout_s:g} s", "check host and port, and the firewalls in between"
         try:  # pynetdicom does not tell the reason, so connect once more
             socket.create_connection((peer.host, peer.port), timeout=peer.timeout_s).close()
         except OSError as error:

@@ -16,7 +16,7 @@ from node.web.users import read_users
 def examine(settings: Settings, *, golden: bool = False, send_test: bool = False) -> Iterator[Check]:
     """Every answer, as soon as it is known. `golden` runs the shipped study through the model, unless a precondition does
     not hold. `send_test` leaves a marked test image at each destination."""
-    preconditions = checks.run(settings)
+    preconditions = checks.run(settings, checks.TO_START)
     yield from preconditions
     able = all(answer.level is not Level.FAIL for answer in preconditions)
     if able:

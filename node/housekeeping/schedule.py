@@ -7,7 +7,9 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from node.archive.facade import Archive
+from node.config.settings import StorageSettings
 from node.errors import NodeError, StorageFullError
+from node.housekeeping import retention
 from node.tracker import blocked, indexing, purge, queue
 from node.tracker.handle import Tracker
 from node.tracker.states import Kind
@@ -23,9 +25,13 @@ Task = Callable[[], object]
 
 
 def schedule(
-    tracker: Tracker, archive: Archive, index_patient: bool, unserved: Collection[Kind] = ()
+    tracker: Tracker,
+    archive: Archive,
+    index_patient: bool,
+    unserved: Collection[Kind] = (),
+    storage: StorageSettings | None = None,
 ) -> BackgroundScheduler:
-    """The clock of housekeeping, not yet started. `unserved` are the kinds of jobs that the configuration has no worker
+    """The clock of housekeeping, not yet started. `storage` says how long studies are kept, None for ever. `unserved` are the kinds of jobs that the configuration has no worker
     for."""
     tasks: dict[str, tuple[Task, float]] = {
         "rescue": (lambda: rescue(tracker), RESCUE_EVERY_S),
@@ -33,6 +39,8 @@ def schedule(
         "disk": (lambda: watch_disk(archive), DISK_EVERY_S),
         "purge": (lambda: purge.resume(tracker, archive), DISK_EVERY_S),
     }
+    if storage is not None:
+        tasks["retention"] = (lambda: retention.free(tracker, archive, storage), DISK_EVERY_S)
     if index_patient:
         tasks["labels"] = (lambda: indexing.add_labels(tracker, archive), LABELS_EVERY_S)
     return clock(tasks)
@@ -48,6 +56,13 @@ def clock(tasks: Mapping[str, tuple[Task, float]], at_once: bool = False) -> Bac
     for name, (task, seconds) in tasks.items():
         scheduler.add_job(_guarded(task), "interval", seconds=seconds, id=name, **first)
     return scheduler
+
+
+def run_now(scheduler: BackgroundScheduler) -> None:
+    """Run every task at once, and then after its time. The next runs of a clock do not follow when the host's clock is set
+    back."""
+    for job in scheduler.get_jobs():
+        job.modify(next_run_time=datetime.now(UTC))
 
 
 def rescue(tracker: Tracker) -> None:

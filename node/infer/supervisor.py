@@ -2,7 +2,8 @@
 
 The service tells a worker on its standard input, line by line: "work" when a job was enqueued, "finish" when it is to end
 after its job. The end of the input means that the service is gone. A worker tells the service on its standard output, with
-the name of a kind of job, that it has enqueued one.
+the name of a kind of job, that it has enqueued one; and "alive", every few seconds while it waits for work, and after each
+batch while it has some. One that says nothing for `stall_s` hangs, in its computation or as a process, and is replaced.
 """
 
 import os
@@ -26,7 +27,7 @@ from node.tracker.states import Kind
 
 log = structlog.get_logger()
 
-WORK, FINISH = "work", "finish"
+WORK, FINISH, ALIVE = "work", "finish", "alive"
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 """Before a worker that died is started again: doubling while it dies within a minute of its start."""
 
@@ -52,9 +53,11 @@ class Supervisor:
         command: Sequence[str],
         devices: Sequence[str],
         stopping: threading.Event,
+        stall_s: float = 600,
     ) -> None:
         """`command` starts a worker; the name of its device is appended. The caller that sets `stopping` then wakes the
         workers of `tracker`, and calls `stop`."""
+        self._stall_s = stall_s
         self._tracker, self._data_dir = tracker, data_dir
         self._command, self._devices = list(command), list(devices)
         self._stopping = stopping
@@ -122,17 +125,20 @@ class Supervisor:
         except OSError as error:
             return f"it cannot be started: {error.strerror}"
         assert worker.stdout is not None
-        self._listen(worker.stdout)
+        watchdog = Watchdog(worker, self._stall_s)
+        self._listen(worker.stdout, watchdog)
         code = worker.wait()
+        watchdog.end()
         with self._guard:
             del self._workers[device]
         self._free_job_of(worker.pid)
-        return f"exit code {code}"
+        return f"no sign of life for {self._stall_s:g} s" if watchdog.has_bitten else f"exit code {code}"
 
-    def _listen(self, output: IO[str]) -> None:
+    def _listen(self, output: IO[str], watchdog: "Watchdog") -> None:
         """Wake the workers of this process for what the infer worker enqueues, until it ends."""
         known = {kind.value: kind for kind in Kind}
         for line in output:
+            watchdog.heard()
             if line.strip() in known:
                 self._tracker.wakeups.wake(known[line.strip()])
 
@@ -144,6 +150,36 @@ class Supervisor:
                 log.warning("job.rescued", worker=dead)
         except NodeError as error:  # housekeeping does it later
             log.warning("rescue.failed", reason=str(error))
+
+
+class Watchdog:
+    """Kills a process that says nothing for `stall_s` seconds."""
+
+    def __init__(self, process: "subprocess.Popen[str]", stall_s: float) -> None:
+        self.has_bitten = False
+        self._process, self._stall_s = process, stall_s
+        self._said_something = threading.Event()
+        self._over = False
+        self._thread = threading.Thread(target=self._watch, name=f"watchdog-{process.pid}", daemon=True)
+        self._thread.start()
+
+    def heard(self) -> None:
+        """The process has said something."""
+        self._said_something.set()
+
+    def end(self) -> None:
+        """The process has ended."""
+        self._over = True
+        self._said_something.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while self._said_something.wait(self._stall_s):
+            if self._over:
+                return
+            self._said_something.clear()
+        self.has_bitten = True
+        self._process.kill()  # which ends a stopped process, too
 
 
 def _tell(worker: "subprocess.Popen[str]", word: str) -> None:

@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -22,12 +23,13 @@ from node.identity import worker_name
 from node.infer.engine import Engine
 from node.infer.layers import encode_result_layers
 from node.infer.run import run
-from node.infer.supervisor import FINISH
+from node.infer.supervisor import ALIVE, FINISH
 from node.payloads import PairRequest
 from node.result import Result
 from node.roles import Role
 from node.telemetry.log import configure_logging
 from node.tracker import instances, steps
+from node.tracker.clock import SteadyClock
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Done, Outcome
@@ -37,17 +39,64 @@ from node.tracker.worker import Handler, Lease, run_worker
 log = structlog.get_logger()
 
 
-def make_infer_handler(tracker: Tracker, archive: Archive, engine: Engine, max_matrix: int) -> Handler:
+class Pulse:
+    """Signs of life for the supervisor: on its own while the worker waits for work, and at each progress while it works."""
+
+    EVERY_S = 5.0
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._busy = False
+
+    def start(self) -> None:
+        """Beat until the process ends."""
+        threading.Thread(target=self._beat, name="pulse", daemon=True).start()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Only progress is a sign of life."""
+        self._busy = True
+        self._say(ALIVE)
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    def beating(self, progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
+        """The function, and a beat at each call."""
+
+        def beat(done: int, total: int) -> None:
+            self._say(ALIVE)
+            progress(done, total)
+
+        return beat
+
+    def _beat(self) -> None:
+        while True:
+            if not self._busy:
+                self._say(ALIVE)
+            time.sleep(self.EVERY_S)
+
+
+def make_infer_handler(
+    tracker: Tracker, archive: Archive, engine: Engine, max_matrix: int, pulse: Pulse | None = None
+) -> Handler:
     """The infer stage as a function of a lease: a pair in, a result into the archive, one derive job."""
+    pulse = pulse or Pulse(lambda word: None)
 
     def infer(lease: Lease) -> Outcome:
+        with pulse.working():
+            return super_resolve(lease)
+
+    def super_resolve(lease: Lease) -> Outcome:
         claim = lease.claim
         request = PairRequest.model_validate(claim.payload)
         started = time.monotonic()
         result = _kept(archive, claim.key)
         if result is None:
+            archive.check_space(for_results=True)  # before the work, not after it
             received = instances.of_study(tracker, archive, request.study_uid)
-            seen = run(request, received, engine, max_matrix, lease.progress)
+            seen = run(request, received, engine, max_matrix, pulse.beating(lease.progress))
             # The result last: when it is there, all that goes with it is.
             archive.put_layers(claim.key, encode_result_layers(seen))
             archive.put_result(claim.key, seen.result)
@@ -81,13 +130,15 @@ def _kept(archive: Archive, name: str) -> Result | None:
 def work(settings: Settings, device: str) -> None:
     """Load the model once, then work until the service is gone."""
     stop = threading.Event()
-    tracker = Tracker(Database(settings.node.url))
+    tracker = Tracker(Database(settings.node.url), clock=SteadyClock(follows=True))
     tracker.wakeups.listen(_announce)
     threading.Thread(target=_obey, args=(stop, tracker), daemon=True).start()
+    pulse = Pulse(_say)
+    pulse.start()
     engine = Engine.load(settings.model, settings.registration, settings.acquisition, settings.report, device)
     archive = Archive.of(settings)
     worker = worker_name(settings.node.data_dir, Role.INFER)
-    infer = make_infer_handler(tracker, archive, engine, settings.match.stack.max_matrix)
+    infer = make_infer_handler(tracker, archive, engine, settings.match.stack.max_matrix, pulse)
     log.info("infer.ready", model=engine.name, device=engine.device)
     run_worker(tracker, Kind.INFER, worker, infer, stop)
 
@@ -104,9 +155,13 @@ def _obey(stop: threading.Event, tracker: Tracker) -> None:
 def _announce(kind: Kind) -> None:
     """Tell the supervisor what was enqueued here."""
     if kind is not Kind.INFER:
-        with suppress(OSError):  # it is gone
-            sys.stdout.write(f"{kind}\n")
-            sys.stdout.flush()
+        _say(kind)
+
+
+def _say(word: str) -> None:
+    """Tell the supervisor, in one write: several threads do."""
+    with suppress(OSError):  # it is gone
+        os.write(1, f"{word}\n".encode())
 
 
 def main() -> int:

@@ -4,7 +4,7 @@ pushed.
 Fetched instances are kept by `Store` like pushed ones, and reopen the match of their study. The match decides how the
 series are used. Here it is only decided which series are worth fetching, by the answers of a C-FIND."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,6 @@ from node.identity import is_ours
 from node.receive.contexts import ACCEPTED_TRANSFER_SYNTAXES, MR_SOP_CLASSES
 from node.receive.stock import take_instance
 from node.receive.store import Store
-from node.tracker import views
-from node.tracker.handle import Tracker
 from node.tracker.outcomes import Done, Outcome, Retry
 from node.tracker.queue import backoff_s
 from node.tracker.worker import Handler, Lease
@@ -59,7 +57,7 @@ class _Series:
     """None where the PACS does not count them."""
 
 
-def make_fetch_handler(tracker: Tracker, store: Store, fetch: FetchSettings, settings: Settings) -> Handler:
+def make_fetch_handler(store: Store, fetch: FetchSettings, settings: Settings) -> Handler:
     """The work of a fetch job, as a function of a lease."""
     peer = Peer.fetch(fetch, settings.scp.ae_title)
 
@@ -69,13 +67,13 @@ def make_fetch_handler(tracker: Tracker, store: Store, fetch: FetchSettings, set
         brought: dict[str, int] = {}
         problems: list[str] = []
         try:
-            candidates = _candidates(tracker, peer, claim.study_uid, fetch, settings)
+            held = store.intact(claim.study_uid)
+            candidates = _candidates(peer, claim.study_uid, held, fetch, settings)
             for series in candidates:
                 if len(brought) == fetch.max_series:
                     break
-                before = views.series_sizes(tracker.database, claim.study_uid).get(series.uid, 0)
                 problem = _retrieve(lease, peer, store, fetch, series.uid)
-                new = views.series_sizes(tracker.database, claim.study_uid).get(series.uid, 0) - before
+                new = store.intact(claim.study_uid)[series.uid] - held[series.uid]
                 if new:
                     brought[series.uid] = new
                 elif not problem:
@@ -101,12 +99,11 @@ def make_fetch_handler(tracker: Tracker, store: Store, fetch: FetchSettings, set
 
 
 def _candidates(
-    tracker: Tracker, peer: Peer, study_uid: str, fetch: FetchSettings, settings: Settings
+    peer: Peer, study_uid: str, held: Mapping[str, int], fetch: FetchSettings, settings: Settings
 ) -> list[_Series]:
-    """MR series of the study that the PACS has and the node has not, or only in part, by their numbers. Left out are series
-    that are too large for a reference, that the match would veto by their description, and results of this node."""
+    """MR series of the study that the PACS has and the node has not, or only in part, by their numbers; `held` are the intact
+    instances that the node has of each. Left out are series that are too large for a reference, that the match would veto by their description, and results of this node."""
     matches = c_find(peer, "SERIES", StudyInstanceUID=study_uid, Modality="MR", **dict.fromkeys(RETURN_KEYS, ""))
-    held = views.series_sizes(tracker.database, study_uid)
     found: dict[str, _Series] = {}
     for match in matches:
         a = Attributes(match)

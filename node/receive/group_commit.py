@@ -11,7 +11,7 @@ The transaction itself need not survive a loss of power: what is in the log is e
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -23,6 +23,7 @@ from node.archive.log import Entry, Log
 from node.errors import NodeError
 from node.tracker import arrivals, instances
 from node.tracker.arrivals import Arrival
+from node.tracker.database import BusyError
 from node.tracker.handle import Tracker
 
 log = structlog.get_logger()
@@ -139,6 +140,12 @@ class GroupCommit:
         arrived = [waiting.arrival for waiting in group]
         try:
             together = arrivals.record_further(self._tracker, arrived, self._quiet_s, before_commit=durable.result)
+        except BusyError as error:  # one by one they would wait as long, each
+            wait([durable])
+            for waiting in group:
+                waiting.error = error
+                self._log.drop(waiting.entry)
+            return
         except Exception:
             together = False
         for waiting in group:

@@ -63,8 +63,10 @@ class SparingAudit:
     def _say(self, over: tuple[datetime | None, Counter[Action]] | None) -> None:
         since, further = over or (None, Counter[Action]())
         for action, times in further.items():
+            key = "rejected" if action is Action.ASSOCIATION else "reason"
             details: dict[str, Detail] = {
                 "further": times,
                 "since": since.isoformat(timespec="seconds") if since else None,
+                key: "too many in an hour; the log has a line for each",
             }
             try_audit(self._tracker, action, "receiver", details=details)

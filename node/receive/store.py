@@ -1,6 +1,7 @@
 """What happens to one instance: understood, checked, made durable, recorded. No network here."""
 
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -27,7 +28,7 @@ from node.tracker import arrivals, associations, corrections
 from node.tracker.arrivals import Arrival
 from node.tracker.audit import Action, try_audit
 from node.tracker.handle import Tracker
-from node.tracker.instances import stored, was_replaced
+from node.tracker.instances import intact_by_series, stored, was_replaced
 
 log = structlog.get_logger()
 
@@ -254,6 +255,18 @@ class Store:
         if association is not None and study_uid not in self._open.setdefault(association, set()):
             associations.opened(self._tracker, association, study_uid)
             self._open[association].add(study_uid)
+
+    def intact(self, study_uid: str) -> Counter[str]:
+        """How many instances of each series of a study are there and match their digests. It reads all of them."""
+        return intact_by_series(self._tracker, self._archive, study_uid)
+
+    def full(self) -> str | None:
+        """Why no instance can be kept at the moment; None when there is room."""
+        try:
+            self._archive.check_space()
+        except StorageFullError as error:
+            return str(error)
+        return None
 
     def ended(
         self, peer: str, host: str | None, stored: int, refused: int, dropped: int = 0, association: str | None = None

@@ -24,7 +24,7 @@ from node.dimse.negotiation import (
 )
 from node.dimse.pdu import AbortReason, AbortSource, Header, PDUType
 from node.dimse.stream import Stream, StreamClosedError, StreamTimeoutError
-from node.receive.contexts import BOTH_ROLES, COMMITMENT, supported
+from node.receive.contexts import BOTH_ROLES, COMMITMENT, VERIFICATION, supported
 from node.receive.policy import Caller, Refusal, Rejection
 from node.receive.services import House, Services
 from node.receive.slots import Visitor
@@ -120,7 +120,7 @@ class Association:
         self._log = self._log.bind(source=request.calling)
         caller = self._house.policy.judge(request, self._visitor.address, self._stream.certificate())
         if not isinstance(caller, Refusal):
-            caller = self._take_slot(request.calling) or caller
+            caller = self._take_slot(request) or caller
         if isinstance(caller, Refusal):
             self._log.warning("association.rejected", reason=caller.reason, check=caller.check)
             self._answer(pdu.reject(*caller.rejection.value))
@@ -129,10 +129,13 @@ class Association:
         self._accept(request, caller)
         return True
 
-    def _take_slot(self, calling: str) -> Refusal | None:
+    def _take_slot(self, request: Request) -> Refusal | None:
         if self._house.is_draining():
             return Refusal(Rejection.TEMPORARY_CONGESTION, "the service is stopping", "the peer may try again later")
-        limit = self._house.slots.associate(self._visitor, calling)
+        brings = any(proposal.abstract_syntax not in (VERIFICATION, COMMITMENT) for proposal in request.proposals)
+        if brings and (full := self._house.store.full()):
+            return Refusal(Rejection.TEMPORARY_CONGESTION, full, "free some space; the peer may try again later")
+        limit = self._house.slots.associate(self._visitor, request.calling)
         if limit is None:
             return None
         count = getattr(self._settings, limit)

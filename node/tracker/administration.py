@@ -110,7 +110,7 @@ def _act(tracker: Tracker, session: Session, now: datetime, job_id: int, act: Ac
     else:
         job.next_attempt_at = None
     if act == "retry":
-        job.attempts = 0
+        transitions.begin_anew(job)
     if act == "hold":
         job.error = sentence
     transitions.move(session, now, job, state, actor, sentence)
@@ -234,7 +234,8 @@ def _resend(
         _audit(tracker, session, job, actor, sentence)
     elif job.state in FINISHED:
         deliveries.forget(session, job)
-        job.attempts, job.error, job.revision = 0, None, infer.revision
+        transitions.begin_anew(job)
+        job.error, job.revision = None, infer.revision
         transitions.make_due(session, job, now)
         sentence = "redelivery requested by an administrator"
         transitions.move(session, now, job, State.READY, actor, sentence)

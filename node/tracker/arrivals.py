@@ -112,6 +112,13 @@ def was_purged(tracker: Tracker, study_uid: str, since: datetime) -> bool:
     return study is not None and (study.leftovers is not None or (study.purged_at or since) > since)
 
 
+def is_purged(tracker: Tracker, study_uid: str) -> bool:
+    """Whether a study was purged and not received again, or is being purged."""
+    with tracker.read() as session:
+        study = session.get(Study, study_uid)
+    return study is not None and (study.leftovers is not None or study.purged_at is not None)
+
+
 def record(tracker: Tracker, arrival: Arrival, quiet_s: float, *, durable: bool = True) -> bool:
     """Enter an instance whose file is durable, and open the match of its study (again). The match is due when the series
     has been quiet for `quiet_s` seconds, and after a second when the scanner said how many instances there are and all are here.
@@ -168,7 +175,7 @@ def record_further(
     series = Counter((arrival.study_uid, arrival.series_uid) for arrival in arrivals)
     try:
         # Rows are locked in one order by all transactions: series, jobs, studies, each by UID. See studies.py.
-        with tracker.database.transaction(durable=False) as connection:
+        with tracker.database.transaction(durable=False, patience_s=tracker.patience_s) as connection:
             connection.execute(_ENTER, [_row(arrival, now) for arrival in arrivals])
             changes = [(_COUNT_IN_SERIES, _of_series(arrivals, *uids, series[uids], now)) for uids in sorted(series)]
             due = now + timedelta(seconds=quiet_s)
@@ -229,7 +236,8 @@ def repair(tracker: Tracker, arrival: Arrival, quiet_s: float) -> None:
             Job.study_uid == arrival.study_uid, Job.state == State.FAILED, Job.error.startswith(_LOST)
         )
         for job in session.scalars(failed.with_for_update()).all():
-            job.attempts, job.error = 0, None
+            transitions.begin_anew(job)
+            job.error = None
             transitions.make_due(session, job, now)
             transitions.move(session, now, job, State.READY, arrival.source, "a lost instance was received again")
         audit(
@@ -256,6 +264,6 @@ def reopen(session: Session, now: datetime, study_uid: str, actor: str, due: dat
         # Of several series, the first to fall quiet is looked at first; the match then says when to look again.
         transitions.make_due(session, job, min(due, job.next_attempt_at or due))
     elif allowed(job.state, State.RECEIVING):
-        job.attempts = 0
+        transitions.begin_anew(job)
         transitions.make_due(session, job, due)
         transitions.move(session, now, job, State.RECEIVING, actor, sentence)

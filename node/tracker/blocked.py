@@ -146,7 +146,7 @@ def _match_again(session: Session, now: datetime, study_uid: str, actor: str) ->
                 f"its series have changed, and match job {match.id}, which would decide about it, was cancelled",
             )  # fmt: skip
     elif waiting:
-        match.attempts = 0
+        transitions.begin_anew(match)
         transitions.make_due(session, match, now)
         transitions.move(session, now, match, State.RECEIVING, actor, sentence)
     return len(waiting)

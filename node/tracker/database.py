@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,19 +12,32 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from node.errors import ConfigError, NodeError
 from node.tracker import studies
+from node.tracker.tables import Identity
 
 
 class DatabaseError(NodeError):
     """The tracker's database cannot be used."""
 
     retryable = True
+    local = True
+
+
+class BusyError(DatabaseError):
+    """Others hold the tracker's database for longer than the caller can wait."""
+
+
+APPLICATION_ID = 0x44694D53
+"""What the header of our SQLite files says (DiMS in ASCII), so that no other program's database is taken for a tracker."""
+
+PATIENCE_S = 30.0
+"""How long a writer waits for other writers of SQLite."""
 
 
 class Database:
@@ -48,20 +62,21 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self, *, durable: bool = True) -> Iterator[Session]:
+    def write(self, *, durable: bool = True, patience_s: float = PATIENCE_S) -> Iterator[Session]:
         """A session committed at the end of the block, rolled back when the block raises. What is not `durable` is undone
-        by a loss of power, when no later transaction that is durable came after it."""
+        by a loss of power, when no later transaction that is durable came after it. BusyError when other writers hold
+        SQLite for longer than `patience_s`."""
         with (
-            self._connected(writer=True, durable=durable) as connection,
+            self._connected(writer=True, durable=durable, patience_s=patience_s) as connection,
             Session(connection, expire_on_commit=False) as session,
             session.begin(),
         ):
             yield session
 
     @contextmanager
-    def transaction(self, *, durable: bool = True) -> Iterator[Connection]:
+    def transaction(self, *, durable: bool = True, patience_s: float = PATIENCE_S) -> Iterator[Connection]:
         """As `write`, for statements without objects, which take a third of the time."""
-        with self._connected(writer=True, durable=durable) as connection, connection.begin():
+        with self._connected(writer=True, durable=durable, patience_s=patience_s) as connection, connection.begin():
             yield connection
 
     def make_durable(self) -> None:
@@ -92,6 +107,10 @@ class Database:
             config = _alembic()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+            if connection.scalar(select(Identity.id)) is None:
+                connection.execute(insert(Identity).values(id=uuid.uuid4().hex))
             with Session(connection) as session:
                 studies.state_unstated(session)
                 session.flush()
@@ -106,6 +125,21 @@ class Database:
         """Whether this version can upgrade a database of that revision; one of a later version it cannot."""
         known = {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
         return revision is None or revision in known
+
+    def problem(self) -> str | None:
+        """What is wrong with the file of SQLite, in words; None when it is sound, or another database. It reads the whole
+        file."""
+        if self.url.get_backend_name() != "sqlite":
+            return None
+        try:
+            with self._connected(writer=False) as connection:
+                application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
+                if application not in (0, APPLICATION_ID):
+                    return f"another program made it (application id {application})"
+                found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+        except DatabaseError as error:
+            return f"it is damaged: {error.__cause__}".splitlines()[0] if _is_damage(error) else str(error)
+        return None if found == "ok" else f"it is damaged: {' '.join(str(found).split())}"
 
     def backup(self, target: Path) -> None:
         """Copy the database as it is at one moment, while others write. ConfigError when it is not SQLite, or when the file
@@ -124,19 +158,27 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _connected(self, writer: bool, durable: bool = True) -> Iterator[Connection]:
-        options = {"node_writer": writer, "node_durable": durable}
+    def _connected(self, writer: bool, durable: bool = True, patience_s: float = PATIENCE_S) -> Iterator[Connection]:
+        options = {"node_writer": writer, "node_durable": durable, "node_patience_s": patience_s}
         try:
             with self.engine.connect().execution_options(**options) as connection:
                 yield connection
         except DBAPIError as error:
-            raise DatabaseError(
+            busy = isinstance(error.orig, sqlite3.OperationalError) and "locked" in str(error.orig)
+            kind = BusyError if busy else DatabaseError
+            raise kind(
                 f"the tracker at {without_secrets(self.url)} does not answer: {_first_line(error.orig or error)}"
             ) from error
         except PoolTimeoutError as error:  # more threads than connections, and none of them can continue
             raise DatabaseError(
                 f"the tracker at {without_secrets(self.url)} does not answer: {_first_line(error)}"
             ) from error
+
+
+def _is_damage(error: DatabaseError) -> bool:
+    """Whether SQLite found its file damaged, or no database."""
+    original = getattr(error.__cause__, "orig", None)
+    return getattr(original, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def parse_url(url: str) -> URL:
@@ -166,7 +208,12 @@ def _engine(url: str) -> Engine:
 
 def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
     connection.isolation_level = None  # transactions are begun by _begin_sqlite, not by the driver's guess
-    for pragma in ("busy_timeout = 30000", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in (
+        f"busy_timeout = {int(PATIENCE_S * 1000)}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -178,6 +225,10 @@ def _begin_sqlite(connection: Connection) -> None:
         if connection.info.get("synchronous", "FULL") != wanted:
             connection.exec_driver_sql(f"PRAGMA synchronous = {wanted}")
             connection.info["synchronous"] = wanted
+        patience_s = options.get("node_patience_s", PATIENCE_S)
+        if connection.info.get("patience_s", PATIENCE_S) != patience_s:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(patience_s * 1000)}")
+            connection.info["patience_s"] = patience_s
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.exec_driver_sql("BEGIN")

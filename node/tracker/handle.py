@@ -4,20 +4,17 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from node.tracker.database import Database
+from node.tracker.clock import utc_now
+from node.tracker.database import PATIENCE_S, Database
 from node.tracker.studies import restate_changed
 from node.tracker.transitions import woken_by
 from node.tracker.wakeups import Wakeups
 
 LEASE = timedelta(seconds=60)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -27,9 +24,11 @@ class Tracker:
     database: Database
     lease: timedelta = LEASE
     """How long a worker holds a job without a heartbeat."""
-    clock: Callable[[], datetime] = _utc_now
+    clock: Callable[[], datetime] = utc_now
     """The time, aware. Tests turn it by hand."""
     wakeups: Wakeups = field(default_factory=Wakeups)
+    patience_s: float = PATIENCE_S
+    """How long its writers wait for others."""
     node: str = field(default_factory=socket.gethostname)
     """Which node this is, for the audit trail."""
 
@@ -41,7 +40,7 @@ class Tracker:
     def write(self, *, durable: bool = True) -> Iterator[Session]:
         """A session committed at the end of the block. Then the workers of this process that have new work are woken. What
         is not `durable` may be undone by a loss of power, until a later transaction that is, or `make_durable`."""
-        with self.database.write(durable=durable) as session:
+        with self.database.write(durable=durable, patience_s=self.patience_s) as session:
             yield session
             restate_changed(session)
         self.wakeups.wake(*woken_by(session))

@@ -1,5 +1,6 @@
 """Which instances there are, each as something that can be read."""
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import Protocol
@@ -82,6 +83,17 @@ def named(tracker: Reader, contents: Mapping[str, str]) -> set[str]:
     rows = select(Instance.key, Instance.sha256).where(tuple_(Instance.study_uid, Instance.sop_uid).in_(pairs))
     with tracker.read() as session:
         return {key for key, sha256 in session.execute(rows) if contents.get(key) == sha256}
+
+
+def intact_by_series(tracker: Reader, archive: Archive, study_uid: str) -> Counter[str]:
+    """How many instances of each series of a study are in use, there, and as they were kept. It reads all of them."""
+    return Counter(row.series_uid for row in _of_study(tracker, study_uid) if stored(row, archive).is_intact())
+
+
+def keys_of_study(tracker: Reader, study_uid: str) -> set[str]:
+    """The keys of all versions of all instances of a study, in use or not."""
+    with tracker.read() as session:
+        return set(session.scalars(select(Instance.key).where(Instance.study_uid == study_uid)))
 
 
 def _of_study(tracker: Reader, study_uid: str) -> list[Instance]:

@@ -28,7 +28,7 @@ def settle(
     supersede(session, now, job.study_uid, outcome.wanted, receiving, actor)
     for new in _naming_replaced(before, outcome.wanted):
         transitions.want(session, now, new, job.id, actor)
-    job.attempts = 0
+    transitions.begin_anew(job)
     if outgrown:  # the arrival has set when to look again
         transitions.move(
             session, now, job, State.RECEIVING, actor, "more instances arrived while the study was matched"
@@ -116,7 +116,8 @@ def _cancel(session: Session, now: datetime, job: Job, actor: str, sentence: str
 
 def _take_up(session: Session, now: datetime, job: Job, actor: str) -> None:
     held = job.prior_state is State.HELD
-    job.attempts, job.error = 0, None
+    transitions.begin_anew(job)
+    job.error = None
     transitions.make_due(session, job, now)
     transitions.move(session, now, job, State.READY, actor, "the series match again as before")
     if held:

@@ -89,6 +89,16 @@ class Retry:
 
     sentence: str
     delay_s: float
+    give_up_after_s: float | None = None
+    """It becomes a failure, too, when the first failed attempt is so long ago."""
+
+
+@dataclass(frozen=True)
+class Postponed:
+    """This host cannot work at the moment: its disk is full, or its database away. The attempt does not count."""
+
+    sentence: str
+    delay_s: float
 
 
 @dataclass(frozen=True)
@@ -98,4 +108,4 @@ class Failed:
     sentence: str
 
 
-Outcome = Done | Matched | Refused | Committing | Missing | Retry | Failed
+Outcome = Done | Matched | Refused | Committing | Missing | Retry | Postponed | Failed

@@ -1,5 +1,7 @@
 """Purge: remove a study and all that was made of it, except its row in `study` and its rows in the audit trail."""
 
+from datetime import datetime
+
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
@@ -14,11 +16,13 @@ from node.tracker.studies import StudyState
 from node.tracker.tables import Commitment, Delivery, Event, Instance, Job, Series, Study
 
 
-def purge(tracker: Tracker, archive: Archive, study_uid: str, actor: str) -> None:
+def purge(
+    tracker: Tracker, archive: Archive, study_uid: str, actor: str, unless_received_after: datetime | None = None
+) -> None:
     """Remove the rows of a study, then its files. When it is sent again it is received and processed as if it were new.
 
     In between the study takes no instances, and `resume` goes on after a crash. Raises NotFoundError when there is no
-    such study, TransitionError when one of its jobs is being worked on.
+    such study, TransitionError when one of its jobs is being worked on, or more of it came after `unless_received_after`.
     """
     with tracker.write() as session:  # rows are locked in the order of an arrival: series, jobs, study
         session.scalars(select(Series).where(Series.study_uid == study_uid).with_for_update()).all()
@@ -26,6 +30,8 @@ def purge(tracker: Tracker, archive: Archive, study_uid: str, actor: str) -> Non
         study = session.get(Study, study_uid, with_for_update=True)
         if study is None:
             raise NotFoundError(f"no study {study_uid} was received")
+        if unless_received_after is not None and study.last_received_at > unless_received_after:
+            raise TransitionError(f"more of study {study_uid} was received just now")
         busy = next((job for job in jobs if job.state in LEASED), None)
         if busy is not None:
             raise TransitionError(

@@ -16,13 +16,18 @@ from sqlalchemy.orm import Session
 from node.errors import LeaseLostError, TransitionError
 from node.tracker import matches, pauses, transitions
 from node.tracker.handle import Tracker
-from node.tracker.outcomes import Committing, Done, Failed, Matched, Missing, NewJob, Outcome, Refused, Retry
+from node.tracker.outcomes import Committing, Done, Failed, Matched, Missing, NewJob, Outcome, Postponed, Refused, Retry
 from node.tracker.states import CLAIMABLE, FINISHED, LEASED, Kind, State
 from node.tracker.tables import Commitment, Job, Series
 
 LOOK_AGAIN = timedelta(days=1)
 """A job that waits for another job is due when the other one is done. If that never happens, it looks again after this
 time."""
+
+MAX_DEATHS = 20
+"""A job that has taken down so many workers in a row fails. A worker that dies uses no attempt: most often the service was
+killed, or the host lost power, and the job is healthy."""
+WORKER_DIED = "E_WORKER_DIED"
 
 _MEMBERS = (
     select(func.coalesce(func.sum(Series.instances + Series.changes), 0))
@@ -137,6 +142,25 @@ def _waits(kind: Kind, destinations: Destinations | None) -> ColumnElement[bool]
     return and_(*waits)
 
 
+def hasten(tracker: Tracker, destination: str) -> None:
+    """Have the deliveries to a destination that wait for their next attempt tried at once: it can be reached again."""
+    now = tracker.clock()
+    waiting = (
+        update(Job)
+        .where(
+            Job.kind == Kind.DELIVER,
+            Job.state == State.RETRY_WAIT,
+            Job.destination == destination,
+            Job.first_failed_at.is_not(None),
+            Job.next_attempt_at > now,
+        )
+        .values(next_attempt_at=now)
+    )
+    with tracker.write() as session:
+        session.execute(waiting)
+        transitions.wake(session, Kind.DELIVER)
+
+
 # ---------------------------------------------------------------------- to hold it
 
 
@@ -186,11 +210,13 @@ def settle(tracker: Tracker, claim: Claim, outcome: Outcome) -> State:
             case Matched():
                 raise TransitionError("only a match ends in Matched")
             case Retry() | Failed() if claim.kind is Kind.MATCH and job.revision != claim.revision:
-                job.attempts, job.error = 0, outcome.sentence  # as for an instance that comes after the failure
+                transitions.begin_anew(job)  # as for an instance that comes after the failure
+                job.error = outcome.sentence
                 sentence = f"more instances arrived while the match failed: {outcome.sentence}"
                 transitions.move(session, now, job, State.RECEIVING, actor, sentence)
             case Done(sentence, result, then):
                 job.result = result
+                job.first_failed_at, job.deaths = None, 0
                 for new in then:  # a match may have confirmed the pair, with more instances, while it was worked on
                     transitions.want(session, now, replace(new, revision=job.revision), job.id, actor)
                 transitions.move(session, now, job, State.DONE, actor, sentence)
@@ -203,10 +229,20 @@ def settle(tracker: Tracker, claim: Claim, outcome: Outcome) -> State:
                 _await_report(session, now, job, actor, outcome)
             case Missing():
                 _wait_for(session, now, job, actor, outcome, maker)
-            case Retry(sentence, delay_s):
+            case Postponed(sentence, delay_s):
                 job.error = sentence
+                job.attempts -= 1
+                transitions.make_due(session, job, now + timedelta(seconds=delay_s))
+                transitions.move(session, now, job, State.RETRY_WAIT, actor, sentence)
+            case Retry(sentence, delay_s, give_up_after_s):
+                job.error, job.deaths = sentence, 0
+                job.first_failed_at = job.first_failed_at or now
+                failing_s = (now - job.first_failed_at) / timedelta(seconds=1)
                 if job.attempts >= job.max_attempts:
                     last = f"attempt {job.attempts} was the last: {sentence}"
+                    transitions.move(session, now, job, State.FAILED, actor, last)
+                elif give_up_after_s is not None and failing_s >= give_up_after_s:
+                    last = f"given up, because it has failed for {failing_s / 3600:.1f} h: {sentence}"
                     transitions.move(session, now, job, State.FAILED, actor, last)
                 else:
                     transitions.make_due(session, job, now + timedelta(seconds=delay_s))
@@ -234,7 +270,8 @@ def _wait_for(session: Session, now: datetime, job: Job, actor: str, outcome: Mi
         new = replace(outcome.maker, revision=job.revision)
         maker = transitions.add(session, now, new, State.READY, actor, outcome.sentence, parent_id=job.parent_id)
     elif maker.state is State.DONE:
-        maker.revision, maker.attempts = job.revision, 0
+        transitions.begin_anew(maker)
+        maker.revision = job.revision
         transitions.make_due(session, maker, now)
         transitions.move(session, now, maker, State.READY, actor, f"to be done again: {outcome.sentence}")
     stuck = f", which is {maker.state}: {maker.error}" if maker.state in FINISHED else ""
@@ -263,25 +300,39 @@ def give_back(tracker: Tracker, claim: Claim) -> None:
             transitions.move(session, now, job, State.READY, claim.worker, "the service is stopping")
 
 
-def rescue(tracker: Tracker, dead: Callable[[str], bool] = lambda worker: False, actor: str = "housekeep") -> int:
+def rescue(tracker: Tracker, dead: Callable[[str], bool] | None = None, actor: str = "housekeep") -> int:
     """Free jobs whose lease ran out, or whose worker is known to be `dead`; returns how many.
 
-    The attempt counts: a job that kills its worker every time fails when its attempts are used up.
+    The attempt does not count. A job that takes its worker down each time fails after MAX_DEATHS.
     """
     now = tracker.clock()
-    rescued = 0
+    leased = select(Job.id, Job.worker, Job.lease_expires_at).where(Job.lease_expires_at.is_not(None))
+    if dead is None:
+        leased = leased.where(Job.lease_expires_at < now)
+    with tracker.read() as session:  # most often there is none, and a writer would lock out all others
+        orphaned = [
+            job_id
+            for job_id, worker, until in session.execute(leased)
+            if (until is not None and until < now) or (dead is not None and dead(worker or ""))
+        ]
+    return sum(_free(tracker, now, job_id, dead, actor) for job_id in orphaned)
+
+
+def _free(tracker: Tracker, now: datetime, job_id: int, dead: Callable[[str], bool] | None, actor: str) -> bool:
     with tracker.write() as session:
-        held = select(Job).where(Job.state.in_(LEASED)).with_for_update(skip_locked=True)
-        for job in session.scalars(held).all():
-            expired = job.lease_expires_at is not None and job.lease_expires_at < now
-            if not expired and not dead(job.worker or ""):
-                continue
-            rescued += 1
-            sentence = f"its worker {job.worker} died in attempt {job.attempts} of {job.max_attempts}"
-            if job.attempts >= job.max_attempts:
-                job.error = sentence
-                transitions.move(session, now, job, State.FAILED, actor, sentence)
-            else:
-                transitions.make_due(session, job, now)
-                transitions.move(session, now, job, State.READY, actor, sentence)
-    return rescued
+        held = select(Job).where(Job.id == job_id, Job.state.in_(LEASED)).with_for_update(skip_locked=True)
+        job = session.scalars(held).one_or_none()
+        if job is None or job.lease_expires_at is None:
+            return False
+        if job.lease_expires_at >= now and not (dead and dead(job.worker or "")):
+            return False
+        job.attempts -= 1
+        job.deaths += 1
+        sentence = f"its worker {job.worker} died"
+        if job.deaths >= MAX_DEATHS:
+            job.error = f"{WORKER_DIED}: {job.deaths} workers in a row died while they held this job"
+            transitions.move(session, now, job, State.FAILED, actor, job.error)
+        else:
+            transitions.make_due(session, job, now)
+            transitions.move(session, now, job, State.READY, actor, sentence)
+    return True

@@ -62,6 +62,14 @@ class Base(DeclarativeBase):
     }
 
 
+class Identity(Base):
+    """Which tracker this is, see `identity.py`. One row."""
+
+    __tablename__ = "identity"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
 class Study(Base):
     """A study: what lists, search and retention ask for. It stays when the study is purged."""
 
@@ -172,7 +180,7 @@ class Job(Base):
     study_uid: Mapped[str] = mapped_column(UID, index=True)
     target_series_uid: Mapped[str | None] = mapped_column(UID, index=True)
     reference_series_uid: Mapped[str | None] = mapped_column(UID)
-    parent_id: Mapped[int | None] = mapped_column(RowId, ForeignKey("job.id"))
+    parent_id: Mapped[int | None] = mapped_column(RowId, ForeignKey("job.id"), index=True)
     """The job that led to this one: a derive job's infer job, a deliver job's derive job."""
     payload: Mapped[dict[str, Any]]
     """What to do: a PairRequest (infer), DeriveRequest, DeliverRequest or CommitmentRequest."""
@@ -188,6 +196,10 @@ class Job(Base):
     """Raised by every claim: only the worker that holds the latest may change the job."""
     attempts: Mapped[int] = mapped_column(default=0)
     max_attempts: Mapped[int]
+    first_failed_at: Mapped[datetime | None]
+    """When the first of its attempts failed; None while none has, since it was last asked for."""
+    deaths: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How many workers in a row have died while they held it."""
     next_attempt_at: Mapped[datetime | None]
     worker: Mapped[str | None] = mapped_column(String(128))
     lease_expires_at: Mapped[datetime | None] = mapped_column(index=True)

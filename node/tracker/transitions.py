@@ -67,6 +67,12 @@ def take(session: Session, now: datetime, job: Job, worker: str, lease_expires_a
     job.worker, job.lease_expires_at = worker, lease_expires_at
 
 
+def begin_anew(job: Job) -> None:
+    """Forget the attempts of a job that is asked for again."""
+    job.attempts = job.deaths = 0
+    job.first_failed_at = None
+
+
 def make_due(session: Session, job: Job, at: datetime) -> None:
     """Set when the job may be claimed. The workers of this process learn of it when the transaction is committed."""
     job.next_attempt_at = at

@@ -296,10 +296,3 @@ def requests(database: Database, study_uid: str) -> list[PairRequest]:
     query = select(Job.payload).where(Job.study_uid == study_uid, Job.kind == Kind.INFER).order_by(Job.id)
     with database.read() as session:
         return [PairRequest.model_validate(payload) for payload in session.scalars(query)]
-
-
-def series_sizes(database: Database, study_uid: str) -> dict[str, int]:
-    """Series instance UID to the number of instances stored, of a study's series."""
-    with database.read() as session:
-        rows = session.execute(select(Series.series_uid, Series.instances).where(Series.study_uid == study_uid))
-        return {row.series_uid: row.instances for row in rows}

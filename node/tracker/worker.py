@@ -11,7 +11,7 @@ from node.errors import LeaseLostError, NodeError, RefusedError
 from node.telemetry.log import place_of
 from node.tracker import queue
 from node.tracker.handle import Tracker
-from node.tracker.outcomes import Failed, Outcome, Refused, Retry
+from node.tracker.outcomes import Failed, Outcome, Postponed, Refused, Retry
 from node.tracker.queue import Claim, Destinations, backoff_s
 from node.tracker.states import Kind, State
 
@@ -21,6 +21,8 @@ HEARTBEAT_S = 10.0
 POLL_S, LONGEST_POLL_S = 0.5, 5.0
 """Between two looks for work. What this process enqueues wakes the worker at once, so the poll is for what other processes
 enqueue; while nothing comes it slows down from the first to the second."""
+AFTER_LOCAL_TROUBLE_S = 10.0
+"""Until a job is tried again for which this host had no disk or no database. That uses none of its attempts."""
 AFTER_TROUBLE_S = 5.0
 """Until the tracker is asked again when it did not answer."""
 
@@ -86,16 +88,20 @@ def run_worker(
     stop: threading.Event,
     *,
     destinations: Destinations | None = None,
+    gate: Callable[[], float] | None = None,
     initial_s: float = 5,
     maximum_s: float = 300,
 ) -> None:
     """Do the jobs of one kind (of deliveries those to some destinations) one after the other, until `stop` is set. The
-    caller that sets it then wakes the workers of `tracker`. No error of a job is raised here."""
+    caller that sets it then wakes the workers of `tracker`. When a job is due, `gate` says how many seconds it has to wait
+    all the same. No error of a job is raised here."""
     idle = 0
     while not stop.is_set():
         seen = tracker.wakeups.count(kind)
         try:
             wait_s = _until_due_s(tracker, kind, destinations)
+            if wait_s <= 0 and gate is not None:
+                wait_s = gate()
             claim = queue.claim(tracker, kind, worker, destinations) if wait_s <= 0 else None
         except NodeError as error:
             log.error("claim.failed", kind=kind, reason=str(error))
@@ -132,7 +138,10 @@ def attempt(tracker: Tracker, claim: Claim, handler: Handler, stop: threading.Ev
             except RefusedError as error:
                 outcome = Refused(error.code, error.sentence)
             except NodeError as error:
-                outcome = Retry(str(error), delay_s) if error.retryable else Failed(str(error))
+                if error.local:
+                    outcome = Postponed(str(error), AFTER_LOCAL_TROUBLE_S)
+                else:
+                    outcome = Retry(str(error), delay_s) if error.retryable else Failed(str(error))
             except Exception as error:
                 # The text of a foreign exception may quote the data it stumbled on; the log gets its type and place.
                 logger.error("job.crashed", error=type(error).__name__, where=place_of(error))

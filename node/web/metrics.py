@@ -90,13 +90,13 @@ class Metrics:
             self._refusals.labels(change.kind, change.code).inc()
 
     def _count_row(self, row: AuditRow) -> None:
-        peer = self._sources.get(row.actor, OTHER)
+        peer, times = self._sources.get(row.actor, OTHER), int(row.details.get("further") or 1)
         if row.action == Action.ASSOCIATION:
-            self._associations.labels(peer, "rejected" if "rejected" in row.details else "accepted").inc()
+            self._associations.labels(peer, "rejected" if "rejected" in row.details else "accepted").inc(times)
             self._received.labels(peer).inc(int(row.details.get("stored") or 0))
             self._dropped.labels(peer).inc(int(row.details.get("dropped") or 0))
         elif row.action == Action.REFUSED:
-            self._refused.labels(peer, row.details.get("status", "")).inc()
+            self._refused.labels(peer, row.details.get("status", "")).inc(times)
         elif row.action == Action.SENT:
             self._sent.labels(row.details.get("destination", "")).inc(int(row.details.get("instances") or 0))
 

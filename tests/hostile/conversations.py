@@ -9,7 +9,7 @@ from enum import Enum
 
 from hypothesis import strategies as st
 
-from tests.hostile.test_messages import BROKEN
+from tests.hostile.test_messages import BROKEN, NEVER_ACCEPTED
 from tests.hostile.test_requests import MALFORMED
 from tests.hostile.wire import (
     ABORT,
@@ -66,8 +66,9 @@ class Conversation:
 _ONE_OF = {name: frozenset({kind}) for name, kind in (("AC", AC), ("RP", RELEASE_RP), ("DATA", DATA), ("ABORT", ABORT))}
 _TITLES = st.sampled_from([b"DIFFMSR", b"ANY-SCP", b"A", b"SIXTEEN-LETTERS!"])
 _SYNTAXES = st.lists(st.sampled_from([EXPLICIT, IMPLICIT, "1.2.840.10008.1.2.4.70", "1.2.3"]), min_size=1, max_size=4)
+_OTHER_IDS = st.integers(2, 120).map(lambda n: 2 * n + 1).filter(lambda number: number != NEVER_ACCEPTED)
 _OTHER_CONTEXTS = st.dictionaries(
-    st.integers(2, 120).map(lambda n: 2 * n + 1),
+    _OTHER_IDS,
     st.tuples(st.sampled_from([MR, "1.2.840.10008.5.1.4.1.1.2", VERIFICATION, "1.2"]), _SYNTAXES).map(
         lambda p: (p[0], *p[1])
     ),

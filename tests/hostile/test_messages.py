@@ -36,6 +36,8 @@ def _provider_abort(reason: int) -> Answer:
 UNRECOGNIZED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER = (_provider_abort(reason) for reason in (1, 2, 6))
 STORE, ECHO = store_command(b"1.2.826.30"), echo_command()
 FINDING = "1.2.840.10008.5.1.4.1.2.2.1"
+NEVER_ACCEPTED = 77
+"""A presentation context that no request here proposes."""
 
 BROKEN = {
     "an unknown PDU": (pdu(9, bytes(10)), UNRECOGNIZED_PDU, "PDU type 0x09"),
@@ -57,7 +59,7 @@ BROKEN = {
     "another context within a message": (
         pdu(4, pdv(1, STORE, True) + pdv(3, b"abc", False)), INVALID_PARAMETER, "changes its presentation context",
     ),
-    "a context that was not accepted": (pdu(4, pdv(77, ECHO, True)), INVALID_PARAMETER, "presentation context 77 was not accepted"),
+    "a context that was not accepted": (pdu(4, pdv(NEVER_ACCEPTED, ECHO, True)), INVALID_PARAMETER, "presentation context 77 was not accepted"),
     "a garbage command": (pdu(4, pdv(1, bytes(range(200)), True)), INVALID_PARAMETER, "element of the command set"),
     "a command cut": (pdu(4, pdv(1, STORE[:-3], True)), INVALID_PARAMETER, "the command set"),
     "an empty command": (pdu(4, pdv(1, b"", True)), INVALID_PARAMETER, "(0000,0100) is missing or malformed"),

@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
-from node.config.settings import DestinationSettings, NodeSettings, Settings, StorageSettings
+from node.archive.digest import Digest, data_set_starts, sha256
+from node.archive.facade import Archive
+from node.config.settings import DestinationSettings, NodeSettings, SCPSettings, Settings, StorageSettings
+from node.dicom.transfer_syntax import to_bytes
 from node.errors import ConfigError, NodeError
 from node.identity import worker_name
 from node.locks import only_one, running_roles
@@ -28,6 +31,7 @@ from node.tracker.handle import Tracker
 from node.tracker.outcomes import NewJob
 from node.tracker.states import Kind, State
 from tests.conftest import free_port
+from tests.dicom import mr_series
 from tests.unit.node.tracker.jobs import audited
 from tests.waiting import until
 
@@ -84,6 +88,14 @@ def test_its_roles_run_and_then_do_not(tmp_path: Path, by_signal: bool) -> None:
     assert (actor, details["roles"]) == ("start", ["match", "deliver", "housekeep"])
 
 
+def test_every_stop_is_heard(tmp_path: Path) -> None:
+    """A signal comes while threads start and work; `make soak` stops 200 services."""
+    settings = settings_in(tmp_path)
+    for _ in range(int(os.environ.get("STOPS", "3"))):
+        run_until(settings, lambda: len(running_roles(settings.node.data_dir)) == len(ROLES), by_signal=True)
+        assert running_roles(settings.node.data_dir) == {}
+
+
 def test_a_second_one_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     settings.node.data_dir.mkdir()
@@ -124,10 +136,6 @@ def test_a_destination_that_hangs_delays_no_other(tmp_path: Path) -> None:
         )
         settings = settings_in(tmp_path, destinations=[hangs, refuses])
         tracker = tracker_of(settings)
-        from node.archive.facade import Archive
-        from node.dicom.transfer_syntax import to_bytes
-        from tests.dicom import mr_series
-
         instances = mr_series(1)
         files = [(str(ds.SOPInstanceUID), to_bytes(ds)) for ds in instances]
         Archive.of(settings).put_derived("infer:1", files, "page")
@@ -170,3 +178,21 @@ def test_systemd_hears_that_it_is_ready_and_well(tmp_path: Path, monkeypatch: py
                 break
     assert heard[0] == "READY=1"
     assert heard[-1] == "STOPPING=1"
+
+
+def test_after_a_crash_files_without_a_row_are_entered(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, scp=SCPSettings(host="127.0.0.1", port=free_port()))
+    tracker, archive = tracker_of(settings), Archive.of(settings)
+    (ds,) = mr_series(1)
+    content = to_bytes(ds)
+    digest = Digest(sha256(content[data_set_starts(content) :]), str(ds.file_meta.TransferSyntaxUID))
+    archive.put_instance(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID, content, digest)
+    marker = settings.node.data_dir / "receiving"
+
+    def received() -> int:
+        return views.totals(tracker.database).instances
+
+    run_until(settings, lambda: running_roles(settings.node.data_dir) and marker.exists(), [Role.RECEIVE])
+    assert received() == 0 and not marker.exists(), "a service that ended in order leaves none"
+    marker.touch()  # as a crash leaves it
+    run_until(settings, lambda: received() == 1, [Role.RECEIVE])

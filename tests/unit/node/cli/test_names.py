@@ -1,5 +1,8 @@
 """Names that a person typed into the configuration: brackets are no markup, and malformed addresses are one sentence."""
 
+import multiprocessing
+import os
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -72,3 +75,32 @@ def test_an_address_that_cannot_be_one_is_said_when_the_configuration_is_checked
     assert isinstance(done.exception, ConfigError), done.output
     assert len(str(done.exception).splitlines()) == 1
     assert "secret" not in str(done.exception)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
+@pytest.mark.parametrize("mode", [0o700, 0o755], ids=["closed", "read-only"])
+def test_a_data_folder_of_another_account_is_one_sentence(tmp_path: Path, mode: int) -> None:
+    path = written(tmp_path, "")
+    data = tmp_path / "data"
+    data.mkdir()
+    Database(f"sqlite:///{data}/tracker.sqlite3").upgrade()
+    data.chmod(mode)
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+
+    def ask(said: Connection) -> None:
+        os.setresuid(65534, 65534, 65534)
+        for command in (["status"], ["queue", "list"], ["start"]):
+            done = CliRunner().invoke(app, [*command, "--config", str(path)])
+            said.send((type(done.exception).__name__, getattr(done.exception, "exit_code", None), str(done.exception)))
+
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=ask, args=(theirs,))
+    process.start()
+    for _ in range(3):
+        assert ours.poll(300)
+        kind, code, sentence = ours.recv()
+        assert (kind, code) == ("ConfigError", 3), sentence
+        assert "data_dir" in sentence and len(sentence.splitlines()) == 1
+    process.join()

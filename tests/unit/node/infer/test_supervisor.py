@@ -22,8 +22,14 @@ from node.tracker.states import Kind, State
 from tests.waiting import until
 
 WORKER = """
-import os, sys
+import os, sys, threading, time
 folder, device = sys.argv[1:]
+def live():
+    while True:
+        os.write(1, b"alive\\n")
+        time.sleep(0.05)
+if device == "lively":
+    threading.Thread(target=live, daemon=True).start()
 def say(text):
     with open(f"{folder}/{device}", "a") as file:
         file.write(text + "\\n")
@@ -39,7 +45,7 @@ for line in sys.stdin:
 
 
 class Site:
-    def __init__(self, folder: Path, *names: str) -> None:
+    def __init__(self, folder: Path, *names: str, stall_s: float = 600) -> None:
         self.folder = folder
         (folder / "said").mkdir()
         (folder / "worker.py").write_text(WORKER)
@@ -47,7 +53,7 @@ class Site:
         self.database.upgrade()
         self.tracker, self.stopping = Tracker(self.database), threading.Event()
         command = [sys.executable, str(folder / "worker.py"), str(folder / "said")]
-        self.supervisor = Supervisor(self.tracker, folder, command, names, self.stopping)
+        self.supervisor = Supervisor(self.tracker, folder, command, names, self.stopping, stall_s)
         self.supervisor.start()
         for name in names:
             until(lambda name=name: self.said(name), f"worker of {name} runs")
@@ -70,8 +76,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(supervision, "SHORTEST_PAUSE_S", 0.02)
     made: list[Site] = []
 
-    def start(*names: str) -> Site:
-        made.append(Site(tmp_path, *names))
+    def start(*names: str, **options: float) -> Site:
+        made.append(Site(tmp_path, *names, **options))
         return made[-1]
 
     yield start
@@ -98,7 +104,19 @@ def test_a_worker_that_dies_is_replaced_and_its_job_is_free_at_once(site: Any) -
     until(lambda: len([line for line in running.said("cpu") if "started" in line]) == 2, "another one runs")
     assert running.supervisor.pids()["cpu"] != pid
     (job,) = views.jobs(running.database)
-    assert (job.state, job.attempts) == (State.READY, 1), "the attempt counts"
+    assert (job.state, job.attempts) == (State.READY, 0), "the attempt does not count"
+
+
+def test_a_worker_that_hangs_is_replaced_and_its_job_is_free(site: Any) -> None:
+    """It lives, and is stopped as by a debugger: its process is there and says nothing more."""
+    running = site("lively", stall_s=2)
+    running.ask()
+    pid = running.supervisor.pids()["lively"]
+    queue.claim(running.tracker, Kind.INFER, worker_name(running.folder, "infer", pid))
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: running.supervisor.pids().get("lively", pid) != pid, "another one runs")
+    (job,) = views.jobs(running.database)
+    assert (job.state, job.attempts) == (State.READY, 0)
 
 
 def test_a_stop_lets_workers_finish(site: Any) -> None:

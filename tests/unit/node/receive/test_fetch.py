@@ -31,6 +31,7 @@ from node.tracker.states import Kind, State
 from node.tracker.worker import Lease
 from tests.conftest import free_port, require
 from tests.dicom import T1, mr_series, write
+from tests.unit.node.kept import path_of, spoil
 from tests.waiting import until
 
 STUDY = "1.2.3"
@@ -100,7 +101,7 @@ class Study:
     def attempt(self, port: int, /, **settings: Any) -> tuple[State, str]:
         """What an attempt led to, and what it says."""
         fetch = FetchSettings(**({"ae_title": "PACS", "host": "127.0.0.1", "port": port, "timeout_s": 300} | settings))
-        work = make_fetch_handler(self.tracker, self.store, fetch, Settings())
+        work = make_fetch_handler(self.store, fetch, Settings())
         queue.enqueue(
             self.tracker, NewJob(Kind.FETCH, f"fetch:{time.monotonic_ns()}", STUDY, {}, fetch.max_attempts), "test"
         )
@@ -112,7 +113,7 @@ class Study:
 
     @property
     def held(self) -> dict[str, int]:
-        return views.series_sizes(self.tracker.database, STUDY)
+        return dict(self.store.intact(STUDY))
 
 
 @pytest.fixture
@@ -137,7 +138,9 @@ def serve() -> Iterator[Callable[[PACS], int]]:
 Serve = Callable[[PACS], int]
 
 
-def test_what_the_pacs_holds_and_we_do_not_is_fetched_and_reopens_the_study(study: Study, serve: Serve) -> None:
+def test_what_the_pacs_holds_and_we_do_not_is_fetched_and_reopens_the_study(
+    study: Study, serve: Serve, archive: Archive
+) -> None:
     pacs = PACS()
     t1 = pacs.add(1)
     port = serve(pacs)
@@ -153,6 +156,12 @@ def test_what_the_pacs_holds_and_we_do_not_is_fetched_and_reopens_the_study(stud
     assert study.attempt(port) == (State.DONE, "fetched 1 instances of 1 series"), (
         "a series we hold in part is completed"
     )
+    for damage, ds in ((Path.unlink, pacs.series[t1][0]), (spoil, pacs.series[t1][1])):
+        damage(path_of(study.tracker, archive, ds))
+    assert study.attempt(port) == (State.DONE, "fetched 2 instances of 1 series"), (
+        "what is lost or damaged is fetched again"
+    )
+    assert study.held == {t1: 3}
 
 
 def test_what_cannot_be_a_reference_is_left_where_it_is(study: Study, serve: Serve) -> None:

@@ -1,8 +1,11 @@
 """Groups, and what is there after a crash: all that was acknowledged, each instance once, with the bytes that came."""
 
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +197,19 @@ def test_a_tracker_that_is_away_is_said_and_nothing_is_kept(
     assert store.put(sent(ds)) is Status.SUCCESS
     kept.close()
     assert len(list(Path(archive.location("instances")).rglob("*.dcm"))) == 1
+
+
+def test_a_tracker_that_others_hold_is_out_of_resources_in_time(archive: Archive, tracker: Tracker) -> None:
+    patient = replace(tracker, patience_s=0.2)
+    kept = GroupCommit.open(archive, patient, 10)
+    assert kept is not None
+    store = Store(archive, patient, 10, group_commit=kept)
+    first, second = mr_series(2)
+    assert store.put(sent(first), "an association") is Status.SUCCESS
+    with closing(sqlite3.connect(tracker.database.url.database or "")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert store.put(sent(second), "an association") is Status.OUT_OF_RESOURCES
+        assert store.put(sent(second), "another association") is Status.OUT_OF_RESOURCES
+    assert store.put(sent(second), "an association") is Status.SUCCESS
+    assert views.totals(tracker.database).instances == 2
+    kept.close()

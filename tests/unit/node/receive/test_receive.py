@@ -1,6 +1,7 @@
 """The storage SCP against dcmtk's senders, and what it does with what they send."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from io import BytesIO
@@ -21,6 +22,7 @@ from pydicom.uid import (
     RLELossless,
 )
 from pynetdicom import AE
+from pynetdicom.sop_class import Verification
 from structlog.testing import capture_logs
 
 from node.archive.facade import Archive
@@ -35,7 +37,7 @@ from node.tracker import views
 from node.tracker.handle import Tracker
 from node.tracker.instances import of_study
 from node.tracker.tables import Series
-from tests.conftest import require
+from tests.conftest import free_port, require
 from tests.dicom import mr_series, write
 
 opened: list[GroupCommit] = []
@@ -171,6 +173,33 @@ def test_a_full_disk_answers_out_of_resources_and_keeps_what_it_has(tmp_path: Pa
     assert Store(full, tracker, 10).put(sent(second)) is Status.OUT_OF_RESOURCES
     assert len(stored(archive)) == 1
     assert Store(full, tracker, 10).put(sent(first)) is Status.SUCCESS, "what is here already needs no space"
+
+
+def test_below_the_reserve_associations_for_instances_are_rejected_and_results_still_have_room(
+    tmp_path: Path, tracker: Tracker
+) -> None:
+    free = shutil.disk_usage(tmp_path).free / 1e9
+    archive = Archive.in_folder(tmp_path / "data", reserve_gb=1.5 * free)
+    archive.check_space(for_results=True)
+    receiver = Receiver(
+        SCPSettings(host="127.0.0.1", port=free_port()),
+        [],
+        Store(archive, tracker, 10),
+        Commitments(tracker, archive, [], "DIFFMSR"),
+    )
+    receiver.start()
+    try:
+        for sop_class, accepted in ((MRImageStorage, False), (Verification, True)):
+            ae = AE("MR1")
+            ae.add_requested_context(sop_class)
+            association = ae.associate("127.0.0.1", receiver.port)
+            assert association.is_established is accepted
+            if not accepted:
+                answer = association.acceptor.primitive
+                assert (answer.result, answer.diagnostic) == (2, 1), "transient, temporary congestion"
+            association.release() if accepted else None
+    finally:
+        receiver.stop()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")

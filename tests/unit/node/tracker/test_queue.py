@@ -9,7 +9,7 @@ from node.config.settings import DestinationSettings
 from node.errors import LeaseLostError
 from node.tracker import administration, arrivals, queue, views
 from node.tracker.handle import Tracker
-from node.tracker.outcomes import Done, Failed, Matched, Missing, NewJob, Retry
+from node.tracker.outcomes import Done, Failed, Matched, Missing, NewJob, Postponed, Retry
 from node.tracker.queue import Destinations, backoff_s
 from node.tracker.states import Kind, State
 
@@ -61,10 +61,46 @@ def test_workers_known_to_be_dead_are_rescued_before_their_lease_ends(tracker: T
 
 def test_a_job_that_kills_every_worker_fails_in_the_end(tracker: Tracker, clock: Clock) -> None:
     matched(tracker, clock, infer_job(attempts=3))
-    for _ in range(3):
+    for death in range(queue.MAX_DEATHS):
+        assert states(tracker, Kind.INFER) == ["ready"], f"after {death} deaths"
         claimed(tracker, Kind.INFER)
         queue.rescue(tracker, dead=lambda worker: True)
-    assert states(tracker, Kind.INFER) == ["failed"]
+    (job,) = views.jobs(tracker.database, kind=Kind.INFER)
+    assert (job.state, job.attempts) == (State.FAILED, 0)
+    assert job.error is not None and job.error.startswith("E_WORKER_DIED")
+
+
+def test_deaths_count_only_in_a_row(tracker: Tracker, clock: Clock) -> None:
+    matched(tracker, clock, infer_job(attempts=3))
+    for _ in range(2):
+        for _ in range(queue.MAX_DEATHS - 1):
+            claimed(tracker, Kind.INFER)
+            queue.rescue(tracker, dead=lambda worker: True)
+        queue.settle(tracker, claimed(tracker, Kind.INFER), Retry("no memory", 0))
+    assert states(tracker, Kind.INFER) == ["retry-wait"]
+
+
+def test_what_waits_for_this_host_uses_no_attempt(tracker: Tracker, clock: Clock) -> None:
+    matched(tracker, clock, infer_job(attempts=1))
+    for _ in range(5):
+        assert (
+            queue.settle(tracker, claimed(tracker, Kind.INFER), Postponed("the disk is full", 10)) is State.RETRY_WAIT
+        )
+        assert queue.claim(tracker, Kind.INFER, "w") is None
+        clock.forward(10)
+    assert queue.settle(tracker, claimed(tracker, Kind.INFER), Done("room again")) is State.DONE
+
+
+def test_a_deadline_counts_from_the_first_failure(tracker: Tracker, clock: Clock) -> None:
+    matched(tracker, clock, infer_job(attempts=100))
+    clock.forward(3600)
+    hour = Retry("not reached", 1800, give_up_after_s=3600)
+    for state in (State.RETRY_WAIT, State.RETRY_WAIT, State.FAILED):
+        assert queue.settle(tracker, claimed(tracker, Kind.INFER), hour) is state
+        clock.forward(1800)
+    (job,) = views.jobs(tracker.database, kind=Kind.INFER)
+    administration.retry(tracker, job.id, "admin")
+    assert queue.settle(tracker, claimed(tracker, Kind.INFER), hour) is State.RETRY_WAIT, "it begins anew"
 
 
 def test_a_retry_waits_and_the_last_one_fails(tracker: Tracker, clock: Clock) -> None:
@@ -108,15 +144,15 @@ def test_a_stopping_worker_gives_its_job_back_untried(tracker: Tracker, clock: C
     assert again.attempts == 1
 
 
-def test_backoff_doubles_up_to_its_maximum_and_lasts_72_hours_by_default() -> None:
+def test_backoff_doubles_up_to_its_maximum_and_the_attempts_outlast_the_deadline() -> None:
     assert [backoff_s(n, 5, 60, lambda: 0.5) for n in range(1, 6)] == [5, 10, 20, 40, 60]
     assert backoff_s(1, 5, 60, lambda: 0.0) == 4
     assert backoff_s(10_000, 5, 60, lambda: 1.0) == pytest.approx(72)
     default = DestinationSettings(name="pacs", ae_title="PACS", host="pacs")
     waits = [
-        backoff_s(n, default.initial_delay_s, default.max_delay_s, lambda: 0.5) for n in range(1, default.max_attempts)
+        backoff_s(n, default.initial_delay_s, default.max_delay_s, lambda: 0.0) for n in range(1, default.max_attempts)
     ]
-    assert 72 * 3600 <= sum(waits) < 73 * 3600
+    assert sum(waits) > default.give_up_h * 3600, "even with the shortest of pauses"
 
 
 def derive_job() -> NewJob:

@@ -134,7 +134,7 @@ def test_each_destination_has_a_worker_of_its_own(database: Database) -> None:
     [
         (RefusedError("E_X", "no"), State.REFUSED, "E_X: no"),
         (NodeError("broken"), State.FAILED, "broken"),
-        (StorageError("away"), State.FAILED, "away"),
+        (StorageError("away"), State.RETRY_WAIT, "away"),
         (ValueError("Miller^Mary"), State.FAILED, "unexpected ValueError"),
     ],
 )
