@@ -96,7 +96,9 @@ class Services:
     def drops(self, context_id: int) -> bool:
         """Whether the data sets of that presentation context are of no use here."""
         context = self._contexts.get(context_id)
-        return context is not None and self._house.store.drops(context.abstract_syntax)
+        if context is None or context.abstract_syntax in _BACK_ROOM_CLASSES:
+            return False
+        return self._house.store.drops(context.abstract_syntax)
 
     def _put(self, sent: StoreRequest) -> StoreStatus:
         status = self._house.store.put(sent, self._name)
