@@ -1,6 +1,9 @@
-"""The payload of a job row: what a stage has to do. The match writes a PairRequest for infer, infer writes a
-DeriveRequest for derive, derive a DeliverRequest per destination for deliver. The receiver writes a CommitmentRequest
-for itself, to be done after the association, or after a restart."""
+"""The JSON of a job row: its payload, which says what a stage has to do, and its result, which says what came of it.
+
+The match writes a PairRequest for infer, infer writes a DeriveRequest for derive, derive writes one DeliverRequest per
+destination for deliver. The receiver writes a CommitmentRequest for itself, which it does after the association or after
+a restart.
+"""
 
 from typing import Any
 
@@ -72,3 +75,48 @@ class CommitmentRequest(BaseModel):
     """Of the peer, as it called."""
     instances: tuple[tuple[str, str], ...]
     """(SOP class UID, SOP instance UID), as the peer named them."""
+
+
+class JobResult(BaseModel):
+    """What came of a job. The result of a match job is the verdict (`node.verdicts`), which has both of these; each other
+    kind of job adds figures of its own."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sentence: str | None = None
+    code: str | None = None
+    """The code of a refusal."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As the tracker keeps it."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class InferResult(JobResult):
+    slices: int
+    seconds: float
+    device: str
+    usable: bool
+    """Whether no threshold of the quality was crossed."""
+
+
+class DeriveResult(JobResult):
+    instances: int
+
+
+class DeliverResult(JobResult):
+    instances: int
+    left_out: tuple[str, ...] | None = None
+    """Names of the SOP classes of documents that the destination does not store."""
+
+
+class FetchResult(JobResult):
+    series: dict[str, int]
+    """Series instance UID to the number of new instances."""
+
+
+class ReplayResult(JobResult):
+    same: bool
+    """Byte for byte."""
+    lines: tuple[str, ...]
+    """What the command printed."""

@@ -1,13 +1,13 @@
 """What the match stage decided on a study, and why: the result of a match job, which `explain`, `replay` and every page
 read.
 
-Kept as JSON in the tracker. Schema 1, which called the requests "orders", is still read.
+The tracker keeps it as JSON. A migration has renamed what schema 1 called "orders".
 """
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from node.payloads import PairRequest
 from node.result import AcquisitionFact
@@ -22,6 +22,15 @@ class PredicateOutcome(StrEnum):
     PASS = "pass"
     WARN = "warn"
     FAIL = "fail"
+
+
+class StudyOutcome(StrEnum):
+    """The answer of the matching. It is not the state of the match job, which also depends on time: see docs/adr/0013."""
+
+    PAIRED = "paired"
+    WAITING = "waiting"
+    """A target or a reference is missing. The study waits for it, and is refused when it does not come in time."""
+    REFUSED = "refused"
 
 
 class _Part(BaseModel):
@@ -107,7 +116,7 @@ class StudyVerdict(_Part):
 
     study_uid: str
     model: ModelName
-    outcome: Literal["paired", "waiting", "refused"]
+    outcome: StudyOutcome
     missing: Literal["target", "reference"] | None
     """What a waiting study waits for."""
     code: str | None
@@ -116,7 +125,7 @@ class StudyVerdict(_Part):
     stacks: tuple[StackVerdict, ...]
     pairs: tuple[PairVerdict, ...]
     targets: tuple[TargetVerdict, ...]
-    requests: tuple[PairRequest, ...] = Field(validation_alias=AliasChoices("requests", "orders"))
+    requests: tuple[PairRequest, ...]
 
     def to_json(self) -> dict[str, Any]:
         """As the tracker keeps it and `explain --json` prints it; `StudyVerdict.model_validate` reads it back."""

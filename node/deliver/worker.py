@@ -22,7 +22,7 @@ from node.deliver.transport import send
 from node.dimse.associations import Peer
 from node.dimse.status import Verdict
 from node.errors import LostError, PeerError
-from node.payloads import DeliverRequest
+from node.payloads import DeliverRequest, DeliverResult
 from node.tracker import commitments, deliveries, queue, steps
 from node.tracker.audit import Action, Detail, try_audit
 from node.tracker.handle import Tracker
@@ -105,9 +105,7 @@ def _name_left_out(outcome: Outcome, tracker: Tracker, archive: Archive, claim: 
     if not left_out:
         return outcome
     sentence = f"{outcome.sentence}; left out, because it does not store such objects: {', '.join(left_out)}"
-    return replace(
-        outcome, sentence=sentence, result={**(outcome.result or {}), "left_out": left_out, "sentence": sentence}
-    )
+    return Done(sentence, DeliverResult(instances=len(sent), left_out=tuple(left_out), sentence=sentence))
 
 
 def _send(
@@ -156,7 +154,7 @@ def _commit(
     rows = deliveries.entered(tracker, claim)
     accepted = f"{destination.name} has accepted all {len(rows)} instances"
     if not destination.commitment:
-        return Done(accepted, {"instances": len(rows)})
+        return Done(accepted, DeliverResult(instances=len(rows)))
     if all(row.committed for row in rows):  # a report came while the job was held, or waited to ask again
         return _reported(rows, destination.name, delay_s)
     peer = Peer.destination(destination, ae_title)
@@ -189,7 +187,8 @@ def _reported(rows: list[Delivery], destination: str, delay_s: float) -> Outcome
     """What remains after a report: nothing, or to send again later what was not committed."""
     open_ = [row for row in rows if not row.committed]
     if not open_:
-        return Done(f"{destination} has accepted and committed all {len(rows)} instances", {"instances": len(rows)})
+        sentence = f"{destination} has accepted and committed all {len(rows)} instances"
+        return Done(sentence, DeliverResult(instances=len(rows)))
     return Retry(f"{destination} did not commit {len(open_)} of {len(rows)} instances: {open_[0].status}", delay_s)
 
 
@@ -202,4 +201,4 @@ def _found(tracker: Tracker, claim: Claim, peer: Peer, instances: list[Dataset],
     if missing:
         return Retry(f"a C-FIND lists {len(listed)} of {len(instances)} accepted instances; {why}", delay_s)
     sentence = f"a C-FIND lists all {len(instances)} instances; they are not committed: {why}"
-    return Done(sentence, {"instances": len(instances), "sentence": sentence})
+    return Done(sentence, DeliverResult(instances=len(instances), sentence=sentence))

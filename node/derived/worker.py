@@ -8,7 +8,7 @@ from node.archive.facade import Archive, DerivedInstance
 from node.config.settings import Settings
 from node.derived.derive import Sources, derive
 from node.errors import LostError
-from node.payloads import DeriveRequest, PairRequest
+from node.payloads import DeriveRequest, DeriveResult, PairRequest
 from node.tracker import instances, steps, views
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Done, Missing, Outcome
@@ -59,7 +59,7 @@ def make_derive_handler(tracker: Tracker, archive: Archive, settings: Settings) 
             f"wants results graded {'usable' if usable else 'not usable'}" if settings.destinations else "is configured"
         )
         where = "" if deliveries else f"; they stay here, because no [[destinations]] {reason}"
-        return Done(f"{sentence}{where}", {"instances": len(kept), "sentence": f"{sentence}{where}"}, deliveries)
+        return Done(f"{sentence}{where}", DeriveResult(instances=len(kept), sentence=f"{sentence}{where}"), deliveries)
 
     return derive_result
 

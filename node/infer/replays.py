@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from node.errors import NodeError
+from node.payloads import ReplayResult
 from node.tracker.outcomes import Done, Failed, Outcome
 from node.tracker.worker import Handler, Lease
 
@@ -30,7 +31,7 @@ def make_replay_handler(config_path: Path) -> Handler:
         lines = said.splitlines()[:MOST_LINES]
         same = code == SAME
         sentence = "the same, byte for byte" if same else "the replay differs from what was kept"
-        return Done(sentence, {"same": same, "lines": lines})
+        return Done(sentence, ReplayResult(same=same, lines=tuple(lines)))
 
     return replay
 

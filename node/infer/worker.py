@@ -24,7 +24,7 @@ from node.infer.engine import Engine
 from node.infer.layers import encode_result_layers
 from node.infer.run import run
 from node.infer.supervisor import ALIVE, FINISH
-from node.payloads import PairRequest
+from node.payloads import InferResult, PairRequest
 from node.result import Result
 from node.roles import Role
 from node.telemetry.log import configure_logging
@@ -106,10 +106,9 @@ def make_infer_handler(
         slices = len(request.target.sop_uids)
         return Done(
             "; ".join([f"{slices} slices super-resolved", *(said for said in (undone, doubts) if said)]),
-            {
-                "slices": slices, "seconds": round(time.monotonic() - started, 2), "device": engine.device,
-                "usable": doubts is None,
-            },
+            InferResult(
+                slices=slices, seconds=round(time.monotonic() - started, 2), device=engine.device, usable=doubts is None
+            ),
             (steps.derive_job(claim.key, request),),
         )  # fmt: skip
 

@@ -11,13 +11,12 @@ from node.match.keeping import keep_delivered
 from node.match.stack_roles import AssessedStack, ModelFacts, assess_stacks
 from node.match.stacks import stacks_of
 from node.payloads import PairRequest
-from node.verdicts import ModelName, StudyVerdict, failures
+from node.verdicts import ModelName, StudyOutcome, StudyVerdict, failures
 
 CONTRAST_UNCLEAR = frozenset({"E_CONTRAST_UNSUPPORTED", "E_CONTRAST_UNKNOWN"})
 
-_Conclusion = tuple[
-    Literal["paired", "waiting", "refused"], Literal["target", "reference"] | None, str | None, str
-]  # outcome, missing, code, sentence
+_Conclusion = tuple[StudyOutcome, Literal["target", "reference"] | None, str | None, str]
+"""Outcome, missing, code, sentence."""
 
 
 def assess_study(
@@ -57,19 +56,24 @@ def _conclude(
         named = [f"{_named(pair.target)} guided by {_named(pair.reference)}" for pair in paired]
         alone = [_named(t.target) for t in targets if t.chosen is None]
         without = f" No reference fits {', '.join(alone)}." if alone else ""
-        return "paired", None, None, f"To be super-resolved: {'; '.join(named)}.{without}"
+        return StudyOutcome.PAIRED, None, None, f"To be super-resolved: {'; '.join(named)}.{without}"
     if targets:
         waiting = ", ".join(_named(t.target) for t in targets)
         why = " ".join(
             dict.fromkeys([r for t in targets for r in t.reasons] + _near_misses(stacks, settings.references))
         )
-        return "waiting", "reference", "E_NO_REFERENCE", f"No reference fits {waiting}. {why}"
+        return StudyOutcome.WAITING, "reference", "E_NO_REFERENCE", f"No reference fits {waiting}. {why}"
     references = [_named(s) for s in stacks if s.role == "reference"]
     if references:
         wanted = " or ".join(settings.targets)
         lacking = f"The study has the reference {', '.join(references)}, but no usable target ({wanted})."
-        return "waiting", "target", "E_NO_TARGET", " ".join([lacking, *_near_misses(stacks, settings.targets)])
-    return "refused", None, *_refusal(stacks)
+        return (
+            StudyOutcome.WAITING,
+            "target",
+            "E_NO_TARGET",
+            " ".join([lacking, *_near_misses(stacks, settings.targets)]),
+        )
+    return StudyOutcome.REFUSED, None, *_refusal(stacks)
 
 
 def _named(verdict: AssessedStack) -> str:

@@ -15,6 +15,7 @@ from node.verdicts import (
     PredicateOutcome,
     ScoreTerm,
     StackVerdict,
+    StudyOutcome,
     StudyVerdict,
     failures,
     warnings,
@@ -23,8 +24,8 @@ from node.verdicts import (
 MARKS = {PredicateOutcome.FAIL: "FAIL", PredicateOutcome.WARN: "WARN", PredicateOutcome.PASS: "ok"}
 
 DECISIONS = {
-    "waiting": "not super-resolved unless the missing series arrives",
-    "refused": "not super-resolved",
+    StudyOutcome.WAITING: "not super-resolved unless the missing series arrives",
+    StudyOutcome.REFUSED: "not super-resolved",
 }
 
 
@@ -61,7 +62,7 @@ def wrapped(text: str, width: int | None) -> list[str]:
 
 def _study(verdict: StudyVerdict) -> Iterator[str]:
     yield f"Study {verdict.study_uid or 'without UID'}: {verdict.outcome}"
-    if verdict.outcome == "paired":
+    if verdict.outcome is StudyOutcome.PAIRED:
         decision, why = verdict.sentence, list(_merits(verdict))
     else:
         decision, why = f"{DECISIONS[verdict.outcome]} ({verdict.code})", [verdict.sentence]
@@ -69,7 +70,7 @@ def _study(verdict: StudyVerdict) -> Iterator[str]:
     yield from _list("why", why)
     nothing = (
         "Nothing needs to be done."
-        if verdict.outcome == "paired"
+        if verdict.outcome is StudyOutcome.PAIRED
         else "Nothing: the model was not made for such images."
     )
     yield from _list("what you could do", _advice(verdict) or [nothing])

@@ -29,6 +29,7 @@ from node.tracker.queue import Claim
 from node.tracker.states import Kind
 from node.tracker.tables import Instance, Series
 from node.tracker.worker import Handler, Lease
+from node.verdicts import StudyOutcome
 
 log = structlog.get_logger()
 
@@ -70,10 +71,10 @@ def make_match_handler(
             return Matched(
                 "other series are still arriving", verdict, wanted, receiving=True, look_again_at=look_again_at
             )
-        if verdict.outcome == "paired":
+        if verdict.outcome is StudyOutcome.PAIRED:
             return Matched(verdict.sentence, verdict, wanted)
         deadline = newest_at + timedelta(seconds=completion.study_max_wait_s)
-        if verdict.outcome == "waiting" and now < deadline:
+        if verdict.outcome is StudyOutcome.WAITING and now < deadline:
             if fetch_attempts is not None and verdict.missing == "reference":
                 wanted = (*wanted, _fetch_job(lease.claim, fetch_attempts))
             return Matched(verdict.sentence, verdict, wanted, waiting=True, look_again_at=deadline)

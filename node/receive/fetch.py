@@ -24,6 +24,7 @@ from node.dimse.query import c_find
 from node.dimse.status import C_GET, C_MOVE, Meaning, words
 from node.errors import PeerError
 from node.identity import is_ours
+from node.payloads import FetchResult
 from node.receive.contexts import ACCEPTED_TRANSFER_SYNTAXES, MR_SOP_CLASSES
 from node.receive.stock import take_instance
 from node.receive.store import Store
@@ -87,12 +88,12 @@ def make_fetch_handler(store: Store, fetch: FetchSettings, settings: Settings) -
             problems.append(str(error))
         if brought:
             sentence = f"fetched {sum(brought.values())} instances of {len(brought)} series"
-            return Done("; ".join([sentence, *problems]), {"sentence": sentence, "series": brought})
+            return Done("; ".join([sentence, *problems]), FetchResult(sentence=sentence, series=brought))
         if problems:
             return Retry(f"nothing could be fetched from {peer.ae_title}: {problems[0]}", delay_s)
         nothing = f"{peer.ae_title} has no further MR series of the study that could be its reference"
         if claim.attempts >= fetch.max_attempts:
-            return Done(f"{nothing}; the request is not repeated", {"sentence": nothing, "series": {}})
+            return Done(f"{nothing}; the request is not repeated", FetchResult(sentence=nothing, series={}))
         return Retry(nothing, delay_s)
 
     return work

@@ -165,7 +165,7 @@ def resend_job(
             raise NotFoundError(
                 f"job {job_id} is a {job.kind} job; infer, derive and deliver jobs have a result to send"
             )
-        made = select(Job).where(Job.key == (job.key if job.kind is Kind.INFER else job.payload["result"]))
+        made = select(Job).where(Job.key == steps.result_of(job)[0])
         infer = session.scalars(made.with_for_update()).one_or_none()
         if infer is None or infer.state is not State.DONE:
             raise NotFoundError(f"job {job_id} has no result to send yet; see: diffmsr-node queue show {job_id}")

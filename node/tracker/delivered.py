@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 from node.payloads import PairRequest
 from node.tracker.handle import Tracker
 from node.tracker.states import Kind, State
+from node.tracker.steps import result_of
 from node.tracker.tables import Delivery, Job
 
 
@@ -19,9 +20,9 @@ def delivered(session: Session, study_uid: str) -> list[Job]:
     )
     begun = set(session.scalars(rows.distinct()))
     begun |= {job.id for job in jobs if job.kind is Kind.DELIVER and job.state in {State.SENDING, State.DONE}}
-    seen = {str(job.payload.get("result")) for job in jobs if job.id in begun}
-    awaited = {str(job.payload.get("result")) for job in jobs if job.kind is Kind.DELIVER}
-    derived = {str(job.payload.get("result")) for job in jobs if job.kind is Kind.DERIVE and job.state is State.DONE}
+    seen = {result_of(job)[0] for job in jobs if job.id in begun}
+    awaited = {result_of(job)[0] for job in jobs if job.kind is Kind.DELIVER}
+    derived = {result_of(job)[0] for job in jobs if job.kind is Kind.DERIVE and job.state is State.DONE}
     return [job for job in jobs if job.kind is Kind.INFER and job.key in seen | (derived - awaited)]
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 
 from node.codes import CODES
+from node.payloads import JobResult
 from node.tracker.database import Database
 from node.tracker.states import Kind, State
 from node.tracker.tables import Audit, Event, Job
@@ -83,5 +84,5 @@ class Growth:
 def _code(why: str, result: dict[str, object] | None) -> str:
     """The code of a refusal: of the verdict, or in the reason; "unknown" for one that this version does not have."""
     found = _CODE.search(why)
-    code = str((result or {}).get("code") or (found[0] if found else ""))
+    code = JobResult.model_validate(result or {}).code or (found[0] if found else "")
     return code if code in CODES else "unknown"

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from node.payloads import PairRequest
 from node.tracker import transitions
 from node.tracker.delivered import delivered
 from node.tracker.outcomes import Matched, NewJob, Refused
@@ -68,10 +69,9 @@ def _replaces(new: NewJob, old: Job) -> bool:
     return _contrast(new.payload) == _contrast(old.payload)
 
 
-def _contrast(payload: dict[str, Any]) -> str | None:
+def _contrast(payload: dict[str, Any]) -> str:
     """Of the target of a pair: one series may have several targets, of different contrasts."""
-    target: dict[str, Any] = payload.get("target") or {}
-    return target.get("contrast")
+    return PairRequest.model_validate(payload).target.contrast
 
 
 def supersede(

@@ -1,10 +1,11 @@
-"""How an attempt at a job can end. A stage returns one of these; `queue.settle` matches it once. In each of them
-`sentence` says to people what happened."""
+"""How an attempt at a job can end. A stage returns one of these, and `queue.settle` alone turns it into a state
+(`states.py`). In each of them `sentence` tells people what happened."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from node.payloads import JobResult
 from node.tracker.states import Kind
 from node.verdicts import StudyVerdict
 
@@ -32,7 +33,7 @@ class Done:
     """The job is finished; `then` is what follows from it."""
 
     sentence: str
-    result: dict[str, Any] | None = None
+    result: JobResult | None = None
     then: tuple[NewJob, ...] = ()
 
 

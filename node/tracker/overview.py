@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import and_, func, select
 
+from node.payloads import InferResult
 from node.tracker.database import Database
 from node.tracker.listing import StudyRow, reasons, study_row
 from node.tracker.states import FINISHED, Kind, State
@@ -155,7 +156,9 @@ def last_device(database: Database) -> DeviceRow | None:
     )
     with database.read() as session:
         found = session.execute(latest).one_or_none()
-    return None if found is None else DeviceRow(name=str((found[0] or {}).get("device", "unknown")), at=found[1])
+    if found is None or found.result is None:
+        return None
+    return DeviceRow(name=InferResult.model_validate(found.result).device, at=found.updated_at)
 
 
 def last_errors(database: Database, limit: int) -> list[JobRow]:

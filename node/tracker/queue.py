@@ -215,7 +215,7 @@ def settle(tracker: Tracker, claim: Claim, outcome: Outcome) -> State:
                 sentence = f"more instances arrived while the match failed: {outcome.sentence}"
                 transitions.move(session, now, job, State.RECEIVING, actor, sentence)
             case Done(sentence, result, then):
-                job.result = result
+                job.result = None if result is None else result.to_json()
                 job.first_failed_at, job.deaths = None, 0
                 for new in then:  # a match may have confirmed the pair, with more instances, while it was worked on
                     transitions.want(session, now, replace(new, revision=job.revision), job.id, actor)

@@ -6,6 +6,7 @@ from datetime import datetime
 from node.payloads import DeliverRequest, DeriveRequest, PairRequest
 from node.tracker.outcomes import NewJob
 from node.tracker.states import Kind
+from node.tracker.tables import Job
 
 DERIVE_ATTEMPTS = 300
 """About a day: a problem such as a full disk may take that long until somebody solves it."""
@@ -59,3 +60,11 @@ def replay_job(study_uid: str, now: datetime) -> NewJob:
     return NewJob(
         kind=Kind.REPLAY, key=f"replay:{study_uid}:{now:%Y%m%dT%H%M%S%f}", study_uid=study_uid, payload={}, max_attempts=1
     )  # fmt: skip
+
+
+def result_of(job: Job) -> tuple[str, PairRequest]:
+    """The name of the result that an infer, derive or deliver job makes, encodes or sends, and the pair it is made from."""
+    if job.kind is Kind.INFER:
+        return job.key, PairRequest.model_validate(job.payload)
+    request = (DeriveRequest if job.kind is Kind.DERIVE else DeliverRequest).model_validate(job.payload)
+    return request.result, request.request

@@ -9,8 +9,9 @@ from sqlalchemy import func, select
 
 from node.archive.facade import Archive
 from node.errors import NotFoundError
-from node.payloads import DeliverRequest, DeriveRequest, PairRequest
+from node.payloads import JobResult, PairRequest
 from node.result import Acquired, Quality
+from node.tracker import steps
 from node.tracker.database import Database
 from node.tracker.states import Kind, State
 from node.tracker.tables import Audit, Delivery, Event, Instance, Job, Series
@@ -148,7 +149,7 @@ def job_row(job: Job) -> dict[str, Any]:
         "updated_at": job.updated_at,
         "progress": (job.progress, job.progress_total),
         "destination": job.destination,
-        "summary": job.error or (job.result or {}).get("sentence"),
+        "summary": job.error or JobResult.model_validate(job.result or {}).sentence,
     }
 
 
@@ -252,10 +253,7 @@ def result_of(database: Database, job_id: int) -> tuple[str, PairRequest]:
             raise NotFoundError(f"there is no job {job_id}; see: diffmsr-node queue list")
         if found.kind not in (Kind.INFER, Kind.DERIVE, Kind.DELIVER):
             raise NotFoundError(f"job {job_id} is a {found.kind} job; infer, derive and deliver jobs have a report")
-        if found.kind is Kind.INFER:
-            return found.key, PairRequest.model_validate(found.payload)
-        asked = (DeriveRequest if found.kind is Kind.DERIVE else DeliverRequest).model_validate(found.payload)
-        return asked.result, asked.request
+        return steps.result_of(found)
 
 
 def audit_rows(database: Database, study_uid: str | None = None, limit: int = 100) -> list[AuditRow]:

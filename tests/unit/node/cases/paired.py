@@ -8,6 +8,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from tests.unit.node.cases import changes as c
 from tests.unit.node.cases import studies as s
 from tests.unit.node.cases.case import Case, refused_t2
 
@@ -66,27 +67,27 @@ CONTRAST = [
 ]  # fmt: skip
 
 PAIRS = [
-    Case("raw data in the series of the T1", s.changed(t1=s.foreign(RawDataStorage)), says={"E_NOT_MR"}),
-    Case("a presentation state in the series of the T1", s.changed(t1=s.foreign(GrayscaleSoftcopyPresentationStateStorage, Modality="PR")), says={"E_NOT_MR"}),
-    Case("a screenshot in the series of the T1", s.changed(t1=s.foreign(SecondaryCaptureImageStorage, Modality="OT")), says={"E_NOT_MR"}),
-    Case("spectroscopy in the series of the T1", s.changed(t1=s.foreign(MRSpectroscopyStorage)), says={"E_NOT_MR"}),
-    Case("a colour image in the series of the T1", s.changed(t1=s.foreign(MRImageStorage, PhotometricInterpretation="RGB")),
+    Case("raw data in the series of the T1", s.changed(t1=c.foreign(RawDataStorage)), says={"E_NOT_MR"}),
+    Case("a presentation state in the series of the T1", s.changed(t1=c.foreign(GrayscaleSoftcopyPresentationStateStorage, Modality="PR")), says={"E_NOT_MR"}),
+    Case("a screenshot in the series of the T1", s.changed(t1=c.foreign(SecondaryCaptureImageStorage, Modality="OT")), says={"E_NOT_MR"}),
+    Case("spectroscopy in the series of the T1", s.changed(t1=c.foreign(MRSpectroscopyStorage)), says={"E_NOT_MR"}),
+    Case("a colour image in the series of the T1", s.changed(t1=c.foreign(MRImageStorage, PhotometricInterpretation="RGB")),
          says={"E_COLOUR", "E_ATTRIBUTES_MISSING", "E_CONTRAST_UNKNOWN", "E_NO_PIXELS"}),
     Case("no T1", s.changed(t1=lambda images: []), "E_NO_REFERENCE"),
     Case("an issuer that the PACS added", s.t1(IssuerOfPatientID="PACS")),
     Case("a birth date that only one side has", s.t1(PatientBirthDate=None)),
     Case("a name that only one side has", s.t2(PatientName="")),
     Case("a name in other letters", s.t1(PatientName="PHANTOM^ONE^^^")),
-    Case("another issuer", s.changed(s.each(lambda ds, i: setattr(ds, "IssuerOfPatientID", "A")),
-                                     s.each(lambda ds, i: setattr(ds, "IssuerOfPatientID", "B"))), "E_NO_REFERENCE", {"E_OTHER_PATIENT"}),
+    Case("another issuer", s.changed(c.each(lambda ds, i: setattr(ds, "IssuerOfPatientID", "A")),
+                                     c.each(lambda ds, i: setattr(ds, "IssuerOfPatientID", "B"))), "E_NO_REFERENCE", {"E_OTHER_PATIENT"}),
     Case("another birth date", s.t1(PatientBirthDate="19800101"), "E_NO_REFERENCE", {"E_OTHER_PATIENT"}),
     Case("another name", s.t1(PatientName="Other^Person"), "E_NO_REFERENCE", {"E_OTHER_PATIENT"}),
-    Case("a birth date in some slices", s.changed(s.one(1, PatientBirthDate=None)), says={"W_PATIENT_RECORD_INCOMPLETE"}),
+    Case("a birth date in some slices", s.changed(c.one(1, PatientBirthDate=None)), says={"W_PATIENT_RECORD_INCOMPLETE"}),
     Case("another patient", s.t1(PatientID="P2"), "E_NO_REFERENCE", {"E_OTHER_PATIENT"}),
     Case("another frame of reference", s.t1(FrameOfReferenceUID="1.2.3"), "E_NO_REFERENCE", {"E_FRAME_OF_REFERENCE"}),
-    Case("tilted", s.changed(t1=s.tilted), "E_NO_REFERENCE", {"E_NOT_PARALLEL"}),
-    Case("planes apart", s.changed(t1=s.each(lambda ds, i: s.move(ds, 2, 20))), "E_NO_REFERENCE", {"E_PLANES_APART"}),
-    Case("another field of view", s.changed(t1=s.each(lambda ds, i: s.move(ds, 0, 40))), "E_NO_REFERENCE", {"E_FIELD_OF_VIEW"}),
+    Case("tilted", s.changed(t1=c.tilted), "E_NO_REFERENCE", {"E_NOT_PARALLEL"}),
+    Case("planes apart", s.changed(t1=c.each(lambda ds, i: c.move(ds, 2, 20))), "E_NO_REFERENCE", {"E_PLANES_APART"}),
+    Case("another field of view", s.changed(t1=c.each(lambda ds, i: c.move(ds, 0, 40))), "E_NO_REFERENCE", {"E_FIELD_OF_VIEW"}),
     Case("a T1 as coarse as the T2", s.t1(PixelSpacing=[4, 4]), "E_NO_REFERENCE", {"E_REFERENCE_COARSE"}),
     Case("a T1 somewhat coarse", s.t1(PixelSpacing=[1.5, 1.5]), says={"W_REFERENCE_COARSE"}),
     Case("an interpolated T1", s.t1(AcquisitionMatrix=[0, 72, 80, 0]), says={"W_REFERENCE_INTERPOLATED", "W_REFERENCE_COARSE"}),

@@ -5,6 +5,7 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from tests.unit.node.cases import changes as c
 from tests.unit.node.cases import studies as s
 from tests.unit.node.cases.case import Case, refused_t2
 
@@ -12,16 +13,16 @@ AI_CODE = Dataset()
 AI_CODE.CodeValue, AI_CODE.CodingSchemeDesignator, AI_CODE.CodeMeaning = "123110", "DCM", "Artificial Intelligence"
 
 
-def _private(group: int, creator: str, element: int, vr: str, value: Any) -> s.Change:
-    return s.each(lambda ds, _: ds.private_block(group, creator, create=True).add_new(element, vr, value))
+def _private(group: int, creator: str, element: int, vr: str, value: Any) -> c.Change:
+    return c.each(lambda ds, _: ds.private_block(group, creator, create=True).add_new(element, vr, value))
 
 
 def _uneven(ds: Dataset, i: int) -> None:
-    s.move(ds, 2, 0.8 if i == 3 else 0)
+    c.move(ds, 2, 0.8 if i == 3 else 0)
 
 
 def _sheared(ds: Dataset, i: int) -> None:
-    s.move(ds, 0, 0.8 * i)
+    c.move(ds, 0, 0.8 * i)
 
 
 REFUSED = [
@@ -31,9 +32,9 @@ REFUSED = [
     refused_t2("no pixels", "E_NO_PIXELS", s.t2(PixelData=None)),
     refused_t2("no position", "E_ATTRIBUTES_MISSING", s.t2(ImagePositionPatient=None)),
     refused_t2("no spacing", "E_ATTRIBUTES_MISSING", s.t2(PixelSpacing=None)),
-    refused_t2("one slice without position", "E_SERIES_DAMAGED", s.changed(s.one(1, ImagePositionPatient=None)),
+    refused_t2("one slice without position", "E_SERIES_DAMAGED", s.changed(c.one(1, ImagePositionPatient=None)),
                "E_ATTRIBUTES_MISSING", "E_MISSING_SLICES", "E_TOO_FEW_SLICES"),
-    refused_t2("slices of two records", "E_SERIES_PATIENTS", s.changed(s.one(1, PatientID="P2"))),
+    refused_t2("slices of two records", "E_SERIES_PATIENTS", s.changed(c.one(1, PatientID="P2"))),
     refused_t2("colour", "E_COLOUR", s.t2(PhotometricInterpretation="RGB", SamplesPerPixel=3)),
     refused_t2("32 bits", "E_PIXEL_FORMAT", s.t2(BitsAllocated=32)),
     refused_t2("an absurd matrix", "E_MATRIX_ABSURD", s.t2(Rows=65535, Columns=65535), "W_INTERPOLATED",
@@ -66,15 +67,15 @@ REFUSED = [
     refused_t2("angiography", "E_ANGIOGRAPHY", s.t2(AngioFlag="Y")),
     refused_t2("burned-in text", "E_BURNED_IN", s.t2(BurnedInAnnotation="YES")),
     refused_t2("localizer by type", "E_LOCALIZER", s.t2(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
-    refused_t2("localizer by planes", "E_LOCALIZER", s.changed(s.three_planes), "E_TOO_FEW_SLICES"),
+    refused_t2("localizer by planes", "E_LOCALIZER", s.changed(c.three_planes), "E_TOO_FEW_SLICES"),
     refused_t2("localizer by name", "E_DESCRIPTION_VETO", s.t2(SeriesDescription="3-plane survey")),
-    refused_t2("too few slices", "E_TOO_FEW_SLICES", s.changed(s.without(0))),
-    refused_t2("a slice missing", "E_MISSING_SLICES", s.changed(s.without(2), slices=6)),
-    refused_t2("a slice twice", "E_DUPLICATE_SLICES", s.changed(s.again())),
-    refused_t2("uneven steps", "E_IRREGULAR_SPACING", s.changed(s.each(_uneven), slices=6)),
-    refused_t2("slices sheared", "E_SHEARED_STACK", s.changed(s.each(_sheared))),
-    refused_t2("two echoes that are both T2", "E_AMBIGUOUS_STACKS", s.changed(s.again(EchoTime="120", EchoNumbers=2))),
-    refused_t2("two time points", "E_AMBIGUOUS_STACKS", s.changed(s.time_points)),
+    refused_t2("too few slices", "E_TOO_FEW_SLICES", s.changed(c.without(0))),
+    refused_t2("a slice missing", "E_MISSING_SLICES", s.changed(c.without(2), slices=6)),
+    refused_t2("a slice twice", "E_DUPLICATE_SLICES", s.changed(c.again())),
+    refused_t2("uneven steps", "E_IRREGULAR_SPACING", s.changed(c.each(_uneven), slices=6)),
+    refused_t2("slices sheared", "E_SHEARED_STACK", s.changed(c.each(_sheared))),
+    refused_t2("two echoes that are both T2", "E_AMBIGUOUS_STACKS", s.changed(c.again(EchoTime="120", EchoNumbers=2))),
+    refused_t2("two time points", "E_AMBIGUOUS_STACKS", s.changed(c.time_points)),
     refused_t2("already fine", "E_TARGET_ALREADY_FINE", s.t2(PixelSpacing=[0.3, 0.3])),
     refused_t2("a small matrix", "E_MATRIX_TOO_SMALL", s.t2(Rows=12, Columns=12), ),
     refused_t2("interpolated where that is refused", "E_INTERPOLATED", s.t2(AcquisitionMatrix=[0, 20, 20, 0]),
@@ -87,8 +88,8 @@ REFUSED = [
     ]),
     Case("a result larger than may be written", s.changed(t1=lambda images: []), "E_MATRIX_TOO_LARGE", {"E_MATRIX_TOO_LARGE"},
          settings={"stack": {"max_matrix": 150}}),
-    Case("nothing usable, for two reasons", s.changed(s.each(lambda ds, _: setattr(ds, "Modality", "CT")),
-                                                      s.each(lambda ds, _: setattr(ds, "BurnedInAnnotation", "YES"))),
+    Case("nothing usable, for two reasons", s.changed(c.each(lambda ds, _: setattr(ds, "Modality", "CT")),
+                                                      c.each(lambda ds, _: setattr(ds, "BurnedInAnnotation", "YES"))),
          "E_NOTHING_USABLE", {"E_NOT_MR", "E_BURNED_IN"}),
     Case("a UID that is a path", s.t2(SeriesInstanceUID="../../etc/passwd"), "E_NO_TARGET", {"E_ATTRIBUTES_MISSING"}),
 ]  # fmt: skip

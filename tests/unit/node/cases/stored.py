@@ -15,6 +15,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from tests.unit.node.cases import changes as c
 from tests.unit.node.cases import studies as s
 from tests.unit.node.cases.case import Case, refused_t2
 
@@ -97,12 +98,12 @@ SYNTAXES += [  # the one that nothing with a permissive licence decodes
 ]
 
 PIXELS = [
-    Case("rescale that differs from slice to slice", s.same_values(s.each(_rescaled))),
-    Case("Philips scale that varies", s.same_values(s.each(_scaled_by_philips))),
-    Case("signed without negative values", s.same_values(s.each(_signed))),
-    Case("MONOCHROME1", s.same_values(s.each(_inverted))),
-    Case("16 bits", s.same_values(s.each(_sixteen_bits))),
-    Case("padding", s.same_values(s.each(_padded))),
+    Case("rescale that differs from slice to slice", s.same_values(c.each(_rescaled))),
+    Case("Philips scale that varies", s.same_values(c.each(_scaled_by_philips))),
+    Case("signed without negative values", s.same_values(c.each(_signed))),
+    Case("MONOCHROME1", s.same_values(c.each(_inverted))),
+    Case("16 bits", s.same_values(c.each(_sixteen_bits))),
+    Case("padding", s.same_values(c.each(_padded))),
     Case("negative values", s.t2(RescaleSlope=1, RescaleIntercept=-2000), read="E_PIXELS_NEGATIVE"),
     Case("pixels cut short", s.t2(PixelData=b"\0" * 100), read="E_PIXELS_UNREADABLE"),
     Case("a slope that is no number", s.t2(RescaleSlope="inf", RescaleIntercept=0), read="E_PIXELS_UNREADABLE"),
@@ -116,10 +117,10 @@ ENHANCED = [
     Case("Enhanced, JPEG 2000", s.multiframe(syntax=JPEG2000Lossless)),
     Case("Enhanced, one instance a slice", s.one_frame_each),
     Case("Legacy Converted Enhanced", s.legacy_converted),
-    Case("Enhanced dual echo", s.multiframe(s.again(EchoTime="20")), says={"E_CONTRAST_NOT_WANTED"}),
+    Case("Enhanced dual echo", s.multiframe(c.again(EchoTime="20")), says={"E_CONTRAST_NOT_WANTED"}),
     Case(
         "Enhanced with two time points, one vetoed by the site",
-        s.multiframe(s.time_points),
+        s.multiframe(c.time_points),
         says={"E_SITE_RULE"},
         settings={
             "rules": [
@@ -140,8 +141,8 @@ ENHANCED = [
         "E_MISSING_SLICES",
         "E_TOO_FEW_SLICES",
     ),
-    refused_t2("Enhanced with two stacks alike", "E_AMBIGUOUS_STACKS", s.multiframe(s.two_stacks)),
-    refused_t2("Enhanced with two time points", "E_AMBIGUOUS_STACKS", s.multiframe(s.time_points)),
+    refused_t2("Enhanced with two stacks alike", "E_AMBIGUOUS_STACKS", s.multiframe(c.two_stacks)),
+    refused_t2("Enhanced with two time points", "E_AMBIGUOUS_STACKS", s.multiframe(c.time_points)),
     refused_t2(
         "Enhanced without functional groups",
         "E_ENHANCED_NO_FUNCTIONAL_GROUPS",

@@ -1,6 +1,5 @@
 """How the studies of the cases are made: files in a folder, as a PACS would push them."""
 
-import copy
 import gzip
 import subprocess
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from node.derived.encode import encode
 from node.result import Result
 from tests.conftest import require
 from tests.dicom import enhanced, study, write
+from tests.unit.node.cases.changes import Change, set_attributes
 
 SLICES, ROWS, COLUMNS = 3, 40, 36  # of the T2; JPEG 2000 in five levels needs more than 32
 
@@ -35,7 +35,6 @@ class Made:
 
 
 Build = Callable[[Path], Made]
-Change = Callable[[list[Dataset]], list[Dataset]]
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,11 @@ def plain(folder: Path) -> Made:
 
 def t2(slices: int = SLICES, **attributes: Any) -> Build:
     """The plain pair with attributes of every T2 image changed; None deletes one."""
-    return changed(lambda images: _set(images, attributes), slices=slices)
+    return changed(lambda images: set_attributes(images, attributes), slices=slices)
 
 
 def t1(**attributes: Any) -> Build:
-    return changed(t1=lambda images: _set(images, attributes))
+    return changed(t1=lambda images: set_attributes(images, attributes))
 
 
 def changed(t2: Change | None = None, t1: Change | None = None, slices: int = SLICES) -> Build:
@@ -241,98 +240,6 @@ def philips_guides(folder: Path) -> Made:
         image.AcquisitionMatrix, image.InPlanePhaseEncodingDirection = [0, 64, 64, 0], "COL"
     write(images, folder / "t2")
     return Made(_stored(images))
-
-
-def each(*changes: Callable[[Dataset, int], Any]) -> Change:
-    """Change every image, given its index."""
-
-    def change(images: list[Dataset]) -> list[Dataset]:
-        for i, image in enumerate(images):
-            for one in changes:
-                one(image, i)
-        return images
-
-    return change
-
-
-def again(**attributes: Any) -> Change:
-    """The images, and the same with other attributes."""
-
-    def change(images: list[Dataset]) -> list[Dataset]:
-        copies = copy.deepcopy(images)
-        for image in copies:
-            image.SOPInstanceUID = generate_uid()
-            image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
-        return [*images, *_set(copies, attributes)]
-
-    return change
-
-
-def foreign(sop_class: UID, **attributes: Any) -> Change:
-    """The images, and an object of another kind in their series: no place, no pixels."""
-
-    def change(images: list[Dataset]) -> list[Dataset]:
-        other = copy.deepcopy(images[0])
-        for keyword in ("PixelData", "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
-                        "EchoTime", "RepetitionTime", "BitsAllocated"):  # fmt: skip
-            del other[keyword]
-        other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = sop_class
-        other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        return [*images, *_set([other], attributes)]
-
-    return change
-
-
-def two_stacks(images: list[Dataset]) -> list[Dataset]:
-    """The images, and as many above them, as two stacks of Enhanced MR."""
-    upper = again(StackID="2")(_set(images, {"StackID": "1"}))[len(images) :]
-    for image in upper:
-        image.ImagePositionPatient[2] += 40
-    return [*images, *upper]
-
-
-def time_points(images: list[Dataset]) -> list[Dataset]:
-    return again(TemporalPositionIdentifier=2)(_set(images, {"TemporalPositionIdentifier": 1}))
-
-
-def three_planes(images: list[Dataset]) -> list[Dataset]:
-    planes = ([1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1])
-    for image, plane in zip(images, planes, strict=True):
-        image.ImageOrientationPatient = plane
-    return images
-
-
-def move(ds: Dataset, axis: int, by: float) -> None:
-    """Move an image by millimetres along one axis of the patient."""
-    ds.ImagePositionPatient[axis] = float(ds.ImagePositionPatient[axis]) + by
-
-
-def tilted(images: list[Dataset]) -> list[Dataset]:
-    """The stack turned about the patient's x axis by 15 degrees."""
-    turn = np.array([[1, 0, 0], [0, 0.9659258, -0.258819], [0, 0.258819, 0.9659258]])
-    for image in images:
-        image.ImageOrientationPatient = [1, 0, 0, *turn[:, 1]]
-        image.ImagePositionPatient = list(turn @ [float(v) for v in image.ImagePositionPatient])
-    return images
-
-
-def one(index: int, **attributes: Any) -> Change:
-    """One image changed."""
-    return lambda images: [*images[:index], *_set([images[index]], attributes), *images[index + 1 :]]
-
-
-def without(*indices: int) -> Change:
-    return lambda images: [image for i, image in enumerate(images) if i not in indices]
-
-
-def _set(images: list[Dataset], attributes: dict[str, Any]) -> list[Dataset]:
-    for image in images:
-        for keyword, value in attributes.items():
-            if value is None:
-                image.pop(keyword, None)
-            else:
-                setattr(image, keyword, value)
-    return images
 
 
 def _stored(images: list[Dataset]) -> NDArray[np.float64]:

@@ -264,10 +264,3 @@ def test_vendor_files(name: str, shared_data: Path) -> None:
     assert [(s.contrast, s.role, s.slices) for s in verdict.stacks] == stacks
     assert verdict.sentence
     assert lines(verdict)
-
-
-def test_a_verdict_of_schema_1_is_still_read() -> None:
-    verdict = assess(t2(), t1())
-    kept = verdict.to_json()
-    kept |= {"schema": 1, "orders": kept.pop("requests")}
-    assert StudyVerdict.model_validate(kept) == verdict

@@ -1,10 +1,12 @@
 """Jobs of a small study, and how far they are."""
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import select
 
-from node.tracker import arrivals, queue, views
+from node.payloads import PairRequest, StackRequest
+from node.tracker import arrivals, queue, steps, views
 from node.tracker.audit import Action
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Matched, NewJob
@@ -26,11 +28,19 @@ def claimed(tracker: Tracker, kind: Kind, worker: str = "host/role/1") -> Claim:
 def infer_job(
     name: str = "a", revision: int = 2, target: str = "1.2.1", reference: str = "1.2.2", attempts: int = 3
 ) -> NewJob:
-    return NewJob(Kind.INFER, f"infer:{name}", "1.2", {"name": name}, attempts, revision, target, reference)
+    return replace(steps.infer_job(f"infer:{name}", _pair(target, reference), attempts), revision=revision)
 
 
 def deliver_job(parent: str = "a", revision: int = 2) -> NewJob:
-    return NewJob(Kind.DELIVER, f"infer:{parent}:pacs", "1.2", {"destination": "pacs"}, 3, revision, "1.2.1", "1.2.2")
+    return replace(steps.deliver_job(f"infer:{parent}", _pair("1.2.1", "1.2.2"), "pacs", 3), revision=revision)
+
+
+def _pair(target: str, reference: str) -> PairRequest:
+    return PairRequest(
+        study_uid="1.2",
+        target=StackRequest(series_uid=target, contrast="T2", sop_uids=(f"{target}.1",)),
+        reference=StackRequest(series_uid=reference, contrast="T1", sop_uids=(f"{reference}.1",)),
+    )
 
 
 def matched(tracker: Tracker, clock: Clock, *wanted: NewJob) -> None:

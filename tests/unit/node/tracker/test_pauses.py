@@ -31,7 +31,9 @@ def test_what_is_paused_is_not_begun_and_goes_on_at_once_when_resumed(tracker: T
 def test_one_destination_is_paused_alone(tracker: Tracker, clock: Clock) -> None:
     matched(tracker, clock, infer_job())
     pauses.pause(tracker, pauses.deliveries_to("pacs"), "anna")
-    queue.settle(tracker, claimed(tracker, Kind.INFER), Done("made", {}, (replace(deliver_job(), destination="pacs"),)))
+    queue.settle(
+        tracker, claimed(tracker, Kind.INFER), Done("made", None, (replace(deliver_job(), destination="pacs"),))
+    )
     pacs, others = Destinations(frozenset({"pacs"})), Destinations(frozenset({"pacs"}), others=True)
     assert queue.claim(tracker, Kind.DELIVER, "w", pacs) is None
     assert queue.claim(tracker, Kind.DELIVER, "w", others) is None

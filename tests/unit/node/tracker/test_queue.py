@@ -116,7 +116,7 @@ def test_a_retry_waits_and_the_last_one_fails(tracker: Tracker, clock: Clock) ->
 
 def test_done_creates_what_follows_once(tracker: Tracker, clock: Clock) -> None:
     matched(tracker, clock, infer_job())
-    queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok", {"slices": 3}, (deliver_job(),)))
+    queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok", None, (deliver_job(),)))
     assert states(tracker, Kind.DELIVER) == ["ready"]
     arrivals.record(
         tracker, arrival(1, "1.2.3"), QUIET_S
