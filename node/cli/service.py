@@ -95,14 +95,20 @@ def conformance(config: ConfigOption = None, as_json: JsonOption = False) -> Non
         sys.stdout.write(markdown(facts))
 
 
-def codes(as_json: JsonOption = False) -> None:
+def codes(
+    symptoms: Annotated[
+        bool, typer.Option("--symptoms", help="Begin with what can be seen, not with the code.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Print every code of a refusal or a warning as Markdown: its meaning, and what you can do."""
+    from node.cli.symptoms import symptoms_document
     from node.codes import CODES, codes_document
 
     if as_json:
         print_json({"schema": views.SCHEMA, "codes": {name: asdict(code) for name, code in CODES.items()}})
     else:
-        sys.stdout.write(codes_document())
+        sys.stdout.write(symptoms_document() if symptoms else codes_document())
 
 
 def echo(
