@@ -20,12 +20,15 @@ config_app = typer.Typer(help="Check and show the configuration.", no_args_is_he
 
 @config_app.command("check")
 def config_check(config: ConfigOption = None) -> None:
-    """Check the configuration and the manifest of the model, and report what is wrong."""
+    """Check the configuration and the manifest of the model, and report what is wrong.
+
+    Examples: config check; config check --config /etc/diffmsr-node/node.toml
+    """
     from node import checks
 
     path = find_config(config)
     settings = load_settings(path)
-    answers = checks.ask(settings, (checks.tracker_place, checks.model, checks.destinations))
+    answers = checks.ask(settings, (checks.tracker_place, checks.model, checks.destinations, checks.hosts))
     for answer in answers:
         if answer.level is checks.Level.FAIL:
             raise ConfigError(answer.says)
@@ -38,7 +41,10 @@ def config_check(config: ConfigOption = None) -> None:
 
 @config_app.command("show")
 def config_show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show the effective configuration: file, environment and defaults together, with passwords masked."""
+    """Show the effective configuration: file, environment and defaults together, with passwords masked.
+
+    Examples: config show; config show --json
+    """
     settings = load_settings(find_config(config))
     values = to_jsonable_python(settings.model_dump())
     values["node"]["database_url"] = _masked(settings)

@@ -86,8 +86,8 @@ class Services:
         if self._brought:
             stored = self._brought[StoreStatus.SUCCESS]
             refused = self._brought.total() - stored
-            peer, host = self._request.calling, self._visitor.address
-            self._house.store.ended(peer, host, stored, refused, self._name)
+            peer, called, host = self._request.calling, self._request.called, self._visitor.address
+            self._house.store.ended(peer, called, host, stored, refused, self._name)
 
     def _put(self, sent: StoreRequest) -> StoreStatus:
         status = self._house.store.put(sent, self._name)

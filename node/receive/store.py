@@ -1,6 +1,7 @@
 """What happens to one instance: understood, checked, made durable, recorded. No network here."""
 
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -67,8 +68,8 @@ class Store:
         self._index_patient = index_patient
         self._max_matrix = max_matrix
         self._group_commit = group_commit
-        self._open: dict[str, set[str]] = {}
-        """The studies that each open association has brought instances of."""
+        self._open: dict[str, Counter[str]] = {}
+        """How many instances of which studies each open association has brought."""
         self._locks = [threading.Lock() for _ in range(64)]
 
     def put(self, sent: StoreRequest, association: str | None = None) -> Status:
@@ -100,7 +101,10 @@ class Store:
             return self._refuse(sent, Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, reason)
         try:
             self._expect_more(association, said.study_uid)
-            return self._keep(sent, head, said)
+            status = self._keep(sent, head, said)
+            if association is not None and status is Status.SUCCESS:
+                self._open[association][said.study_uid] += 1
+            return status
         except StorageFullError as error:
             log.error("receive.disk_full", source=sent.calling_ae_title, reason=str(error))
         except NodeError as error:
@@ -237,14 +241,17 @@ class Store:
 
     def _expect_more(self, association: str | None, study_uid: str) -> None:
         """As long as the association is open, more of the study may come."""
-        if association is not None and study_uid not in self._open.setdefault(association, set()):
+        if association is not None and study_uid not in self._open.setdefault(association, Counter()):
             associations.opened(self._tracker, association, study_uid)
-            self._open[association].add(study_uid)
+            self._open[association][study_uid] = 0
 
-    def ended(self, peer: str, host: str | None, stored: int, refused: int, association: str | None = None) -> None:
-        """An association that brought instances has ended."""
+    def ended(
+        self, peer: str, called: str, host: str | None, stored: int, refused: int, association: str | None = None
+    ) -> None:
+        """An association that brought instances has ended: a line of the log for each study."""
         if association in self._open:
-            del self._open[association]
+            for study_uid, count in self._open.pop(association).items():
+                log.info("study.received", instances=count, study=study_uid, source=peer, called=called)
             try:
                 associations.closed(self._tracker, association)
             except NodeError as error:  # its studies wait for [completion] association_quiet_s, and no longer

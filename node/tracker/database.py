@@ -130,9 +130,9 @@ class Database:
             with self.engine.connect().execution_options(**options) as connection:
                 yield connection
         except DBAPIError as error:
-            raise DatabaseError(
-                f"the tracker at {without_secrets(self.url)} does not answer: {_first_line(error.orig or error)}"
-            ) from error
+            why = _first_line(error.orig or error)
+            advice = "; use the account of the service" if "readonly" in why or "unable to open" in why else ""
+            raise DatabaseError(f"the tracker at {without_secrets(self.url)} does not answer: {why}{advice}") from error
         except PoolTimeoutError as error:  # more threads than connections, and none of them can continue
             raise DatabaseError(
                 f"the tracker at {without_secrets(self.url)} does not answer: {_first_line(error)}"

@@ -44,6 +44,8 @@ class DeviceRow(View):
     name: str
     at: Moment
     """When it was last used."""
+    memory_bytes: int | None
+    """The most that was in use at once on it, up to then; None where the version that used it did not say."""
 
 
 class QueueRow(View):
@@ -155,7 +157,10 @@ def last_device(database: Database) -> DeviceRow | None:
     )
     with database.read() as session:
         found = session.execute(latest).one_or_none()
-    return None if found is None else DeviceRow(name=str((found[0] or {}).get("device", "unknown")), at=found[1])
+    if found is None:
+        return None
+    result = found[0] or {}
+    return DeviceRow(name=str(result.get("device", "unknown")), at=found[1], memory_bytes=result.get("memory_bytes"))
 
 
 def last_errors(database: Database, limit: int) -> list[JobRow]:
