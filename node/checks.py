@@ -2,12 +2,14 @@
 needs to know whether the node can work."""
 
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -172,6 +174,29 @@ def destinations(settings: Settings) -> Check:
         sentence = "no [[destinations]] are configured: results stay on this machine"
         return Check("destinations", Level.WARN, sentence, "add the PACS as [[destinations]]")
     return Check("destinations", Level.OK, ", ".join(d.name for d in settings.destinations))
+
+
+def hosts(settings: Settings) -> Check:
+    """The name of every peer resolves to an address."""
+    name = "host names"
+    peers = [(f"[[sources]] {s.name}", s.host) for s in settings.sources]
+    peers += [
+        (f"[[destinations]] {d.name}", urlsplit(d.url).hostname if d.url else d.host) for d in settings.destinations
+    ]
+    peers += [("[fetch]", settings.fetch.host)] if settings.fetch else []
+    unknown = [f"{host} of {entry}" for entry, host in peers if host and not _resolves(host)]
+    if unknown:
+        fix = "correct host there, or see whether the name server of this machine answers"
+        return Check(name, Level.WARN, f"cannot find the address of {', '.join(unknown)}", fix)
+    return Check(name, Level.OK, "every host name has an address")
+
+
+def _resolves(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return False
+    return True
 
 
 def disk_space(settings: Settings) -> Check:

@@ -98,6 +98,8 @@ class InferResult(JobResult):
     device: str
     usable: bool
     """Whether no threshold of the quality was crossed."""
+    memory_bytes: int | None = None
+    """The most memory that torch had on the GPU, or that the process had, until then."""
 
 
 class DeriveResult(JobResult):

@@ -17,6 +17,8 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from node import __version__, checks
 from node.archive.facade import Archive
+from node.config.changes import compare
+from node.config.loading import load_settings
 from node.config.settings import Settings
 from node.deliver.breaker import Breaker
 from node.deliver.echoes import ECHO_EVERY_S, echo_destinations
@@ -35,7 +37,7 @@ from node.receive.adopt import adopt
 from node.receive.commitment_scp import Commitments
 from node.receive.fetch import make_fetch_handler
 from node.receive.group_commit import GroupCommit, recover
-from node.receive.policy import configured_callers
+from node.receive.policy import Caller, configured_callers
 from node.receive.server import Receiver
 from node.receive.store import Store
 from node.roles import Role
@@ -43,6 +45,7 @@ from node.telemetry.log import log_crashes
 from node.tracker import associations, identity, queue
 from node.tracker.audit import Action, Detail, audit
 from node.tracker.clock import SteadyClock, rebase
+from node.tracker.crew import Crew
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.indexing import remove_labels
@@ -78,10 +81,15 @@ class Service:
         self._config_path = config_path
         self._roles = roles
         self._stop_wanted = False
+        self._reload_wanted = False
         self._stopping = threading.Event()
         self._deadline = 0.0
         self._stops: list[Callable[[], None]] = []
-        self._threads: list[threading.Thread] = []
+        self._crew = Crew()
+        self._posts: list[Callable[[Crew], None]] = []
+        """What hires the workers of each role, by the settings in force."""
+        self._informed: list[Callable[[], None]] = []
+        """What tells the other parts that the settings have changed."""
         self._report_at = 0.0
         self._schedulers: list[BackgroundScheduler] = []
         self._all_have_rows = threading.Event()
@@ -90,6 +98,7 @@ class Service:
         """Start everything, wait for SIGTERM or SIGINT, drain, return. NodeError when something cannot start."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
+        signal.signal(signal.SIGHUP, lambda *_: self.reload())
         log_crashes()
         checks.require(checks.run(self._settings, checks.TO_START))
         with only_one(self._settings.node.data_dir, self._roles):
@@ -110,6 +119,8 @@ class Service:
                 while not self._stop_wanted:
                     self._report_health()
                     self._watch_clock(database, clock)
+                    if self._reload_wanted:
+                        self._reload(tracker)
                     time.sleep(0.1)
                 log.info("service.stopping")
                 sdnotify.SystemdNotifier().notify("STOPPING=1")
@@ -120,7 +131,7 @@ class Service:
     def _report_health(self) -> None:
         """Tell systemd's watchdog that all workers live. When one has died it hears nothing, and starts the service again."""
         now = time.monotonic()
-        if now >= self._report_at and all(thread.is_alive() for thread in self._threads):
+        if now >= self._report_at and self._crew.is_alive():
             sdnotify.SystemdNotifier().notify("WATCHDOG=1")
             self._report_at = now + WATCHDOG_EVERY_S
 
@@ -145,6 +156,36 @@ class Service:
         """Have `run` drain and return. The handler of a signal calls this in the middle of anything, so it must not
         take a lock, as setting an event would."""
         self._stop_wanted = True
+
+    def reload(self) -> None:
+        """Have `run` read the configuration again. It takes no lock either."""
+        self._reload_wanted = True
+
+    def _reload(self, tracker: Tracker) -> None:
+        """Take over sources, destinations and rules of the file as it is now. What a worker has begun with the old ones it
+        finishes, or gives back to the new ones."""
+        self._reload_wanted = False
+        notifier = sdnotify.SystemdNotifier()
+        notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            read = load_settings(self._config_path, lambda text: log.warning("reload.warned", reason=text))
+            found = compare(self._settings, read)
+            checks.require(checks.run(found.settings, (checks.destinations,)))
+        except NodeError as error:
+            log.error("reload.refused", reason=str(error), check="the settings of before stay in force")
+        else:
+            if found.needs_restart:
+                log.warning("reload.needs_restart", sections=list(found.needs_restart))
+            if found.changes:
+                self._settings = found.settings
+                self._record_configuration(tracker)
+                for inform in self._informed:
+                    inform()
+                self._hire(tracker)
+            for change in found.changes:
+                log.info("reload.changed", what=change)
+            log.info("reload.done", changes=len(found.changes))
+        notifier.notify("READY=1")
 
     def _record_configuration(self, tracker: Tracker) -> None:
         """Leave in the audit trail what this process works with. The digest tells whether it is what it was before."""
@@ -180,8 +221,18 @@ class Service:
             Role.HOUSEKEEP: self._start_housekeep,
             Role.RECEIVE: self._start_receive,
         }
+        self._stops.append(lambda: self._crew.join(self._patience_s()))
         for role in (role for role in start if role in self._roles):
             start[role](tracker, archive)
+        self._hire(tracker)
+
+    def _hire(self, tracker: Tracker) -> None:
+        """Have workers that go by the settings in force. Those of before end, each at the next moment that its work allows."""
+        before, self._crew = self._crew, Crew()
+        before.dismiss()
+        for post in self._posts:
+            post(self._crew)
+        tracker.wakeups.wake(*Kind)
 
     def _start_web(self, tracker: Tracker, archive: Archive) -> None:
         """The page gets what only the service may import: the rules, the model's name, the preconditions."""
@@ -196,22 +247,26 @@ class Service:
             explain=lambda readables: explain_all(readables, self._settings),
             failing=checks.Standing(self._settings).failing,
         )
+        self._informed.append(lambda: site.reload(self._settings))
         server = WebServer(site)
         server.start()
         self._stops.append(lambda: server.stop(self._patience_s()))
 
     def _start_deliver(self, tracker: Tracker, archive: Archive) -> None:
-        settings = self._settings
-        self._thread(tracker, Kind.DERIVE, Role.DELIVER, make_derive_handler(tracker, archive, settings))
-        breakers = {d.name: Breaker(d) for d in settings.destinations}
-        deliver = make_deliver_handler(tracker, archive, settings, breakers)
-        names = frozenset(breakers)
-        for destination in settings.destinations:  # workers of its own, so that one that hangs delays no other
-            only, gate = Destinations(frozenset({destination.name})), breakers[destination.name].wait_s
-            for _ in range(destination.associations):
-                self._thread(tracker, Kind.DELIVER, Role.DELIVER, deliver, only, gate)
-        self._thread(tracker, Kind.DELIVER, Role.DELIVER, deliver, Destinations(names, others=True))
-        echoes = clockwork({"echoes": (partial(echo_destinations, tracker, settings), ECHO_EVERY_S)}, at_once=True)
+        def post(crew: Crew) -> None:
+            settings = self._settings
+            self._work(crew, tracker, Kind.DERIVE, Role.DELIVER, make_derive_handler(tracker, archive, settings))
+            breakers = {d.name: Breaker(d) for d in settings.destinations}
+            deliver = make_deliver_handler(tracker, archive, settings, breakers)
+            for destination in settings.destinations:  # workers of its own, so that one that hangs delays no other
+                only, gate = Destinations(frozenset({destination.name})), breakers[destination.name].wait_s
+                for _ in range(destination.associations):
+                    self._work(crew, tracker, Kind.DELIVER, Role.DELIVER, deliver, only, gate)
+            others = Destinations(frozenset(breakers), others=True)
+            self._work(crew, tracker, Kind.DELIVER, Role.DELIVER, deliver, others)
+
+        self._posts.append(post)
+        echoes = clockwork({"echoes": (lambda: echo_destinations(tracker, self._settings), ECHO_EVERY_S)}, at_once=True)
         echoes.start()
         self._schedulers.append(echoes)
         self._stops.append(lambda: echoes.shutdown(wait=False))
@@ -224,21 +279,25 @@ class Service:
         )
         supervisor.start()
         self._stops.append(lambda: supervisor.stop(self._patience_s()))
-        self._thread(tracker, Kind.REPLAY, Role.INFER, make_replay_handler(self._config_path))
+        replay = make_replay_handler(self._config_path)
+        self._posts.append(lambda crew: self._work(crew, tracker, Kind.REPLAY, Role.INFER, replay))
 
     def _start_match(self, tracker: Tracker, archive: Archive) -> None:
-        settings = self._settings
-        match = make_match_handler(
-            tracker,
-            archive,
-            settings.completion,
-            settings.match,
-            model_facts(settings),
-            pixel_settings(settings),
-            settings.model.max_attempts,
-            settings.fetch.max_attempts if settings.fetch else None,
-        )
-        self._thread(tracker, Kind.MATCH, Role.MATCH, match)
+        def post(crew: Crew) -> None:
+            settings = self._settings
+            match = make_match_handler(
+                tracker,
+                archive,
+                settings.completion,
+                settings.match,
+                model_facts(settings),
+                pixel_settings(settings),
+                settings.model.max_attempts,
+                settings.fetch.max_attempts if settings.fetch else None,
+            )
+            self._work(crew, tracker, Kind.MATCH, Role.MATCH, match)
+
+        self._posts.append(post)
 
     def _start_housekeep(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings
@@ -274,14 +333,19 @@ class Service:
         commitments = Commitments(
             tracker, archive, settings.sources, settings.scp.ae_title, settings.scp.max_commitment_requests
         )
-        callers = configured_callers(settings.sources, settings.destinations, settings.fetch)
-        receiver = Receiver(settings.scp, callers, store, commitments)
+        receiver = Receiver(settings.scp, self._callers(), store, commitments)
         receiver.start()
         self._stops.append(receiver.stop)
-        self._thread(patient, Kind.COMMIT, Role.RECEIVE, commitments.report)
-        if settings.fetch:
-            fetch = make_fetch_handler(store, settings.fetch, settings)
-            self._thread(patient, Kind.FETCH, Role.RECEIVE, fetch)
+        self._informed.append(lambda: receiver.admit(self._callers()))
+        self._informed.append(lambda: commitments.know(self._settings.sources))
+
+        def post(crew: Crew) -> None:
+            self._work(crew, patient, Kind.COMMIT, Role.RECEIVE, commitments.report)
+            if self._settings.fetch:
+                fetch = make_fetch_handler(store, self._settings.fetch, self._settings)
+                self._work(crew, patient, Kind.FETCH, Role.RECEIVE, fetch)
+
+        self._posts.append(post)
 
     def _end_receiving(self) -> None:
         """The last step of a stop of the receiver."""
@@ -309,8 +373,12 @@ class Service:
         thread.start()
         self._stops.append(lambda: thread.join(self._patience_s()))
 
-    def _thread(
+    def _callers(self) -> list[Caller]:
+        return configured_callers(self._settings.sources, self._settings.destinations, self._settings.fetch)
+
+    def _work(
         self,
+        crew: Crew,
         tracker: Tracker,
         kind: Kind,
         role: Role,
@@ -318,15 +386,14 @@ class Service:
         destinations: Destinations | None = None,
         gate: Callable[[], float] | None = None,
     ) -> None:
+        """Add a worker to a crew."""
         worker = worker_name(self._settings.node.data_dir, role)
-        loop = partial(run_worker, tracker, kind, worker, handler, self._stopping, destinations=destinations, gate=gate)
-        thread = threading.Thread(target=loop, name=f"{role}-{kind}", daemon=True)
-        thread.start()
-        self._threads.append(thread)
-        self._stops.append(lambda: thread.join(self._patience_s()))
+        loop = partial(run_worker, tracker, kind, worker, handler, destinations=destinations, gate=gate)
+        crew.add(f"{role}-{kind}", loop)
 
     def _stop(self, tracker: Tracker) -> None:
         self._stopping.set()
+        self._crew.dismiss()
         tracker.wakeups.wake(*Kind)
         self._deadline = time.monotonic() + DRAIN_S
         for stop in reversed(self._stops):

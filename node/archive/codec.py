@@ -58,10 +58,17 @@ def decode_result(content: bytes) -> Result:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a result, and of its target; None where it was not."""
+    """What was measured of a result, and of its target, None where it was not; and its warnings."""
 
     quality: Quality | None
     acquired: Acquired | None
+    warnings: tuple[str, ...] = ()
+    """Each begins with its code and a colon."""
+
+    @property
+    def codes(self) -> set[str]:
+        """The codes of the warnings."""
+        return {warning.partition(":")[0] for warning in self.warnings}
 
 
 def decode_measured(stream: BinaryIO) -> Measured:
@@ -72,7 +79,9 @@ def decode_measured(stream: BinaryIO) -> Measured:
             facts = json.loads(str(file["facts"]))
         quality, acquired = facts["quality"], facts.get("acquired")
         return Measured(
-            None if quality is None else _quality(quality), None if acquired is None else _acquired(acquired)
+            None if quality is None else _quality(quality),
+            None if acquired is None else _acquired(acquired),
+            tuple(facts["warnings"]),
         )
     except Exception as error:  # as in decode_result
         raise ValueError(f"not a result ({type(error).__name__})") from None

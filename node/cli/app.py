@@ -23,7 +23,7 @@ from node.cli.render import err, keep_lines_whole, tolerate_any_terminal
 from node.cli.storage import storage_app
 from node.cli.users import users_app
 from node.config.loading import ENVIRONMENT_VARIABLE
-from node.errors import NodeError
+from node.errors import ConfigError, NodeError
 from node.telemetry.log import configure_logging
 
 app = typer.Typer(
@@ -63,6 +63,12 @@ def main() -> None:
     except NodeError as error:
         err.print(f"[red]error:[/] {escape(str(error))}")
         sys.exit(error.exit_code)
+    except PermissionError as error:
+        where = escape(str(error.filename or "a file of the node"))
+        err.print(
+            f"[red]error:[/] {where}: permission denied; use the account of the service, or root", highlight=False
+        )
+        sys.exit(ConfigError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
 

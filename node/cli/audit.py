@@ -24,7 +24,10 @@ def audit_list(
     limit: Annotated[int, typer.Option(min=1, help="How many rows, the latest.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what was done with which study, and with the node: who, when, what."""
+    """Show what was done with which study, and with the node: who, when, what.
+
+    Examples: audit list --limit 20; audit list --study 1.2.840.113619.2.1 --json
+    """
     rows = views.audit_rows(open_tracker(load_settings(find_config(config))), study, limit)
     if as_json:
         print_json({"schema": views.SCHEMA, "audit": [row.to_json() for row in rows]})
@@ -43,6 +46,8 @@ def audit_expire(
     """Remove rows that are older than a day. The trail keeps a row that says who removed how many, and before which day.
 
     Nothing else removes rows: the database refuses to change or delete them.
+
+    Examples: audit expire 2025-01-31 --dry-run; audit expire 2025-01-31 --yes
     """
     tracker = acting(load_settings(find_config(config)))
     moment = before.replace(tzinfo=UTC)

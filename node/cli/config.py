@@ -20,14 +20,17 @@ config_app = typer.Typer(help="Check and show the configuration.", no_args_is_he
 
 @config_app.command("check")
 def config_check(config: ConfigOption = None) -> None:
-    """Check the configuration, its certificates and keys, and the manifest of the model, and report what is wrong."""
+    """Check the configuration, its certificates and keys, and the manifest of the model, and report what is wrong.
+
+    Examples: config check; config check --config /etc/diffmsr-node/node.toml
+    """
     from node import checks
     from node.doctor.certificates import certificates
     from node.doctor.secrets import secrets
 
     path = find_config(config)
     settings = load_settings(path)
-    answers = checks.run(settings, (checks.tracker_place, checks.model, checks.destinations))
+    answers = checks.run(settings, (checks.tracker_place, checks.model, checks.destinations, checks.hosts))
     answers += [*certificates(settings), *secrets(settings)]
     for answer in answers:
         if answer.level is checks.Level.FAIL:
@@ -43,7 +46,10 @@ def config_check(config: ConfigOption = None) -> None:
 
 @config_app.command("show")
 def config_show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show the effective configuration: file, environment and defaults together, with passwords masked."""
+    """Show the effective configuration: file, environment and defaults together, with passwords masked.
+
+    Examples: config show; config show --json
+    """
     settings = load_settings(find_config(config))
     values = to_jsonable_python(settings.model_dump())
     values["node"]["database_url"] = _masked(settings)

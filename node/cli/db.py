@@ -26,7 +26,10 @@ def _database(config: ConfigOption) -> Database:
 
 @db_app.command("current")
 def db_current(config: ConfigOption = None) -> None:
-    """Show the schema of the database, and the one that this version expects. Exit code 1 when they differ."""
+    """Show the schema of the database, and the one that this version expects. Exit code 1 when they differ.
+
+    Example: db current
+    """
     current, expected = _database(config).revision()
     out.print(f"schema {current or 'none'}, this version expects {expected}")
     if current != expected:
@@ -35,7 +38,10 @@ def db_current(config: ConfigOption = None) -> None:
 
 @db_app.command("upgrade")
 def db_upgrade(config: ConfigOption = None) -> None:
-    """Bring the schema to what this version expects, as start does. A backup of SQLite is made first."""
+    """Bring the schema to what this version expects, as start does. A backup of SQLite is made first.
+
+    Example: db upgrade
+    """
     database = _database(config)
     before, expected = database.revision()
     database.upgrade()

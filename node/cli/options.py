@@ -22,6 +22,10 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for con
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
 
 
+PARTLY_DONE = 6
+"""Exit code."""
+
+
 def open_tracker(settings: Settings) -> Database:
     """The tracker, which must exist and be of this version."""
     folder = settings.node.data_dir

@@ -3,6 +3,7 @@
 import time
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,15 +13,25 @@ from rich.table import Table
 
 from node.archive.facade import Archive
 from node.archive.local import write_durably
-from node.cli.options import ConfigOption, DryRunOption, JsonOption, YesOption, acting, actor, open_tracker
-from node.cli.render import events_table, instances_table, job_table, out, print_json, print_queue, queue_table
+from node.cli.options import PARTLY_DONE, ConfigOption, DryRunOption, JsonOption, YesOption, acting, actor, open_tracker
+from node.cli.render import (
+    err,
+    events_table,
+    instances_table,
+    job_table,
+    out,
+    print_json,
+    print_queue,
+    progress_bar,
+    queue_table,
+)
 from node.config.loading import find_config, load_settings
 from node.config.settings import Settings
-from node.errors import NotFoundError
+from node.errors import NotFoundError, TransitionError
 from node.tracker import administration, corrections, listing, pauses, views
 from node.tracker.handle import Tracker
 from node.tracker.listing import LARGEST_PAGE, JobFilter
-from node.tracker.purge import purge
+from node.tracker.purge import purge, settled_before
 from node.tracker.states import Kind, State
 
 queue_app = typer.Typer(help="Inspect the queue and change single jobs.", no_args_is_help=True)
@@ -56,7 +67,10 @@ def queue_watch(
     limit: Annotated[int, typer.Option(min=1, max=LARGEST_PAGE, help="Show so many jobs.")] = 20,
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2,
 ) -> None:
-    """Show the newest jobs, and keep them up to date, until Ctrl-C."""
+    """Show the newest jobs, and keep them up to date, until Ctrl-C.
+
+    Examples: queue watch; queue watch --limit 40 --every 5
+    """
     from rich.live import Live
 
     database = open_tracker(load_settings(find_config(config)))
@@ -74,7 +88,10 @@ def queue_watch(
 def queue_show(
     job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """Show one job with its history and, for a delivery, the status of every instance."""
+    """Show one job with its history and, for a delivery, the status of every instance.
+
+    Examples: queue show 3; queue show 3 --json
+    """
     detail = views.job(open_tracker(load_settings(find_config(config))), job)
     if as_json:
         print_json({"schema": views.SCHEMA, "job": detail.to_json()})
@@ -94,6 +111,8 @@ def queue_report(
     """Print where the report on a result is: what was measured, every warning, what it was made from.
 
     The report is written before the result is delivered, so you can judge a held one.
+
+    Examples: queue report 3; queue report 3 --html report.html
     """
     from node.derived.derive import derive
     from node.derived.worker import gather_sources
@@ -117,21 +136,30 @@ def queue_report(
 
 @queue_app.command("retry")
 def queue_retry(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
-    """Retry a failed, refused, cancelled or waiting job now."""
+    """Retry a failed, refused, cancelled or waiting job now.
+
+    Example: queue retry 3
+    """
     administration.retry(acting(load_settings(find_config(config))), job, actor())
     out.print(f"job {job} is ready")
 
 
 @queue_app.command("hold")
 def queue_hold(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
-    """Hold a job that is not running until it is released."""
+    """Hold a job that is not running until it is released.
+
+    Example: queue hold 3
+    """
     administration.hold(acting(load_settings(find_config(config))), job, actor())
     out.print(f"job {job} is held")
 
 
 @queue_app.command("release")
 def queue_release(job: Annotated[int, typer.Argument(help="Job id.")], config: ConfigOption = None) -> None:
-    """Release a held job, such as the delivery of a result that was graded not usable."""
+    """Release a held job, such as the delivery of a result that was graded not usable.
+
+    Example: queue release 3
+    """
     administration.release(acting(load_settings(find_config(config))), job, actor())
     out.print(f"job {job} is ready")
 
@@ -182,7 +210,10 @@ def queue_pause(
 def queue_resume(
     what: Annotated[str, typer.Argument(help="inference, or the name of a destination.")], config: ConfigOption = None
 ) -> None:
-    """Go on with what was paused."""
+    """Go on with what was paused.
+
+    Examples: queue resume inference; queue resume pacs
+    """
     settings = load_settings(find_config(config))
     pauses.resume(acting(settings), _pausable(settings, what), actor())
     out.print(escape(f"{what} goes on"))
@@ -203,6 +234,8 @@ def queue_drop(
     """Remove what was received of a study or a series, so that it can be sent again with other pixels.
 
     What is finished of a series stays: its results, and what was delivered. Of a study everything is removed.
+
+    Examples: queue drop 1.2.840.113619.2.1 --dry-run; queue drop 1.2.840.113619.2.1 --yes
     """
     settings = load_settings(find_config(config))
     tracker = acting(settings)
@@ -228,6 +261,47 @@ def queue_drop(
     out.print(escape(f"dropped {what}"))
 
 
+@queue_app.command("purge")
+def queue_purge(
+    before: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="A day, as 2026-01-31, UTC.")],
+    config: ConfigOption = None,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Remove studies that are finished, and of which nothing has come since a day: images, results and jobs.
+
+    What is delivered stays where it is, and the audit trail keeps its rows. A study that waits, is held or is being worked
+    on stays. Exit code 6 when some could not be removed.
+
+    Examples: queue purge --before 2026-01-31 --dry-run; queue purge --before 2026-01-31 --yes
+    """
+    settings = load_settings(find_config(config))
+    tracker = acting(settings)
+    study_uids = settled_before(tracker, before.replace(tzinfo=UTC))
+    what = f"{len(study_uids)} finished studies from before {before:%Y-%m-%d}"
+    if dry_run:
+        out.print(f"would remove {what}")
+        return
+    if not study_uids:
+        out.print(f"there are {what}")
+        return
+    if not yes and not typer.confirm(f"remove {what}?"):
+        raise typer.Exit(1)
+    archive = Archive.of(settings)
+    refused = 0
+    with progress_bar(False) as progress:
+        for done, study_uid in enumerate(study_uids, 1):
+            try:
+                purge(tracker, archive, study_uid, actor())
+            except TransitionError as error:  # work on it has begun in the meantime
+                err.print(f"[yellow]kept[/] {escape(str(error))}", highlight=False)
+                refused += 1
+            progress("studies", done, len(study_uids))
+    out.print(f"removed {len(study_uids) - refused} studies")
+    if refused:
+        raise typer.Exit(PARTLY_DONE)
+
+
 @queue_app.command("cancel")
 def queue_cancel(
     job: Annotated[int, typer.Argument(help="Job id.")],
@@ -235,7 +309,10 @@ def queue_cancel(
     yes: YesOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Cancel a job that is not running. It can be retried later."""
+    """Cancel a job that is not running. It can be retried later.
+
+    Examples: queue cancel 3 --dry-run; queue cancel 3 --yes
+    """
     tracker = acting(load_settings(find_config(config)))
     detail = views.job(tracker.database, job)
     administration.check(tracker, job, "cancel")

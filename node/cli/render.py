@@ -69,17 +69,17 @@ def tolerate_any_terminal() -> None:
 
 @contextmanager
 def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar per series on stderr, as a function of (series UID, done, total). Nothing is shown when `quiet`, or
-    when stderr is not a terminal."""
+    """A progress bar with the time left on stderr, one for each of several things, as a function of (what, done, total).
+    Nothing is shown when `quiet`, or when stderr is not a terminal."""
     from rich.progress import Progress, TaskID
 
     with Progress(console=err, disable=quiet or not sys.stderr.isatty(), transient=True) as bar:
         tasks: dict[str, TaskID] = {}
 
-        def progress(series_uid: str, done: int, total: int) -> None:
-            if series_uid not in tasks:
-                tasks[series_uid] = bar.add_task(f"series {series_uid}", total=total)
-            bar.update(tasks[series_uid], completed=done)
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(short(what), total=total)
+            bar.update(tasks[what], completed=done, total=total)
 
         yield progress
 
@@ -154,18 +154,30 @@ def print_queue(page: Page[ListedJob], everything: int) -> None:
 
 
 def studies_table(rows: Sequence[StudyRow], phi: bool) -> Table:
-    """Studies, one below the other; patients masked unless they may be seen."""
-    wide = not out.is_terminal or out.width >= WIDE
-    table = Table(
-        Column("study", overflow="fold", no_wrap=not wide), *(Column(n, no_wrap=True) for n in ("patient", "date", "state", "received")),
-        Column("why", overflow="fold"), box=None, pad_edge=False,
-    )  # fmt: skip
+    """Studies, one below the other; patients masked unless they may be seen. A narrow terminal gets fewer columns, so that
+    state and time are never cut."""
+    width = out.width if out.is_terminal else WIDE
+    wide = width >= WIDE
+    shown = {
+        "study": True,
+        "patient": phi or wide,
+        "date": width >= 72,
+        "state": True,
+        "received": True,
+        "why": wide,
+    }
+    folded = ("patient", "why") if wide else ("patient",)
+    columns = (
+        Column(name, no_wrap=name not in folded, overflow="fold") for name, is_shown in shown.items() if is_shown
+    )
+    table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         who = f"{person(row.patient_name)} {plain(row.patient_id or '')}".strip() if phi else MASK
-        table.add_row(
+        values = (
             row.study_uid if wide else short(row.study_uid), escape(who), date(row.study_date), row.state,
             local(row.last_received_at), escape(plain(row.reason or "")),
         )  # fmt: skip
+        table.add_row(*(value for value, is_shown in zip(values, shown.values(), strict=True) if is_shown))
     return table
 
 

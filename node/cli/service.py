@@ -30,7 +30,10 @@ def start(
         list[str] | None, typer.Option(help="Run only this role. Repeat the option for several roles.")
     ] = None,
 ) -> None:
-    """Run the service in the foreground until SIGTERM or Ctrl-C. Work in progress is finished first."""
+    """Run the service in the foreground until SIGTERM or Ctrl-C. Work in progress is finished first.
+
+    Examples: start; start --config /etc/diffmsr-node/node.toml; start --role receive --role match
+    """
     from node.roles import Role
     from node.service import Service
 
@@ -49,6 +52,8 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show whether the service runs and can work, and the state of the queue and of each destination.
 
     Exit code 7 when it does not run, and 1 when it is degraded, for example while a full disk refuses every instance.
+
+    Examples: status; status --json
     """
     from node import checks
     from node.locks import running_roles
@@ -79,12 +84,18 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 def version() -> None:
-    """Print the version."""
+    """Print the version.
+
+    Example: version
+    """
     out.print(f"diffmsr-node {__version__} (research use only)")
 
 
 def conformance(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Print the DICOM conformance statement as Markdown: for the configuration of this site, or else for the defaults."""
+    """Print the DICOM conformance statement as Markdown: for the configuration of this site, or else for the defaults.
+
+    Examples: conformance > conformance.md; conformance --json
+    """
     from node.conformance.facts import statement
     from node.conformance.markdown import markdown
 
@@ -101,7 +112,10 @@ def codes(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print every code of a refusal or a warning as Markdown: its meaning, and what you can do."""
+    """Print every code of a refusal or a warning as Markdown: its meaning, and what you can do.
+
+    Examples: codes; codes --symptoms; codes --json
+    """
     from node.cli.symptoms import symptoms_document
     from node.codes import CODES, codes_document
 
@@ -115,7 +129,10 @@ def echo(
     destination: Annotated[str, typer.Argument(help="Name of a configured destination.")],
     config: ConfigOption = None,
 ) -> None:
-    """Verify a destination with C-ECHO, or a DICOMweb server with a search."""
+    """Verify a destination with C-ECHO, or a DICOMweb server with a search.
+
+    Example: echo pacs
+    """
     from node.deliver.transport import verify
 
     settings = load_settings(find_config(config))
@@ -131,7 +148,10 @@ def demo(
         bool, typer.Option("--open", help="Show the result in the viewer before the node ends.")
     ] = False,
 ) -> None:
-    """Run a shipped study from a scanner through the node to a PACS; print figures and write a before/after picture."""
+    """Run a shipped study from a scanner through the node to a PACS; print figures and write a before/after picture.
+
+    Examples: demo; demo --output /tmp/demo --open
+    """
     from node.demo.demo import run_demo
 
     run_demo(output, out, open_viewer)

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from node.archive.facade import Archive
-from node.cli.options import ConfigOption, JsonOption, acting, actor, open_tracker, settings_or_defaults
+from node.cli.options import PARTLY_DONE, ConfigOption, JsonOption, acting, actor, open_tracker, settings_or_defaults
 from node.cli.render import (
     conflict_line,
     job_lines,
@@ -28,7 +28,7 @@ from node.tracker.listing import LARGEST_PAGE, StudyFilter
 from node.tracker.states import State
 from node.tracker.studies import StudyState
 
-PARTLY_DONE, DIFFERENT = 6, 8
+DIFFERENT = 8
 
 
 def studies(
@@ -69,7 +69,10 @@ def process(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Match, super-resolve and encode the studies of a folder, without network or service."""
+    """Match, super-resolve and encode the studies of a folder, without network or service.
+
+    Examples: process /data/study --output /data/results; process study -o results --json
+    """
     from node.offline import by_reason, process_folder, read_folder
 
     settings = settings_or_defaults(config)
@@ -97,7 +100,10 @@ def explain(
     short: Annotated[bool, typer.Option("--short", help="Leave out the questions that passed.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what was decided on a study, why, and what you can do; then every question and its answer."""
+    """Show what was decided on a study, why, and what you can do; then every question and its answer.
+
+    Examples: explain 1.2.840.113619.2.1; explain /data/study --short
+    """
     from node.match.explanation import lines
 
     if Path(study).is_dir():
@@ -151,6 +157,8 @@ def replay(
     Nothing is sent, and neither archive nor tracker is changed.
 
     Exit code 0 when everything is the same, byte for byte; 8 when something differs.
+
+    Examples: replay 1.2.840.113619.2.1; replay study --against results --model weights/new
     """
     from node.match.explanation import wrapped
     from node.offline import read_folder

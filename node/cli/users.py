@@ -28,7 +28,10 @@ def users_set(
         bool, typer.Option("--no-password", help="The user comes through the reverse proxy only.")
     ] = False,
 ) -> None:
-    """Add a user, or change the roles and the password of one. The password is asked for, or read from a pipe."""
+    """Add a user, or change the roles and the password of one. The password is asked for, or read from a pipe.
+
+    Examples: users set anna --role operate --role phi; users set otto --no-password
+    """
     path = _users_file(config)
     accounts = read_users(path) if path.exists() else {}
     hashed = None if no_password else HASHER.hash(_password())
@@ -39,7 +42,10 @@ def users_set(
 
 @users_app.command("list")
 def users_list(config: ConfigOption = None) -> None:
-    """List the users and their roles."""
+    """List the users and their roles.
+
+    Example: users list
+    """
     for name, account in sorted(read_users(_users_file(config)).items()):
         proxy = "" if account.password else "  (through the reverse proxy only)"
         out.print(escape(f"{name}  {', '.join(sorted(account.roles))}{proxy}"), highlight=False)
@@ -49,7 +55,10 @@ def users_list(config: ConfigOption = None) -> None:
 def users_remove(
     name: Annotated[str, typer.Argument(help="Name of the user.")], config: ConfigOption = None, yes: YesOption = False
 ) -> None:
-    """Remove a user, who can then log in no more. A session that has begun ends when it expires, or at a restart."""
+    """Remove a user, who can then log in no more. A session that has begun ends when it expires, or at a restart.
+
+    Example: users remove anna --yes
+    """
     path = _users_file(config)
     accounts = read_users(path)
     if name not in accounts:

@@ -1,12 +1,15 @@
 """The sections of `config/node.toml`, in its order. Unknown keys are errors."""
 
+import difflib
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from node.codes import CODES
 from node.config.base import AETitle, Fingerprint, Host, Port, Positive, Seconds, Section, TLSSettings, WebAddress
 from node.config.match import MatchSettings
 from node.config.web import WebSettings
@@ -97,13 +100,26 @@ class DestinationSettings(Section):
     max_delay_s: Seconds = 900
     only: list[Grade] = []
     """Grades of the results that it gets; all when empty."""
+    codes: list[str] = []
+    """It gets only results that carry a warning with one of these codes; all when empty."""
     commitment: bool = False
     commitment_timeout_s: Seconds = 3600
     commitment_fallback: Literal["none", "find"] = "none"
 
-    def wants(self, usable: bool) -> bool:
-        """Whether it gets results of that grade."""
-        return not self.only or ("usable" if usable else "not usable") in self.only
+    def wants(self, usable: bool, codes: Collection[str]) -> bool:
+        """Whether it gets results of that grade that carry warnings with these codes."""
+        of_grade = not self.only or ("usable" if usable else "not usable") in self.only
+        return of_grade and (not self.codes or not set(self.codes).isdisjoint(codes))
+
+    @field_validator("codes")
+    @classmethod
+    def _known_codes(cls, codes: list[str]) -> list[str]:
+        for code in codes:
+            if code not in CODES or not code.startswith("W_"):
+                alike = difflib.get_close_matches(code, [name for name in CODES if name.startswith("W_")], n=1)
+                hint = f"did you mean {alike[0]}?" if alike else "see: diffmsr-node codes"
+                raise ValueError(f"{code!r} is not the code of a warning; {hint}")
+        return codes
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -40,7 +40,8 @@ def make_derive_handler(tracker: Tracker, archive: Archive, settings: Settings) 
                 log.warning("derived.source_corrected", study=asked.request.study_uid, reason=correction)
             lease.check()
             kept = archive.put_derived(asked.result, derived.files, derived.page)
-        quality = archive.measured(asked.result).quality
+        measured = archive.measured(asked.result)
+        quality = measured.quality
         usable = quality is None or quality.usable
         hold = quality.doubts if quality is not None and settings.report.hold else None
         deliveries = tuple(
@@ -52,12 +53,12 @@ def make_derive_handler(tracker: Tracker, archive: Archive, settings: Settings) 
                 held=hold,
             )
             for destination in settings.destinations
-            if destination.wants(usable)
+            if destination.wants(usable, measured.codes)
         )
         sentence = f"{len(kept)} instances derived"
-        reason = (
-            f"wants results graded {'usable' if usable else 'not usable'}" if settings.destinations else "is configured"
-        )
+        grade = "usable" if usable else "not usable"
+        carrying = f" with {', '.join(sorted(measured.codes)) or 'no warning'}"
+        reason = f"wants results graded {grade}{carrying}" if settings.destinations else "is configured"
         where = "" if deliveries else f"; they stay here, because no [[destinations]] {reason}"
         return Done(f"{sentence}{where}", DeriveResult(instances=len(kept), sentence=f"{sentence}{where}"), deliveries)
 

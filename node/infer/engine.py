@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -105,6 +106,15 @@ class Engine:
             reason = str(error).partition("\n")[0]
             raise ModelError(f"[model] device = {device!r} cannot be used: {reason}") from None
         return cls(resolver, device, settings, registration, acquisition, report)
+
+    def peak_memory(self) -> int:
+        """The most memory that was in use at once, in bytes: of a GPU what torch allocated there, of a CPU what this
+        process has."""
+        import torch
+
+        if self.device.startswith("cuda"):
+            return int(torch.cuda.max_memory_allocated(self.device))
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def super_resolve(
         self, target: Volume, reference: Volume, request: PairRequest, progress: Callable[[int, int], None]

@@ -107,7 +107,8 @@ def make_infer_handler(
         return Done(
             "; ".join([f"{slices} slices super-resolved", *(said for said in (undone, doubts) if said)]),
             InferResult(
-                slices=slices, seconds=round(time.monotonic() - started, 2), device=engine.device, usable=doubts is None
+                slices=slices, seconds=round(time.monotonic() - started, 2), device=engine.device, usable=doubts is None,
+                memory_bytes=engine.peak_memory(),
             ),
             (steps.derive_job(claim.key, request),),
         )  # fmt: skip
@@ -165,7 +166,7 @@ def _say(word: str) -> None:
 
 def main() -> int:
     # A stop reaches the whole process group; this process is told on its standard input, when the service is ready to.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     settings = load_settings(Path(sys.argv[1]))
     device = sys.argv[2] if len(sys.argv) > 2 else settings.model.devices[0]

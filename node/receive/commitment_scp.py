@@ -69,6 +69,10 @@ class Commitments:
         self._asked_on: WeakValueDictionary[str, Association] = WeakValueDictionary()
         self._heard_at: WeakKeyDictionary[Association, float] = WeakKeyDictionary()
 
+    def know(self, sources: Sequence[SourceSettings]) -> None:
+        """From now on these are the sources that reports go to."""
+        self._sources = sources
+
     def requested(self, event: Event) -> tuple[ActionStatus, None]:
         """N-ACTION from a scanner: keep what it asks as a job, so that the answer promises a report."""
         return self._take_request(event), None

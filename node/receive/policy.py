@@ -72,10 +72,13 @@ class Policy:
 
     def __init__(self, settings: SCPSettings, callers: Sequence[Caller]) -> None:
         self._settings = settings
-        self._callers = callers
-        self._open = not any(caller.is_source for caller in callers)
+        self._callers = tuple(callers)
         self._resolved: dict[str, tuple[float, frozenset[str]]] = {}
         self._lock = threading.Lock()
+
+    def admit(self, callers: Sequence[Caller]) -> None:
+        """From now on these are the peers that the configuration names."""
+        self._callers = tuple(callers)
 
     def judge(self, request: Request, address: str, certificate: Certificate | None) -> Caller | Refusal | None:
         """The caller as configured; None for a stranger who may call; a Refusal for who may not."""
@@ -105,9 +108,10 @@ class Policy:
                 "its calling AE title is empty or malformed",
                 "set the calling AE title there: 1 to 16 printable ASCII characters without backslash",
             )
-        named = [caller for caller in self._callers if caller.ae_title == request.calling]
+        callers = self._callers
+        named = [caller for caller in callers if caller.ae_title == request.calling]
         if not named:
-            return None if self._open else Refusal(
+            return None if not any(caller.is_source for caller in callers) else Refusal(
                 Rejection.CALLING_AE_TITLE_NOT_RECOGNIZED,
                 "its AE title is not among the [[sources]]",
                 "add it there, or correct the calling AE title of the peer",

@@ -58,6 +58,10 @@ class Receiver:
     def port(self) -> int:
         return self._settings.port
 
+    def admit(self, callers: Sequence[Caller]) -> None:
+        """From now on these are the peers that the configuration names. Associations that are open go on."""
+        self._house.policy.admit(callers)
+
     def start(self) -> None:
         """Listen. Raises NodeError when the port cannot be had, ConfigError when a TLS file is wrong."""
         host, port = self._settings.host, self._settings.port

@@ -90,8 +90,8 @@ class Services:
         if self._brought:
             stored = self._brought[StoreStatus.SUCCESS]
             refused = self._brought.total() - stored
-            peer, host = self._request.calling, self._visitor.address
-            self._house.store.ended(peer, host, stored - self._dropped, refused, self._dropped, self._name)
+            peer, called, host = self._request.calling, self._request.called, self._visitor.address
+            self._house.store.ended(peer, called, host, stored - self._dropped, refused, self._dropped, self._name)
 
     def drops(self, context_id: int) -> bool:
         """Whether the data sets of that presentation context are of no use here."""

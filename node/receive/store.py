@@ -74,8 +74,8 @@ class Store:
         self._group_commit = group_commit
         self._audit = SparingAudit(tracker)
         self._keep_other = keep_other
-        self._open: dict[str, set[str]] = {}
-        """The studies that each open association has brought instances of."""
+        self._open: dict[str, Counter[str]] = {}
+        """How many instances of which studies each open association has brought."""
         self._locks = [threading.Lock() for _ in range(64)]
 
     def put(self, sent: StoreRequest, association: str | None = None) -> Status:
@@ -111,7 +111,10 @@ class Store:
             return self._refuse(sent, Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, reason)
         try:
             self._expect_more(association, said.study_uid)
-            return self._keep(sent, head, said)
+            status = self._keep(sent, head, said)
+            if association is not None and status is Status.SUCCESS:
+                self._open[association][said.study_uid] += 1
+            return status
         except StorageFullError as error:
             log.error("receive.disk_full", source=sent.calling_ae_title, reason=str(error))
         except NodeError as error:
@@ -252,9 +255,9 @@ class Store:
 
     def _expect_more(self, association: str | None, study_uid: str) -> None:
         """As long as the association is open, more of the study may come."""
-        if association is not None and study_uid not in self._open.setdefault(association, set()):
+        if association is not None and study_uid not in self._open.setdefault(association, Counter()):
             associations.opened(self._tracker, association, study_uid)
-            self._open[association].add(study_uid)
+            self._open[association][study_uid] = 0
 
     def intact(self, study_uid: str) -> Counter[str]:
         """How many instances of each series of a study are there and match their digests. It reads all of them."""
@@ -269,13 +272,22 @@ class Store:
         return None
 
     def ended(
-        self, peer: str, host: str | None, stored: int, refused: int, dropped: int = 0, association: str | None = None
+        self,
+        peer: str,
+        called: str,
+        host: str | None,
+        stored: int,
+        refused: int,
+        dropped: int = 0,
+        association: str | None = None,
     ) -> None:
-        """An association that brought instances has ended: so many were kept, refused, and dropped as not MR."""
+        """An association that brought instances has ended: so many were kept, refused, and dropped as not MR. The log has a
+        line for each study."""
         if dropped:
             log.info("receive.others_dropped", source=peer, instances=dropped)
         if association in self._open:
-            del self._open[association]
+            for study_uid, count in self._open.pop(association).items():
+                log.info("study.received", instances=count, study=study_uid, source=peer, called=called)
             try:
                 associations.closed(self._tracker, association)
             except NodeError as error:  # its studies wait for [completion] association_quiet_s, and no longer

@@ -165,10 +165,10 @@ class Database:
                 yield connection
         except DBAPIError as error:
             busy = isinstance(error.orig, sqlite3.OperationalError) and "locked" in str(error.orig)
+            why = _first_line(error.orig or error)
+            advice = "; use the account of the service" if "readonly" in why or "unable to open" in why else ""
             kind = BusyError if busy else DatabaseError
-            raise kind(
-                f"the tracker at {without_secrets(self.url)} does not answer: {_first_line(error.orig or error)}"
-            ) from error
+            raise kind(f"the tracker at {without_secrets(self.url)} does not answer: {why}{advice}") from error
         except PoolTimeoutError as error:  # more threads than connections, and none of them can continue
             raise DatabaseError(
                 f"the tracker at {without_secrets(self.url)} does not answer: {_first_line(error)}"

@@ -45,6 +45,8 @@ class DeviceRow(View):
     name: str
     at: Moment
     """When it was last used."""
+    memory_bytes: int | None
+    """The most that was in use at once on it, up to then; None where the version that used it did not say."""
 
 
 class QueueRow(View):
@@ -158,7 +160,8 @@ def last_device(database: Database) -> DeviceRow | None:
         found = session.execute(latest).one_or_none()
     if found is None or found.result is None:
         return None
-    return DeviceRow(name=InferResult.model_validate(found.result).device, at=found.updated_at)
+    made = InferResult.model_validate(found.result)
+    return DeviceRow(name=made.device, at=found.updated_at, memory_bytes=made.memory_bytes)
 
 
 def last_errors(database: Database, limit: int) -> list[JobRow]:

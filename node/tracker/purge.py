@@ -15,6 +15,16 @@ from node.tracker.states import FINISHED, LEASED, Kind
 from node.tracker.studies import StudyState
 from node.tracker.tables import Commitment, Delivery, Event, Instance, Job, Series, Study
 
+SETTLED = (StudyState.DELIVERED, StudyState.DONE, StudyState.REFUSED, StudyState.FAILED, StudyState.CANCELLED)
+"""States of a study in which no work on it is open."""
+
+
+def settled_before(tracker: Tracker, moment: datetime) -> list[str]:
+    """The studies that are settled, and of which nothing has come since `moment`; the oldest first."""
+    query = select(Study.study_uid).where(Study.state.in_(SETTLED), Study.last_received_at < moment)
+    with tracker.read() as session:
+        return list(session.scalars(query.order_by(Study.last_received_at, Study.study_uid)))
+
 
 def purge(
     tracker: Tracker, archive: Archive, study_uid: str, actor: str, unless_received_after: datetime | None = None

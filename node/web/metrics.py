@@ -34,7 +34,6 @@ class Metrics:
 
     def __init__(self, site: Site) -> None:
         self._site, self._growth, self._guard = site, Growth(site.tracker.database), threading.Lock()
-        self._sources = {source.ae_title: source.name for source in site.settings.sources}
         self.registry = registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -68,6 +67,7 @@ class Metrics:
         self._kept = gauge("kept_bytes", "Size of the received instances that are kept")
         self._studies = gauge("kept_studies", "Studies that are kept")
         self._expiry = gauge("certificate_expiry_timestamp_seconds", "When a certificate expires", "entry")
+        self._memory = gauge("device_memory_peak_bytes", "Most memory in use at once, by the last result", "device")
         gauge("info", "Version and model", "version", "model").labels(__version__, site.model).set(1)
 
     def text(self) -> bytes:
@@ -90,7 +90,8 @@ class Metrics:
             self._refusals.labels(change.kind, change.code).inc()
 
     def _count_row(self, row: AuditRow) -> None:
-        peer, times = self._sources.get(row.actor, OTHER), int(row.details.get("further") or 1)
+        peer = next((s.name for s in self._site.settings.sources if s.ae_title == row.actor), OTHER)
+        times = int(row.details.get("further") or 1)
         if row.action == Action.ASSOCIATION:
             self._associations.labels(peer, "rejected" if "rejected" in row.details else "accepted").inc(times)
             self._received.labels(peer).inc(int(row.details.get("stored") or 0))
@@ -121,6 +122,10 @@ class Metrics:
         for kind, count in Counts(job.kind for job in blocked_jobs(database, self._site.settings)).items():
             self._blocked.labels(kind).set(count)
         self._conflicts.set(conflicts(database))
+        self._memory.clear()
+        device = overview.last_device(database)
+        if device is not None and device.memory_bytes is not None:
+            self._memory.labels(device.name).set(device.memory_bytes)
         studies, size = overview.kept(database)
         self._studies.set(studies)
         self._kept.set(size)

@@ -18,11 +18,12 @@ Explained = tuple[Sequence[StudyVerdict], Sequence[tuple[Readable, str]]]
 """(verdicts, what was not used and why)."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Site:
     """One node, as its pages see it."""
 
     settings: Settings
+    """Those in force: a reload replaces them."""
     tracker: Tracker
     archive: Archive
     model: str
@@ -37,8 +38,12 @@ class Site:
 
     def __post_init__(self) -> None:
         web = self.settings.web
-        object.__setattr__(self, "users", Users(web.users_file))
-        object.__setattr__(self, "sessions", Sessions(web.session_idle_minutes * 60, web.session_hours * 3600))
+        self.users = Users(web.users_file)
+        self.sessions = Sessions(web.session_idle_minutes * 60, web.session_hours * 3600)
+
+    def reload(self, settings: Settings) -> None:
+        """Go by other settings. Those of the page itself count from a start on."""
+        self.settings = settings
 
 
 def site_of(request: Request) -> Site:

@@ -85,7 +85,7 @@ class Content:
         name = f"infer:{self._studies:032x}"
         infer = self._job(
             Kind.INFER, name, uid, at, State.DONE, payload, match, target, reference,
-            result={"slices": SLICES, "seconds": 3.2, "device": "cpu", "usable": True},
+            result={"slices": SLICES, "seconds": 3.2, "device": "cpu", "usable": True, "memory_bytes": 2**30},
         )  # fmt: skip
         made = {"result": name, "request": payload}
         derive = self._job(Kind.DERIVE, f"derive:{name}", uid, at, State.DONE, made, infer, target, reference)

@@ -52,6 +52,7 @@ def test_what_is_so_at_the_moment(fresh: House) -> None:
     assert found["diffmsr_ready"] == 1
     assert found["diffmsr_kept_studies"] == 5
     assert found["diffmsr_disk_free_bytes"] > 0
+    assert found['diffmsr_device_memory_peak_bytes{device="cpu"}'] == 2**30
     last = found['diffmsr_destination_last_success_timestamp_seconds{destination="pacs"}']
     assert 0 < datetime.now(UTC).timestamp() - last < 86400
     pauses.resume(fresh.site.tracker, pauses.INFERENCE, "otto")

@@ -2,17 +2,21 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from node.archive.facade import Archive
 from node.cli.app import app
 from node.config.loading import load_settings
-from node.tracker import pauses, trail
+from node.tracker import listing, pauses, trail
 from node.tracker.database import Database
+from node.tracker.listing import StudyFilter
 from node.tracker.states import State
 from node.tracker.studies import StudyState
 from node.tracker.trail import AuditFilter
@@ -70,7 +74,11 @@ def test_nothing_that_matters_is_cut_on_a_narrow_terminal(site: Site, monkeypatc
     assert "…" not in text
     assert "waiting-pair" in text
     assert len(re.findall(r"\d\d:\d\d:\d\d", text)) == 9
-    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip()) <= 60 for line in text.splitlines())
+    studies = site.run("studies").stdout
+    assert "waiting for its partner" in studies
+    assert len(re.findall(r"\d\d:\d\d:\d\d", studies)) == 3
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in (text + studies).splitlines()]
+    assert all(len(line) <= 60 for line in lines)
 
 
 def test_a_job_is_shown_with_whole_times_and_its_instances(site: Site) -> None:
@@ -144,3 +152,24 @@ def test_what_is_paused_stays_paused_until_it_is_resumed(site: Site) -> None:
 
 def test_the_version(site: Site) -> None:
     assert "research use only" in site.run("--version").stdout
+
+
+def test_the_help_of_every_command_has_an_example() -> None:
+    def commands(command: Any, name: str = "") -> Iterator[tuple[str, str]]:
+        for word, inner in getattr(command, "commands", {}).items():
+            yield from commands(inner, f"{name} {word}".strip())
+        if not hasattr(command, "commands"):
+            yield name, command.help
+
+    helps = dict(commands(get_command(app)))
+    assert len(helps) > 30
+    for name, text in helps.items():
+        assert re.search(rf"Examples?: {name}", text), name
+
+
+def test_finished_studies_are_purged_before_a_day(site: Site) -> None:
+    assert "would remove 2 finished studies" in site.run("queue", "purge", "--before", "2100-01-01", "--dry-run").stdout
+    assert "there are 0 finished studies" in site.run("queue", "purge", "--before", "2000-01-01").stdout
+    assert site.run("queue", "purge", "--before", "2100-01-01", "--yes").stdout == "removed 2 studies\n"
+    assert [row.state for row in listing.studies(site.database, StudyFilter(), phi=False).rows].count("purged") == 2
+    assert site.run("explain", site.waiting.study_uid).exit_code == 0, "the one that waits is still there"

@@ -117,6 +117,7 @@ def test_devices_that_cannot_be_meant(tmp_path: Path, written_as: str, says: str
         ("[destinations]\nname = 'a'\nae_title = 'A'\nhost = 'h'", "[destinations]: write [[destinations]], in double brackets"),
         ("[[destinations]]\nname = 'a'\nae_title = 'A'\nhost = 'h'\nport = 'eleven'", "port: must be a number, not 'eleven'"),
         ("[[destinations]]\nname = 'a'\nae_title = 'A'\nhost = ''", "host: must not be empty"),
+        ("[[destinations]]\nname = 'a'\nae_title = 'A'\nhost = 'h'\ncodes = ['W_COVERAG']", "did you mean W_COVERAGE?"),
     ],
 )  # fmt: skip
 def test_an_error_says_what_was_meant(tmp_path: Path, text: str, says: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from node.archive.layout import result_key
 from node.config.settings import DestinationSettings, OutputSettings, ReportSettings, Settings
 from node.result import Quality
+from node.tracker import views
 from node.tracker.states import Kind, State
 from tests.unit.node.kept import path_of, spoil
 from tests.unit.node.super_resolved import RESULT, SuperResolved
@@ -85,6 +86,20 @@ def test_a_destination_gets_the_grades_that_it_wants(tmp_path: Path, study: Any)
     node = SuperResolved(tmp_path / "nowhere", study.with_result(quality=doubtful))
     node.derive(Settings(destinations=[strict]))
     assert "no [[destinations]] wants results graded not usable" in node.last(Kind.DERIVE).events[-1].why
+
+
+def test_a_destination_gets_the_results_whose_warnings_it_wants(tmp_path: Path, study: Any) -> None:
+    review = OTHER.model_copy(update={"codes": ["W_COVERAGE", "W_LOSSY"]})
+    for name, warnings, goes_to in (
+        ("quiet", [], ["pacs"]),
+        ("other", ["W_SINGLE_SHOT: blurred"], ["pacs"]),
+        ("named", ["W_COVERAGE: 90 %"], ["other", "pacs"]),
+    ):
+        (tmp_path / name).mkdir()
+        node = SuperResolved(tmp_path / name, study.with_result(warnings=warnings))
+        node.derive(Settings(destinations=[PACS, review]))
+        assert sorted(str(job.destination) for job in views.jobs(node.database, kind=Kind.DELIVER)) == goes_to
+        node.database.dispose()
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, spoil], ids=["missing", "damaged"])
