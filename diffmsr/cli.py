@@ -240,15 +240,13 @@ def bench(
     ] = "paper",
     size: Annotated[int, typer.Option(min=16, help="Side of the low-resolution slice.")] = 64,
     batch: Annotated[list[int], typer.Option(min=1, help="Slices at once; may be given several times.")] = [1, 4, 16],  # noqa: B006 -- typer copies it
-    rounds: Annotated[
-        int, typer.Option(min=1, help="Number of rounds, in each of which everything takes its turn.")
-    ] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds, in each of which everything runs once.")] = 5,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a CPU; by default as many as it has.")] = None,
     device: Annotated[str, typer.Option()] = "cpu",
     precision: Annotated[Precision, typer.Option(help="Of the optimised network.")] = Precision.FLOAT32,
     as_json: Annotated[bool, typer.Option("--json", help="All figures.")] = False,
 ) -> None:
-    """Count parameters and FLOPs; time inference and training, plain and optimised in turns."""
+    """Count parameters and FLOPs; time inference and training, plain and optimised alternately."""
     import torch
 
     from diffmsr.bench import measure, text

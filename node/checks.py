@@ -265,7 +265,7 @@ def run(settings: Settings, questions: Iterable[Question] = PRECONDITIONS) -> li
 
 
 class Standing:
-    """What does not hold at the moment, for who asks again and again: the questions are asked once in a few seconds."""
+    """The preconditions that fail at the moment, for callers that ask often: they are checked once every few seconds."""
 
     def __init__(self, settings: Settings, every_s: float = 5) -> None:
         self._settings, self._every_s = settings, every_s

@@ -147,7 +147,7 @@ SERIES_CODES = {
     ),
     "W_SITE_RULE": Code("A rule of the site in [[match.rules]] sets the contrast or the role of the series."),
     "E_MATRIX_TOO_SMALL": Code(
-        "The acquired matrix, as header or images tell it, is too small for the model to see the anatomy.",
+        "The acquired matrix, by the header or the images, is too small for the model to see the anatomy.",
         "Acquire a larger matrix. If the scanner did, and the header or the spectrum of the images is misread, set header, "
         "spectrum or crop in [acquisition] to false.",
     ),
@@ -162,7 +162,7 @@ SERIES_CODES = {
         "network works on the acquired matrix; the result has less detail than its pixels suggest."
     ),
     "W_ACQUIRED_MATRIX_UNKNOWN": Code(
-        "The header does not give the acquired matrix. The spectrum of the images is all there is to tell it.",
+        "The header does not give the acquired matrix. Only the spectrum of the images can show it.",
         "Let the scanner write AcquisitionMatrix and InPlanePhaseEncodingDirection, and keep them where series are "
         "anonymised.",
     ),
@@ -229,7 +229,7 @@ PIXEL_CODES = {
 RESULT_CODES = {
     "W_ACQUISITION": Code(
         "The header and the spectrum of the images contradict each other about how the target was acquired, and the spectrum "
-        "was believed; or a filter that only the spectrum showed was taken back, because the result contradicted the images.",
+        "was used; or a filter that only the spectrum showed was taken back, because the result contradicted the images.",
         "Compare the facts in the report with the protocol. If the header is right, set [acquisition] spectrum to false.",
     ),
     "E_MODEL_INPUT": Code("The model cannot process a stack of this size."),

@@ -126,7 +126,7 @@ def read_all(readables: Iterable[Readable]) -> Folder:
 def explain_all(
     readables: Iterable[Readable], settings: Settings
 ) -> tuple[list[StudyVerdict], list[tuple[Readable, str]]]:
-    """The verdict on every study among these, and what was skipped with a word why."""
+    """The verdict on every study among these, and what was skipped, each with the reason."""
     found = read_all(readables)
     return explain_folder(found, settings), found.skipped
 

@@ -72,7 +72,7 @@ class CommitmentRequest(BaseModel):
 
     transaction_uid: str
     ae_title: str
-    """Of the peer, as it called."""
+    """AE title with which the peer called."""
     instances: tuple[tuple[str, str], ...]
     """(SOP class UID, SOP instance UID), as the peer named them."""
 

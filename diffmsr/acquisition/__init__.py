@@ -1,8 +1,8 @@
 """How a scanner acquired what it stored: a typed `Acquisition`, forward and backward.
 
-`model` says what an acquisition is; `transfer` how it weighs k-space; `forward` simulates it. Backward, `estimate` asks
-the stack's spectrum (`spectrum`, `evidence`) and its air (`air`), with the header's facts as a first opinion; `undo`
-takes back what can be taken back before a network sees the image; `features` tells the network of the rest. `named` has
+`model` says what an acquisition is; `transfer` how it weighs k-space; `forward` simulates it. Backward, `estimate` looks at
+the stack's spectrum (`spectrum`, `evidence`) and its air (`air`), with the header's facts as prior knowledge; `undo`
+undoes what can be undone before a network sees the image; `features` gives the network the rest. `named` has
 the acquisitions that evaluations measure.
 """
 

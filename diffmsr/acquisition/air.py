@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 4
-"""Side, in pixels, of the blocks of which the darkest are taken to be air."""
+"""Side, in pixels, of the blocks. The darkest of them are taken to be air."""
 DARKEST = 0.1
 """Share of the blocks that is air in any head image."""
 FEWEST = 40
@@ -25,11 +25,11 @@ class Air:
 
 
 def air_noise(stack: NDArray[np.float32]) -> Air | None:
-    """What the darkest blocks of magnitudes (n, h, w) tell; None where there is no air, as in an image that a mask has
-    emptied, or one that its head fills.
+    """The noise that the darkest blocks of magnitudes (n, h, w) show; None where there is no air, as in an image that a mask
+    has emptied, or one that the head fills.
 
     In air the magnitude of n coils is a chi variable of 2 n degrees of freedom (Constantinides et al. 1997): its mean
-    over its standard deviation tells n, its mean square the deviation.
+    over its standard deviation gives n, and its mean square gives the deviation.
     """
     n, h, w = stack.shape
     blocks = stack[:, : h // BLOCK * BLOCK, : w // BLOCK * BLOCK].astype(np.float64)

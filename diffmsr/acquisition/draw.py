@@ -1,4 +1,4 @@
-"""Acquisitions for training: what is left of them when a target reaches the network, and what the network is told."""
+"""Acquisitions for training: what is left of them when a target reaches the network, and what the network knows of them."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -20,11 +20,11 @@ class Mix:
     clean: Probability = 0.4
     """Share with nothing but a little noise (`[augmentation] noise`); the other shares are of the rest."""
     narrow: Probability = 0.35
-    """Share acquired on less than the stored matrix along one axis, which the estimate missed by a little."""
+    """Share acquired on less than the stored matrix along one axis, where the estimate is wrong by a little."""
     missed: NonNegativeFloat = 0.07
-    """By how much of the extent it was missed, at most."""
+    """Largest error of that estimate, as a share of the extent."""
     unnoticed: Probability = 0.15
-    """Share of the narrow ones where it was not noticed at all."""
+    """Share of these that the estimate does not notice at all."""
     narrowest: Annotated[float, Field(gt=0.5, le=1)] = 0.6
     """Smallest extent that goes unnoticed."""
     partial_fourier: Probability = 0.3
@@ -42,11 +42,11 @@ class Mix:
     """Share combined of 4 or 8 coils."""
     known: Probability = 0.75
     """Share of the facts (each by itself: filter, partial Fourier, shutter, noise) that are known, so that they can be
-    undone and told."""
+    undone and given to the network."""
 
 
 def draw_acquisition(mix: Mix, rng: np.random.Generator) -> tuple[Acquisition, Acquisition]:
-    """An acquisition on the matrix that the network works on, and what of it is believed; both from `rng`.
+    """An acquisition on the matrix that the network works on, and what is known of it; both from `rng`.
 
     Extents are what is left when the stack has been cropped: 1, unless the estimate was wrong.
     """

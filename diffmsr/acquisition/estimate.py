@@ -1,4 +1,4 @@
-"""Backward: what a stack of stored images tells about its acquisition, with what its header says as a first opinion."""
+"""Backward: what a stack of stored images shows of its acquisition, with the facts of its header as prior knowledge."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,26 +14,26 @@ from diffmsr.acquisition.spectrum import Floats, axis_profile, diagonal_profile,
 from diffmsr.acquisition.transfer import acquired_matrix, filter_weights, kept
 
 SURE = 0.95
-"""Posterior probability above which the spectrum is believed, where the header is silent or says otherwise."""
+"""Posterior probability above which the spectrum decides, where the header is silent or says otherwise."""
 AGAINST_HEADER = 0.999
-"""Posterior probability above which the spectrum is believed about an extent or a fraction that the header denies."""
+"""Posterior probability above which the spectrum decides about an extent or a fraction that the header denies."""
 AMBIGUOUS = 0.7
-"""An extent below this that only the spectrum shows is told as partial Fourier or as a filter along its axis, and these are
-told as it."""
+"""Below this, an extent that only the spectrum shows cannot be told apart from partial Fourier, or from a filter along its
+axis."""
 LIKE_A_HEAD = 2.2
-"""Squared distance per bin above which a spectrum is none of a head, and nothing is concluded. It was at most 0.94 in 57
-stacks of 13 heads, and from 2.4 in those of the ACR phantom on three scanners, in which edges were found that are none."""
+"""Squared distance per bin above which a spectrum is not that of a head, and nothing is concluded. It was at most 0.94 in
+57 stacks of 13 heads, and at least 2.4 in those of the ACR phantom on three scanners, which showed false edges."""
 ENOUGH = 48
-"""Rows and columns from which the spectrum is asked. The model of spectra comes from stacks of 60 and more; of fewer it has too
-few frequencies to tell an edge from anatomy."""
+"""Smallest number of rows and of columns for which the spectrum is used. The model of spectra comes from stacks of 60 and
+more; with fewer there are too few frequencies to tell an edge from anatomy."""
 LIKELY = 0.5
-"""Below this the air does not behave as noise does, and the noise stays unknown."""
+"""Below this the air does not behave like noise, and the noise stays unknown."""
 HEADER = 0.9
 """Prior probability of what a header says."""
 SAME_EXTENT = 0.04
-"""Extents that differ by less say the same."""
+"""Extents that differ by less count as equal."""
 WHOLE = 0.96
-"""An extent above this, which only the spectrum shows, is no extent: cropping would win little."""
+"""An extent above this that only the spectrum shows is ignored: cropping would gain little."""
 CANDIDATES = 64
 """Extents that are tried along an axis."""
 
@@ -42,7 +42,7 @@ Source = Literal["header", "spectrum", "both", "unknown"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """An acquisition as header and spectrum tell it. `confidence` and `source` have one entry for each fact: `extent
+    """An acquisition, as far as header and spectrum give it. `confidence` and `source` have one entry for each fact: `extent
     rows`, `extent columns`, `partial Fourier rows`, `partial Fourier columns`, `filter`, `ellipse`, `noise`."""
 
     acquisition: Acquisition
@@ -63,8 +63,8 @@ class _Axis:
 
 
 def estimate(stack: NDArray[np.float32], header: Acquisition = Acquisition()) -> Estimate:
-    """The acquisition of magnitudes (n, h, w), one stack of one series. What neither header nor spectrum tells stays
-    None. Raises ValueError for a stack that is not of finite images of at least 16 pixels a side."""
+    """The acquisition of magnitudes (n, h, w), one stack of one series. A fact that neither header nor spectrum gives
+    stays None. Raises ValueError for a stack that is not of finite images of at least 16 pixels a side."""
     if stack.ndim != 3 or min(stack.shape[1:]) < 16 or not np.isfinite(stack).all():
         raise ValueError(f"a stack must be finite and (n, h, w), of at least 16 pixels a side, not {stack.shape}")
     if not stack.any() or min(stack.shape[1:]) < ENOUGH:
@@ -186,7 +186,7 @@ class _Found:
     extent: float | None
     fraction: float | None
     ambiguous: bool
-    """Whether an edge, a filter along the axis and partial Fourier are told as each other."""
+    """Whether an edge, a filter along the axis and partial Fourier cannot be told apart."""
     zero_filled: bool
     confidence: Mapping[str, float]
     source: Mapping[str, Source]
@@ -217,7 +217,7 @@ def _of_axis(axis: _Axis, applied: Filter, header: Acquisition, number: int) -> 
         if said is not None:
             warnings.append(
                 f"the header says that {said:.0%} of the k-space along {axis.name} was acquired, the images "
-                f"show {best:.0%}; the images are believed"
+                f"show {best:.0%}; the value of the images is used"
             )
     seen = FRACTIONS[int(of_fraction.argmax())]
     sure_of_fraction = float(of_fraction.max())
@@ -230,7 +230,7 @@ def _of_axis(axis: _Axis, applied: Filter, header: Acquisition, number: int) -> 
         if said_fraction is not None:
             warnings.append(
                 f"the header says that {said_fraction:.3g} of the k-space along {axis.name} was sampled, the "
-                f"images show {seen:.3g}; the images are believed"
+                f"images show {seen:.3g}; the value of the images is used"
             )
     elif said_fraction is None and seen == 1 and sure_of_fraction >= SURE:
         fraction = 1.0
@@ -268,7 +268,7 @@ def _filter_warnings(header: Acquisition, found: Acquisition) -> tuple[str, ...]
     said, seen = header.filter, found.filter
     if said is None or seen is None or said.kind == seen.kind:
         return ()
-    return (f"the header says {_named(said)} over k-space, the images show {_named(seen)}; the images are believed",)
+    return (f"the header says {_named(said)} over k-space, the images show {_named(seen)}; that of the images is used",)
 
 
 def _named(applied: Filter) -> str:
@@ -276,7 +276,7 @@ def _named(applied: Filter) -> str:
 
 
 def _homodyne(header: Acquisition, found: list[_Found]) -> bool | None:
-    """Whether partial Fourier was filled in: it was, where a header has it and the images do not show its loss."""
+    """Whether partial Fourier was filled in: so it was where the header has it and the images do not show its loss."""
     if header.homodyne is not None:
         return header.homodyne
     partial = [of for of in found if of.fraction is not None and of.fraction < 1]
@@ -286,7 +286,7 @@ def _homodyne(header: Acquisition, found: list[_Found]) -> bool | None:
 
 
 def _corners(acquisition: Acquisition, energy: Floats, header: Acquisition) -> tuple[Acquisition, float]:
-    """The acquisition with its ellipse, and whether its filter is radial or a product, as far as the corners tell."""
+    """The acquisition with its ellipse, and whether its filter is radial or a product, as far as the corners show it."""
     rows, columns = acquired_matrix(acquisition, *energy.shape)
     applied = acquisition.filter or Filter()
     if applied.along in ("rows", "columns"):
@@ -320,7 +320,7 @@ def _with_noise(acquisition: Acquisition, stack: NDArray[np.float32]) -> tuple[A
 
 
 def _sources_of(header: Acquisition) -> dict[str, Source]:
-    """Of every fact, when the spectrum tells nothing."""
+    """The source of every fact, when the spectrum shows nothing."""
     known = {
         "extent rows": header.extent[0],
         "extent columns": header.extent[1],

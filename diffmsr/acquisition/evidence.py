@@ -24,7 +24,7 @@ COVARIANCE[0, 0] = 30.0**2
 COVARIANCE[1:3, 1:3] = 2 * np.array([[0.240, -0.080], [-0.080, 0.0383]])
 COVARIANCE[3, 3], COVARIANCE[4, 4] = 2.2**2, 3.0**2
 RESIDUAL = 0.13
-"""Standard deviation of log energy about the parabola: 0.10 was measured, over the training patients."""
+"""Standard deviation of log energy about the parabola: 0.10 was measured over the training patients."""
 WAVES, WAVELENGTH = 0.12, 0.2
 """Deviation and length, in log k, of the waves that a single head's spectrum adds to that."""
 
@@ -55,7 +55,7 @@ CORNER = float(np.sqrt(2))
 def axis_evidence(k: Floats, log_energy: Floats, stored: int, counts: Sequence[int]) -> tuple[Floats, float]:
     """The log evidence of an axis profile for acquired matrices of `counts` samples of a stored one: (counts,
     fractions, filters, flattenings). And the squared distance of the candidate that fits best, per bin: about 1 or less
-    of a head, whatever was done to it, far more of what the model does not describe."""
+    for a head, however it was acquired, and far more for images that the model does not describe."""
     tables, misfit = [], np.inf
     for acquired in counts:
         edge = acquired / stored
@@ -91,7 +91,7 @@ def diagonal_evidence(radius: Floats, log_energy: Floats, applied: Filter, fract
 
 
 def curve_of(applied: Filter, k: Floats) -> Floats:
-    """A filter's weight, at least 0.01: what is weaker drowns in the floor."""
+    """A filter's weight, at least 0.01: anything weaker is lost in the floor."""
     weights: Floats = np.maximum(curve(applied, torch.from_numpy(k)).numpy(), 0.01)
     return weights
 

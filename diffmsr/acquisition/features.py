@@ -1,4 +1,4 @@
-"""An acquisition as the numbers a network is told."""
+"""An acquisition as the numbers that a network gets."""
 
 import math
 
@@ -18,7 +18,7 @@ NOISE_UNIT = 0.03
 
 def features(acquisition: Acquisition | None) -> Tensor:
     """(FEATURES,) float32, of the order of 1. Zero is both "nothing" and "unknown": headers often leave facts out, and a
-    network that is told nothing should do what suits most images."""
+    network that knows nothing should do what suits most images."""
     a = acquisition or Acquisition()
     extents = [4 * (1 - (e or 1.0)) for e in a.extent]
     partial = [

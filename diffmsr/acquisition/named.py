@@ -1,4 +1,4 @@
-"""Acquisitions by name, as an evaluation measures them, and what a header tells of each."""
+"""Acquisitions by name, as an evaluation measures them, and what a header says about each."""
 
 from dataclasses import replace
 
@@ -22,8 +22,8 @@ down the image (axis 0)."""
 
 
 def header_of(name: str) -> Acquisition:
-    """What the header of a named acquisition tells: the acquired matrix and the partial Fourier fraction, never filter,
-    shutter, noise or how the missing side was filled; `-without-header` tells nothing. Raises KeyError."""
+    """What the header of a named acquisition says: the acquired matrix and the partial Fourier fraction, never filter,
+    shutter, noise or how the missing side was filled; `-without-header` says nothing. Raises KeyError."""
     if name.endswith("-without-header"):
         return Acquisition()
     whole = NAMED[name]

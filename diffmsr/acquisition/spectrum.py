@@ -9,7 +9,7 @@ Floats = NDArray[np.float64]
 def mean_energy(stack: NDArray[np.float32]) -> Floats:
     """Mean over slices (n, h, w) of the squared magnitude of their centred k-space: (h, w). Empty slices do not count.
 
-    Each slice is divided by its root mean square first, so that no slice speaks louder than another.
+    Each slice is divided by its root mean square first, so that every slice has the same weight.
     """
     total, counted = np.zeros(stack.shape[1:]), 0
     for image in stack:

@@ -24,9 +24,9 @@ class Undoing:
     """Double the frequencies of which zero-filled partial Fourier has left one side."""
     smooth: NonNegativeFloat = 0.001
     """Lambda of W / (W^2 + lambda) for a Hamming or Hanning filter: frequencies weakened to less than its root are not
-    brought back in full."""
+    restored in full."""
     steep: NonNegativeFloat = 0.006
-    """Lambda for the others: they end so abruptly that the magnitude of what rings lies above what they have left."""
+    """Lambda for the other filters. They end so abruptly that ringing is stronger than the signal that they leave."""
 
 
 CROPPED_ABOVE = 1.03
@@ -68,7 +68,7 @@ def weights_to_divide(acquisition: Acquisition, rows: int, columns: int, steps: 
 
 
 def left_over(acquisition: Acquisition, steps: Undoing = Undoing()) -> Acquisition:
-    """What the network is told: the acquisition with extents as they are on the cropped matrix."""
+    """What the network gets to know: the acquisition with extents as they are on the cropped matrix."""
     return replace(acquisition, extent=_extent_left(acquisition, steps))
 
 

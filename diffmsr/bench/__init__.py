@@ -1,7 +1,8 @@
 """What networks cost: parameters and FLOPs by counting (`count`), seconds and memory by measuring
 (`inference_time`, `training_time`, `timing`); `text` sets the figures for reading.
 
-What is compared takes turns, so that a busy machine slows all of it alike: ratios hold, and seconds hold for the moment.
+The things that are compared run alternately, so that a busy machine slows all of them alike: ratios hold, while seconds
+hold for the moment only.
 Nothing here is a test.
 """
 

@@ -56,7 +56,7 @@ class Times:
 
 
 def in_turns(tasks: Mapping[str, Task], rounds: int, device: str) -> dict[str, Times]:
-    """Times of each task in `rounds` rounds, in which the tasks take turns."""
+    """Times of each task in `rounds` rounds, in each of which every task runs once."""
     times = {name: Times() for name in tasks}
     for _ in range(rounds):
         for name, task in tasks.items():

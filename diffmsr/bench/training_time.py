@@ -16,8 +16,8 @@ from diffmsr.train.loop import step
 
 
 def training_times(config: ModelConfig, device: str, rounds: int, batch: int = 8, patch: int = 128) -> dict[str, Any]:
-    """Slices per second of the product's training step (bfloat16) and of a straightforward one, in turns, on the same
-    random patches.
+    """Slices per second of the product's training step (bfloat16) and of a straightforward one, run alternately on the
+    same random patches.
 
     The straightforward step is in float32, of the network as such networks are commonly written, without averaged
     weights and clipping.

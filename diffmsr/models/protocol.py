@@ -27,7 +27,7 @@ class ModelConfig:
     scale: int = 4
     """Super-resolution factor in each in-plane direction."""
     acquisition: bool = False
-    """Whether the network is told how the target was acquired: then `forward` takes those facts as its last argument."""
+    """Whether the network gets to know how the target was acquired: then `forward` takes those facts as its last argument."""
 
     stage_two_fields: ClassVar[frozenset[str]] = frozenset()
     """Fields that change nothing before stage two. Ablations that differ only in these share their stage one."""

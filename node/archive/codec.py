@@ -72,8 +72,8 @@ class Measured:
 
 
 def decode_measured(stream: BinaryIO) -> Measured:
-    """What was measured of the result in an .npz file, read without its pixels. Compared with the checksum of that part
-    alone. ValueError when it is damaged."""
+    """What was measured of the result in an .npz file, read without its pixels. Only the checksum of that part is
+    compared. ValueError when it is damaged."""
     try:
         with np.load(stream, allow_pickle=False) as file:
             facts = json.loads(str(file["facts"]))

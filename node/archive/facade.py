@@ -1,7 +1,7 @@
 """The one way to everything durable that is not a row: instances as received, results, what is derived from them.
 
-What is read for use is compared with its digest first. What changed on the disk raises DamagedError, and what is gone
-MissingError; neither is ever retried, and nothing is made of it.
+Bytes that are read for use are compared with their digest first. Bytes that changed on the disk raise DamagedError, and
+bytes that are gone raise MissingError. Neither is ever retried, and nothing is made from such bytes.
 """
 
 import json
@@ -82,7 +82,7 @@ class StoredInstance:
         return content
 
     def _logged(self) -> bytes | None:
-        """What is in a log of arrivals, and has no file yet."""
+        """The content while it is in a log of arrivals and has no file yet."""
         return None if self.digest.sha256 is None else self.backend.read_logged(self.key, self.digest.sha256)
 
     def read_header(self) -> Dataset:
@@ -143,8 +143,8 @@ class Archive:
     # ------------------------------------------------------------------ instances as received
 
     def put_instance(self, study_uid: str, series_uid: str, sop_uid: str, content: bytes, digest: Digest) -> str:
-        """Keep a received Part 10 file; returns its key. What another row may name is never overwritten: when other
-        content has the usual key, this one gets a key of its own. Raises StorageFullError before anything is written
+        """Keep a received Part 10 file; returns its key. Content that another row may name is never
+        overwritten: when other content has the usual key, this content gets a key of its own. Raises StorageFullError before anything is written
         when the disk is below its reserve, StorageError on any other failure."""
         usual = instance_key(study_uid, series_uid, sop_uid)
         own = instance_key(study_uid, series_uid, sop_uid, digest.sha256)
@@ -167,18 +167,18 @@ class Archive:
         return self._backend.read(key)
 
     def open_log(self) -> Log | None:
-        """The log of this process, which keeps instances until `settle` gives them files; None where the archive has none,
-        because each put is one already. What is in a log is read like what is in a file. StorageError."""
+        """The log of this process, which keeps instances until `settle` gives them files; None where the archive has no
+        log, because each put is durable at once. What is in a log is read like what is in a file. StorageError."""
         return self._backend.open_log()
 
     def settle(self, entries: Sequence[Entry], current: Callable[[Sequence[Entry]], set[str]]) -> None:
-        """Give entries of the log files of their own, durable when this returns. `current` says which of them, by key, are
-        wanted; it is asked before and after. StorageError."""
+        """Give entries of the log files of their own, durable when this returns. `current` returns those of the
+        keys that are still wanted. It is called before and after the files are written. StorageError."""
         self._backend.settle(entries, current)
 
     def leftovers(self) -> Iterator[tuple[Record, bytes | None]]:
         """What the logs of dead processes of this node hold: each record with its Part 10 file, None when that is damaged.
-        When all of it was taken, it is gone. StorageError."""
+        A log is removed once all its records were taken. StorageError."""
         return self._backend.leftovers()
 
     # ------------------------------------------------------------------ results
@@ -297,7 +297,7 @@ class Archive:
         return self._backend.discard_incoming()
 
     def close(self) -> None:
-        """Let go of what this process holds. Nothing may be written any more."""
+        """Release what this process holds. Nothing may be written afterwards."""
         self._backend.close()
 
     def check(self) -> None:

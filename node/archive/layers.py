@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 _MAGIC = b"DMSRLAY1"
 _PREFIX = struct.Struct("<8sI")
 _LONGEST_DESCRIPTION = 2**24
-"""Bytes. A longer one is a damaged file, not a series with very many slices."""
+"""Bytes. A longer description means a damaged file, not a series with very many slices."""
 
 LayerName = Literal["zero_filled", "super_resolved", "reference"]
 Vector = tuple[float, float, float]

@@ -18,7 +18,7 @@ from node.errors import ConfigError, MissingError, StorageError, StorageFullErro
 from node.identity import node_id
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-"""What a file system without hard links answers."""
+"""Error numbers of a file system without hard links."""
 
 _LOG = "log"
 """The folder of a process's log, in its folder for half-written files."""
@@ -210,7 +210,7 @@ class LocalFolder:
             raise StorageError(f"cannot clean up {incoming}: {error.strerror}") from None
 
     def close(self) -> None:
-        """Leave no folder of this process behind. Nothing may be written any more."""
+        """Leave no folder of this process behind. Nothing may be written afterwards."""
         with self._guard:
             if self._held is not None:
                 self._held.close()

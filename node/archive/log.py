@@ -1,8 +1,8 @@
-"""The log of arrivals: what has come is durable with one write to a preallocated file, and gets its own file later.
+"""The log of arrivals: an instance becomes durable with one write to a preallocated file, and gets its own file later.
 
-One process has one log, a folder of segments (see `segment.py`). Of each entry it is known what becomes of it: `keep` when
-the tracker has it, `drop` when it has not, `settled` when it has a file of its own. A segment all of whose entries are
-dropped or settled is used again. What a process that died has left is read by `leftovers`.
+One process has one log, a folder of segments (see `segment.py`). Each entry is marked: `keep` when the tracker has it,
+`drop` when the tracker does not have it, `settled` when it has a file of its own. A segment is used again once all its
+entries are dropped or settled. `leftovers` reads what a process that died has left.
 """
 
 import errno
@@ -22,11 +22,11 @@ from node.errors import StorageError, StorageFullError
 SEGMENT_SIZE = 32 << 20
 SPARE_SEGMENTS = 2
 MAX_SEGMENTS = 16
-"""In use. When files cannot be made as fast as instances come, these are kept in files at once."""
+"""Segments in use. When instances arrive faster than files can be made, further instances go to files at once."""
 _SUFFIX = ".log"
 
 _NO_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
-"""What a file system that cannot copy by itself answers."""
+"""Error numbers of a file system that cannot copy by itself."""
 
 
 class LogFullError(StorageFullError):
@@ -70,7 +70,7 @@ class Entry:
 
     @property
     def descriptor(self) -> int:
-        """Of the segment that it lies in."""
+        """The descriptor of its segment."""
         return self._segment.descriptor
 
 
@@ -93,7 +93,7 @@ class Log:
 
     @property
     def largest(self) -> int:
-        """Bytes of the largest data set that is worth a place here."""
+        """Size in bytes of the largest data set that the log takes."""
         return self._size // 8
 
     def prepare(self) -> None:
@@ -125,12 +125,12 @@ class Log:
         return entry
 
     def make_durable(self, entries: Iterable[Entry]) -> None:
-        """One write for all of them. StorageError when the disk does not do it: then none of them is to be trusted, nor
-        is what is written to their segments later."""
+        """Make all of them durable with one write. StorageError when the disk fails: then neither they nor later writes
+        to their segments can be trusted."""
         for one in {entry._segment for entry in entries}:
             try:
                 with _storage_errors(one.path):
-                    if one.failed:  # a second fdatasync says nothing of what the first has lost
+                    if one.failed:  # a second fdatasync does not report what the first one lost
                         raise OSError(errno.EIO, os.strerror(errno.EIO))
                     os.fdatasync(one.descriptor)
             except StorageError:

@@ -1,4 +1,4 @@
-"""A segment of the log of arrivals: a preallocated file of records, each of which can be told from what is not one.
+"""A segment of the log of arrivals: a preallocated file of records, each of which can be recognised.
 
 A segment begins with a block of its own, which holds a random number, its nonce. It is chosen anew each time the segment
 is used again. A record begins at a block and holds
@@ -8,8 +8,8 @@ is used again. A record begins at a block and holds
     head                                       preamble and file meta information (PS3.10 section 7.1)
     data set                                   as it was received
 
-The CRC covers frame, key and head, the SHA-256 the data set. Records are written by several threads, so a record that is
-whole may lie behind one that is not: whoever reads a segment goes on at the next block. What a peer sends cannot pass for
+The CRC covers frame, key and head, the SHA-256 the data set. Several threads write records, so a whole record may
+follow a broken one: reading continues at the next block. What a peer sends cannot pass for
 a record, because it cannot know the nonce.
 """
 

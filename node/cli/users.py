@@ -55,7 +55,7 @@ def users_list(config: ConfigOption = None) -> None:
 def users_remove(
     name: Annotated[str, typer.Argument(help="Name of the user.")], config: ConfigOption = None, yes: YesOption = False
 ) -> None:
-    """Remove a user, who can then log in no more. A session that has begun ends when it expires, or at a restart.
+    """Remove a user, who can then no longer log in. A session that has begun ends when it expires, or at a restart.
 
     Example: users remove anna --yes
     """

@@ -39,7 +39,7 @@ _PATHS = frozenset(
 RENAMED_KEYS: Mapping[tuple[str, ...], str] = {
     ("match", "pairing", "plane_distance_mm"): "max_plane_distance_mm",
 }
-"""Where an old key was, to its new name in the same table. The old name is accepted for one release, with a warning."""
+"""The place of an old key, and its new name in the same table. The old name is accepted for one release, with a warning."""
 
 
 def warn_on_stderr(text: str) -> None:

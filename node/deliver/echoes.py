@@ -1,4 +1,4 @@
-"""Whether the destinations answer: a C-ECHO to each from time to time, for who looks at the dashboard before a delivery fails."""
+"""Whether the destinations answer: a C-ECHO to each from time to time, so that the dashboard shows it before a delivery fails."""
 
 from node.config.settings import Settings
 from node.deliver.transport import verify

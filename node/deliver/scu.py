@@ -109,7 +109,7 @@ def _store(association: Association, instance: Readable, header: Dataset) -> Sen
     keep_bytes(data_set)  # pynetdicom encodes it again
     try:
         if kept not in taken and kept.is_compressed:
-            # pynetdicom makes it implicit where that is all the peer takes.
+            # pynetdicom makes it implicit where the peer accepts nothing else.
             data_set = recode(data_set, ExplicitVRLittleEndian)
         answer = association.send_c_store(data_set)
     except ValueError:

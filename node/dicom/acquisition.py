@@ -20,7 +20,7 @@ FRACTIONS = (5 / 8, 6 / 8, 7 / 8)
 """Of partial Fourier, as scanners offer it. A header gives a count of lines, from which a fraction is rounded to these."""
 ROUNDING = 0.02
 SAME_SHARE = 0.03
-"""Shares that differ by less say the same: scanners round lines to their own multiples."""
+"""Shares that differ by less count as equal: scanners round lines to their own multiples."""
 
 SIEMENS_PROTOCOL = ("SIEMENS CSA HEADER", 0x0029, 0x20)
 """CSA Series Header Info, which holds the protocol as text."""
@@ -41,14 +41,14 @@ _FILTERS: dict[str, KSpaceFilter] = {"NONE": "none", "HAMMING": "hamming", "HANN
 
 @dataclass(frozen=True)
 class AcquisitionHeader:
-    """What headers say of an acquisition. Pairs are (along rows, along columns), as in a shape (h, w). None is unknown."""
+    """What headers say about an acquisition. Pairs are (along rows, along columns), as in a shape (h, w). None: unknown."""
 
     matrix: tuple[int | None, int | None] = (None, None)
     """Acquired (rows, columns), never more than stored: fewer where the scanner enlarged the image."""
     partial_fourier: tuple[float | None, float | None] = (None, None)
     """Sampled share of the acquired extent; 1 is all of it."""
     filter: KSpaceFilter | None = None
-    """Kind of the filter over k-space; `other` is one of which no header tells the shape."""
+    """Kind of the filter over k-space; `other`: the header does not give its shape."""
     ellipse: bool | None = None
     """Whether the corners of k-space were left out."""
 
@@ -83,7 +83,7 @@ def acquisition_header(a: Attributes) -> AcquisitionHeader:
 
 
 def agreed(headers: Sequence[AcquisitionHeader]) -> AcquisitionHeader:
-    """What the images of one stack say alike. A fact on which they differ is unknown."""
+    """The facts on which all images of one stack agree. A fact on which they differ is unknown."""
     if not headers:
         return AcquisitionHeader()
     rows, columns = zip(*(header.matrix for header in headers), strict=True)
@@ -105,7 +105,7 @@ def _encoding(a: Attributes) -> _Encoding | None:
     """AcquisitionMatrix (0018,1310) is frequency rows, frequency columns, phase rows, phase columns. GE and Siemens write
     0, f, p, 0 for either direction, so the direction is taken from InPlanePhaseEncodingDirection (0018,1312; ROW: phase
     encoding runs along a row, that is over the columns) where it is present. Enhanced images have the steps instead; in
-    the direction of partial Fourier these are fewer than the resolution would have, and do not tell it."""
+    the direction of partial Fourier there are fewer steps than the resolution needs, so they do not give it."""
     rows, columns = a.count("Rows"), a.count("Columns")
     matrix = a.vector("AcquisitionMatrix", 4)
     direction = next(iter(a.code("InPlanePhaseEncodingDirection")), None)
@@ -146,8 +146,8 @@ def _matrix(a: Attributes, encoding: _Encoding) -> tuple[int | None, int | None]
 def _phase_lines(a: Attributes, encoding: _Encoding) -> float | None:
     """Acquired phase-encoding lines of the stored field of view.
 
-    PercentSampling (0018,0093) is the share of the lines that was acquired: without a matrix it is all there is, and a
-    matrix without any trace of it contradicts it. A rectangular field of view (0018,0094) that the scanner padded to the
+    PercentSampling (0018,0093) is the share of the lines that was acquired. Without a matrix it is the only source; a
+    matrix that does not show it contradicts it. A rectangular field of view (0018,0094) that the scanner padded to the
     stored one makes the count ambiguous, because scanners count the lines of either.
     """
     sampled, lines = _share(a, "PercentSampling"), encoding.phase
@@ -224,7 +224,7 @@ def _siemens_fraction(a: Attributes) -> float | None:
 def _filter(a: Attributes) -> KSpaceFilter | None:
     """k-space Filtering (0018,9064), which is NONE without a filter. Of Hamming and Hanning the name tells the shape.
 
-    What scanners say of filters in private elements tells no shape and is not read: GE documents that there was a filter
+    Private elements about filters give no shape and are not read: GE documents that there was a filter
     (ScanOptions FILTERED_GEMS, Filter Mode (0043,102D)), the Siemens protocol that a raw filter was on.
     """
     said = a.code("KSpaceFiltering")

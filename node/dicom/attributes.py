@@ -87,7 +87,7 @@ class Attributes:
         return next((int(number) for number in self._numbers(keyword, 2**31)), None)
 
     def count(self, keyword: str) -> int | None:
-        """A number of things, or one that things are numbered by: a positive integer."""
+        """A count, or a number by which things are numbered: a positive integer."""
         number = self.integer(keyword)
         return number if number is not None and number > 0 else None
 

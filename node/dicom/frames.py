@@ -1,9 +1,9 @@
-"""What every stage must read alike: one frame of a multi-frame instance, as the header that a classic single-frame
+"""What every stage must read in the same way: one frame of a multi-frame instance, as the header that a classic single-frame
 instance would carry, and whether its pixels lost something.
 
 Enhanced and Legacy Converted Enhanced MR (PS3.3 A.36, A.70) keep what differs from frame to frame in functional groups
-(C.7.6.16), under names of their own. Flattened here once, so that no other package needs to know two ways to write an
-image. Damaged headers count as far as they can be read: nothing here raises.
+(C.7.6.16), under names of their own. They are flattened here once, so that no other package needs to know two ways to
+write an image. Damaged headers count as far as they can be read: nothing here raises.
 """
 
 import re
@@ -167,7 +167,7 @@ def _say_it_classically(frame: FrameHeader) -> None:
 
 def _set_acquisition_matrix(frame: FrameHeader) -> None:
     """AcquisitionMatrix (0018,1310), which is frequency rows, frequency columns, phase rows, phase columns, from the
-    encoding steps. InPlanePhaseEncodingDirection says along what phase encoding runs: ROW is over the columns. With
+    encoding steps. InPlanePhaseEncodingDirection gives the axis of phase encoding: ROW is over the columns. With
     partial Fourier in that direction there are fewer steps than the resolution would need, so they do not give it."""
     a = Attributes(frame)
     direction = a.text("InPlanePhaseEncodingDirection")

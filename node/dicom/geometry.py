@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Vector = NDArray[np.float64]
-"""One or more points or directions, (..., 3), or numbers of a shape that the text says."""
+"""One or more points or directions, (..., 3), or numbers of the shape that is stated."""
 Direction = tuple[float, float, float]
 Orientation = tuple[Direction, Direction]
 

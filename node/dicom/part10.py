@@ -8,8 +8,8 @@ _VERSION = b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01"
 def head(
     sop_class_uid: str, sop_uid: str, transfer_syntax_uid: str, implementation_class_uid: str, source_ae_title: str
 ) -> bytes:
-    """What comes before a data set that was received: the instance, how it is encoded, and who sent it. An implementation
-    class UID or source that is empty is left out."""
+    """The bytes before a received data set. They name the instance, its encoding and its sender. An empty implementation
+    class UID or source is left out."""
     elements = _VERSION + _uid(0x0002, sop_class_uid) + _uid(0x0003, sop_uid) + _uid(0x0010, transfer_syntax_uid)
     if implementation_class_uid:
         elements += _uid(0x0012, implementation_class_uid)

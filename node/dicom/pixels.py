@@ -1,6 +1,6 @@
 """Decoding pixels of instances that may be damaged or hostile.
 
-The decoders behind pydicom are native code that believes the compressed stream, not the header: two hundred bytes of
+The decoders behind pydicom are native code that trusts the compressed stream, not the header: two hundred bytes of
 JPEG 2000 that claim 60,000 x 60,000 pixels take gigabytes, and a JPEG-LS stream that does so ends the process. So the
 size that a stream claims is read first, and compared with the header.
 """

@@ -21,7 +21,7 @@ class Field(IntEnum):
 
 RESPONSE = 0x8000
 NO_DATA_SET = 0x0101
-"""CommandDataSetType (0000,0800) of a message without one."""
+"""CommandDataSetType (0000,0800) of a message without a data set."""
 
 # Elements of group 0000.
 AFFECTED_SOP_CLASS_UID = 0x0002
@@ -49,7 +49,7 @@ class Command:
     __slots__ = ("_elements", "encoded", "field", "has_data_set")
 
     def __init__(self, encoded: bytes | bytearray) -> None:
-        """MalformedCommandError when it cannot be read, or says not what it is."""
+        """MalformedCommandError when it cannot be read, or does not say what it is."""
         elements: dict[int, bytes] = {}
         at, end = 0, len(encoded)
         while at < end:
@@ -76,8 +76,8 @@ class Command:
         return value[0] | value[1] << 8
 
     def uid(self, element: int) -> str:
-        """The value of an element of VR UI, without its padding; empty when it is missing. What no UID has stays in it, as
-        far as it can be shown."""
+        """The value of an element of VR UI, without its padding; empty when it is missing. Characters that no UID has stay
+        in it, as far as they can be shown."""
         return self._elements.get(element, b"").rstrip(b"\0 ").decode("ascii", "replace")
 
 
@@ -91,8 +91,8 @@ def encode(elements: Mapping[int, bytes]) -> bytes:
 
 
 def response(request: Command, status: int) -> bytes:
-    """The response to a request that names its SOP class and instance as affected: C-STORE, C-ECHO; of any other request
-    what it has of that. Without a data set. MalformedCommandError when the request has no message ID."""
+    """The response to a request that names its SOP class and instance as affected: C-STORE, C-ECHO; for any other request
+    those that it has. It has no data set. MalformedCommandError when the request has no message ID."""
     elements = {}
     sop_class = request.uid(AFFECTED_SOP_CLASS_UID)
     if sop_class:

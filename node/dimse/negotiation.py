@@ -110,7 +110,7 @@ def decode_request(body: bytes) -> Request:
 def negotiate(
     request: Request, supported: Mapping[str, Sequence[str]], both_roles: frozenset[str] = frozenset()
 ) -> list[Context]:
-    """What becomes of each proposal: of the transfer syntaxes the first of ours that is proposed. For the SOP classes of
+    """The answer to each proposal, with the first of our transfer syntaxes that is proposed. For the SOP classes of
     `both_roles` the requestor may select its roles; for the others it is the SCU, whatever it selects."""
     contexts = []
     for proposal in request.proposals:
@@ -186,7 +186,7 @@ def _proposal(value: bytes) -> Proposal:
         elif kind == 0x40:
             transfer_syntaxes.append(_uid(uid))
     if not abstract_syntax or not transfer_syntaxes:
-        raise MalformedError(f"presentation context {value[0]} lacks its abstract or transfer syntax")
+        raise MalformedError(f"presentation context {value[0]} has no abstract or no transfer syntax")
     return Proposal(value[0], abstract_syntax, tuple(transfer_syntaxes))
 
 

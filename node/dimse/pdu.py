@@ -1,4 +1,4 @@
-"""Protocol data units of the DICOM upper layer (PS3.8 section 9.3), but for the two that negotiate: see negotiation.py."""
+"""Protocol data units of the DICOM upper layer (PS3.8 section 9.3), except the two that negotiate: see negotiation.py."""
 
 import struct
 import time
@@ -39,14 +39,14 @@ class AbortReason(IntEnum):
 
 
 HEADER_LENGTH = 10
-"""What is read at first: type, length, and the first four bytes of the body. A PDU has at least so many."""
+"""Length of what is read first: type, length, and the first four bytes of the body, which every PDU has."""
 
 RELEASE_RQ = struct.pack(">BxLL", PDUType.RELEASE_RQ, 4, 0)
 RELEASE_RP = struct.pack(">BxLL", PDUType.RELEASE_RP, 4, 0)
 
 _HEADER = struct.Struct(">BxLL")
 _HEADER_LIMIT_S = 10.0
-"""A header whose first byte has come is whole by then."""
+"""Time within which a header is whole once its first byte has arrived."""
 
 
 class Header(NamedTuple):
@@ -58,9 +58,8 @@ class Header(NamedTuple):
 
 
 def read_header(stream: Stream, buffer: memoryview, longest: int, within_s: float) -> Header | None:
-    """The next PDU's header, read into `buffer` of HEADER_LENGTH bytes; None when the peer has left between two PDUs. Of a
-    body that is longer than `longest`, or shorter than four bytes, which none may be, nothing has to come, and `first` is
-    0. Raises as `Stream.fill`."""
+    """The next PDU's header, read into `buffer` of HEADER_LENGTH bytes; None when the peer has left between two PDUs. A body
+    that is longer than `longest`, or shorter than the four bytes that every body has, is not read, and `first` is 0. Raises as `Stream.fill`."""
     count = stream.read_some(buffer, within_s)
     if count == HEADER_LENGTH:
         return Header._make(_HEADER.unpack(buffer))

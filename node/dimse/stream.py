@@ -27,7 +27,7 @@ class StreamTimeoutError(Exception):
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a verified certificate says of its owner."""
+    """What a verified certificate says about its owner."""
 
     common_name: str
     sha256: str
@@ -105,7 +105,7 @@ class Stream:
             self._socket.close()
 
     def certificate(self) -> Certificate | None:
-        """The peer's, when it showed one that was verified."""
+        """The certificate of the peer, when it showed one that was verified."""
         return None
 
     def _receive(self, view: memoryview, within_s: float, flags: int) -> int:
@@ -132,7 +132,7 @@ class Stream:
                 raise StreamTimeoutError from None
             except OSError:
                 raise StreamClosedError from None
-            if len(view):  # a peer that takes little at a time has no more time for it
+            if len(view):  # a peer that takes little at a time gets no more time
                 deadline = deadline or time.monotonic() + within_s
                 if time.monotonic() > deadline:
                     raise StreamTimeoutError

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 SMALLEST = 16
 """Acquired rows or columns below which neither the network nor the estimate sees anatomy."""
 DISAGREES = 0.15
-"""Inconsistency of a slice with the target as it was undone, above which a filter that only the spectrum showed is taken for a
-mistake. Half as much is the worst of clean targets; a filter that is none gave 0.27 and lost 9 dB."""
+"""Inconsistency of a slice with the target as it was undone, above which a filter that only the spectrum showed counts as a
+mistake. Clean targets have half as much at worst; a filter that did not exist gave 0.27 and lost 9 dB."""
 AXES = ("rows", "columns")
 FILTER = "filter over k-space"
 
 
 @dataclass(frozen=True)
 class Understanding:
-    """The acquisition of a target, as the super-resolver is told it."""
+    """The acquisition of a target, as the super-resolver gets it."""
 
     acquisition: "Acquisition"
     undoing: "Undoing"
@@ -66,7 +66,7 @@ def understand(target: Volume, settings: AcquisitionSettings) -> Understanding:
     undoing = Undoing(
         crop=settings.crop,
         filter=settings.filter,
-        # Doubling what homodyne reconstruction has filled in would make it worse: only the spectrum tells.
+        # Doubling what homodyne reconstruction has filled in would make it worse, and only the spectrum shows whether it did.
         partial_fourier=settings.partial_fourier and acquisition.homodyne is False,
     )
     _check_size(cropped_matrix(acquisition, *stored, undoing), "the scanner acquired")
@@ -75,7 +75,7 @@ def understand(target: Volume, settings: AcquisitionSettings) -> Understanding:
 
 
 def without_filter(target: Volume, found: Understanding) -> Understanding:
-    """The same when the filter that the spectrum showed is not believed, with a warning."""
+    """The same without the filter that the spectrum showed, with a warning."""
     acquisition, undoing = replace(found.acquisition, filter=None), replace(found.undoing, filter=False)
     facts = [
         replace(fact, value="unknown", source="unknown") if fact.name == FILTER else fact

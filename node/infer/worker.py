@@ -1,7 +1,7 @@
 """The infer stage, as a process of its own: a fault of the GPU costs one attempt of one job, never the receiver.
 
-python -m node.infer.worker CONFIG [DEVICE]        started and watched by the supervisor, see there; ends when its standard
-input closes
+python -m node.infer.worker CONFIG [DEVICE]        started and watched by `supervisor.py`; ends when its standard input
+closes
 """
 
 import os
@@ -97,7 +97,7 @@ def make_infer_handler(
             archive.check_space(for_results=True)  # before the work, not after it
             received = instances.of_study(tracker, archive, request.study_uid)
             seen = run(request, received, engine, max_matrix, pulse.beating(lease.progress))
-            # The result last: when it is there, all that goes with it is.
+            # The result is kept last: when it is there, everything that goes with it is there.
             archive.put_layers(claim.key, encode_result_layers(seen))
             archive.put_result(claim.key, seen.result)
             result = seen.result
@@ -144,7 +144,7 @@ def work(settings: Settings, device: str) -> None:
 
 
 def _obey(stop: threading.Event, tracker: Tracker) -> None:
-    """Do what the supervisor says, see there. When the input ends, the service has stopped or was killed."""
+    """Do what the supervisor says (`supervisor.py`). When the input ends, the service has stopped or was killed."""
     for line in sys.stdin:
         if line.strip() == FINISH:
             stop.set()
@@ -165,7 +165,7 @@ def _say(word: str) -> None:
 
 
 def main() -> int:
-    # A stop reaches the whole process group; this process is told on its standard input, when the service is ready to.
+    # The signal to stop reaches the whole process group. This process is told on its standard input instead.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     settings = load_settings(Path(sys.argv[1]))

@@ -202,7 +202,7 @@ def _interpolation(stack: Stack, limits: TargetLimits) -> Predicate:
             False,
             "",
             "W_ACQUIRED_MATRIX_UNKNOWN",
-            "The header does not say which matrix was acquired; the spectrum of the images is all there is to tell.",
+            "The header does not say which matrix was acquired. Only the spectrum of the images can show it.",
             threshold=limits.max_interpolation,
         )
     crop = limits.interpolated == "crop"

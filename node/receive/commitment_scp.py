@@ -1,7 +1,8 @@
-"""Storage commitment as its SCP: what a scanner asks us to keep is looked for in tracker and archive, and reported on the
-association it asked on, or on one to the scanner. The report that is owed is a job: it survives a restart.
+"""Storage commitment as SCP: the node looks in tracker and archive for the instances that a scanner asks about, and reports
+on the association of the request, or on a new one to the scanner. A report that the node owes is a job, so it survives a
+restart.
 
-As its SCU too, for a destination that opens an association to us to report what the deliver stage asked of it."""
+Also as SCU, for a destination that opens an association to us to report on a request of the deliver stage."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -44,13 +45,13 @@ log = structlog.get_logger()
 GRACE_S = 1.0
 """A peer that has released the association by then, or goes on sending, gets the report on another one."""
 ATTEMPTS, INITIAL_S, MAXIMUM_S = 100, 5, 900
-"""To report to a source: for about a day."""
+"""Attempts to report to a source, over about a day."""
 BUSY_S = 60
-"""At most so long between two looks at an association that is still sending: more than an hour of attempts."""
+"""Longest pause between two looks at an association that is still sending: more than an hour of attempts."""
 
 
 class Commitments:
-    """Storage commitment at our door. One object serves all associations."""
+    """Storage commitment on the associations that peers open. One object serves all of them."""
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class Commitments:
         self._sources = sources
 
     def requested(self, event: Event) -> tuple[ActionStatus, None]:
-        """N-ACTION from a scanner: keep what it asks as a job, so that the answer promises a report."""
+        """N-ACTION from a scanner: keep the request as a job, so that the answer promises a report."""
         return self._take_request(event), None
 
     def heard(self, association: Association) -> None:

@@ -1,9 +1,9 @@
-"""What differs between an instance that is kept and one that comes again under the same SOP instance UID, found out at little
-cost: nothing, when it is only in another transfer syntax; attributes of patient and study, when those were corrected in a
-PACS and its images are sent again; or the image itself.
+"""How an instance that comes again under the same SOP instance UID differs from the one that is kept: not at all, when only
+the transfer syntax differs; in attributes of patient and study, when a PACS has corrected those and sends its images again;
+or in the image itself.
 
-The peer chooses what is compared. A compressed stream of 30 kB may claim 20,000 x 20,000 pixels, and decoding it took 26 s
-and 4.9 GB: so nothing is decoded that is larger than what this node takes for an image."""
+The peer chooses what is compared. A compressed stream of 30 kB may claim 20,000 x 20,000 pixels, and decoding one took 26 s
+and 4.9 GB. So nothing is decoded that is larger than an image which this node accepts."""
 
 from collections.abc import Iterable
 
@@ -19,7 +19,7 @@ _PATIENT_AND_VISIT = frozenset({0x0010, 0x0012, 0x0032, 0x0038})
 """Groups of the patient, the clinical trial, the requested procedure and the visit."""
 
 _PROVENANCE = frozenset({0x0400})
-"""OriginalAttributesSequence (0400,0561), in which the corrector says what was before, and digital signatures."""
+"""OriginalAttributesSequence (0400,0561), which holds the values before a correction, and digital signatures."""
 
 _STUDY = frozenset({
     "SpecificCharacterSet", "StudyDate", "StudyTime", "AccessionNumber", "IssuerOfAccessionNumberSequence", "StudyID",

@@ -1,8 +1,9 @@
 """Group commit: the instances that all associations bring at the same moment become durable and recorded together.
 
-Each thread writes its instance to the log. The first one to be done then takes all that are written by then: one write
-makes them durable, one transaction, which is committed when they are, enters them in the tracker. Meanwhile the others wait
-for the next group; a thread that is alone never waits. Later, in the background, what is in the log gets files of its own.
+Each thread writes its instance to the log. The first thread that is done takes every instance that is written by then: one
+write makes them durable, and one transaction, committed after that write, enters them in the tracker. Meanwhile the other
+threads wait for the next group; a thread that is alone never waits. Later, in the background, the entries of the log get
+files of their own.
 
 The transaction itself need not survive a loss of power: what is in the log is entered again at the next start (see
 `recover`), and a part of the log is only used again when files and transactions are durable.
@@ -29,13 +30,13 @@ from node.tracker.handle import Tracker
 log = structlog.get_logger()
 
 SETTLE_AFTER_S = 1.0
-"""Files are made when nothing has come for so long: a study is taken in before disk and processor do it."""
+"""Files are made when no instance has arrived for this long, so a study is received before disk and processor are busy."""
 SETTLE_BEYOND = 128 << 20
-"""Or when the log holds so many bytes,"""
+"""They are also made when the log holds this many bytes."""
 SETTLE_OLDER_S = 30.0
-"""or one that has waited for so long."""
+"""They are also made when an entry has waited for this long."""
 BATCH = 64
-"""Files made at a time."""
+"""How many files are made at a time."""
 RETRY_S = 10.0
 
 
@@ -87,7 +88,7 @@ class GroupCommit:
 
     @property
     def largest(self) -> int:
-        """Bytes of the largest data set that goes this way."""
+        """Size in bytes of the largest data set that goes this way."""
         return self._log.largest
 
     def keep(self, head: bytes, data_set: bytes | memoryview, arrival: Arrival) -> bool:
@@ -135,7 +136,7 @@ class GroupCommit:
         self._log.close()
 
     def _commit(self, group: Sequence[_Waiting]) -> None:
-        """Make a group durable and enter it: in one transaction, or, where that does not do, each alone."""
+        """Make a group durable and enter it, in one transaction or, where that fails, one by one."""
         durable = self._syncing.submit(self._log.make_durable, [waiting.entry for waiting in group])
         arrived = [waiting.arrival for waiting in group]
         try:
@@ -193,8 +194,8 @@ class GroupCommit:
 
 def recover(archive: Archive, tracker: Tracker, enter: Callable[[bytes, str], str | None]) -> int:
     """Take over what the logs of dead processes of this node hold: enter it in the tracker where it is missing there, and
-    give it files. `enter` does both for one Part 10 file with its digest; what went wrong, in words, else None.
-    What was purged since stays away. Returns how many instances there were."""
+    give it files. `enter` does both for one Part 10 file with its digest, and returns what went wrong, or None.
+    Instances that were purged since are not entered. Returns how many instances there were."""
     found = 0
     try:
         for record, content in archive.leftovers():

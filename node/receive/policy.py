@@ -81,7 +81,7 @@ class Policy:
         self._callers = tuple(callers)
 
     def judge(self, request: Request, address: str, certificate: Certificate | None) -> Caller | Refusal | None:
-        """The caller as configured; None for a stranger who may call; a Refusal for who may not."""
+        """The caller as configured; None for a stranger that may call; a Refusal for a peer that may not."""
         if not request.protocol_version & 1:
             return Refusal(
                 Rejection.PROTOCOL_VERSION_NOT_SUPPORTED,

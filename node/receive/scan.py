@@ -1,8 +1,8 @@
 """The few attributes that receiving needs, read off the bytes of a data set in a tenth of a millisecond.
 
-Only what is as regular as nearly everything is: little endian, ascending tags, known VRs, lengths that fit, sequences of
-any form. Whatever is not, the scan leaves to pydicom, which needs twenty times as long and decides whether it can be
-understood. So the scan never accepts what pydicom would not, nor reads another value.
+It reads regular data sets, as nearly all are: little endian, ascending tags, known VRs, lengths that fit, sequences of any
+form. It leaves all others to pydicom, which needs twenty times as long and decides whether they can be understood. So the
+scan never accepts what pydicom would reject, and never reads another value.
 """
 
 import re
@@ -31,7 +31,7 @@ _SHORT = frozenset(
 """VRs with a length of two bytes (PS3.5 table 7.1-2)."""
 _LONG = frozenset(vr.encode() for vr in ["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UC", "UN", "UR", "UT", "SV", "UV"])
 _CHARACTER_SETS = re.compile(rb"(ISO_IR (100|101|109|110|144|127|126|138|148|166|13|192|6)|GB18030|GBK)? ?")
-"""Those that stand alone; with several, pydicom has rules of its own."""
+"""Character sets that stand alone; for several, pydicom has rules of its own."""
 _COUNT = re.compile(rb"[1-9][0-9]{0,8}")
 
 _OTHERS = frozenset({str(DeflatedExplicitVRLittleEndian), str(ExplicitVRBigEndian)})
@@ -43,7 +43,7 @@ _LENGTH = struct.Struct("<L")
 
 
 class _IrregularError(Exception):
-    """The data set is not as regular as this file wants it."""
+    """The data set is not regular, so pydicom has to read it."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Scanned:
 
 
 def scan(data_set: bytes | memoryview, transfer_syntax_uid: str) -> Scanned | None:
-    """What the data set says; None when that is for pydicom to find out, or to refuse."""
+    """What the data set says; None when pydicom has to read it, or to refuse it."""
     explicit = transfer_syntax_uid != ImplicitVRLittleEndian
     if transfer_syntax_uid in _OTHERS:
         return None

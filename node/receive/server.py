@@ -1,5 +1,5 @@
 """The storage SCP: it listens, and gives each connection a thread of its own. Nothing a peer does, or does not do, holds up
-the loop that accepts; see policy.py for who may call, upper_layer.py for what is spoken, store.py for what is kept."""
+the loop that accepts; policy.py decides who may call, upper_layer.py has the protocol, store.py keeps instances."""
 
 import errno
 import socket
@@ -29,7 +29,7 @@ BACKLOG = 128
 IDLE_S = 2.0
 """An association that has been idle for that long does not hold up a stop."""
 FAREWELL_S = 3.0
-"""How long threads whose connections were cut have to end."""
+"""How long threads have to end after their connections were cut."""
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 

@@ -1,8 +1,9 @@
 """How many connections there may be: not yet associated in all and per address, associated in all, per address and per AE
 title.
 
-Who has not associated yet is counted apart from who has, so that a port scanner takes no scanner's association. When the
-first kind is at its limit, the one that has waited longest goes: a scanner asks within milliseconds."""
+Connections that have not associated yet are counted apart from those that have, so that a port scanner takes no association
+away from an MR scanner. When the former are at their limit, the one that has waited longest is closed: an MR scanner sends
+its request within milliseconds."""
 
 import math
 import resource
@@ -34,7 +35,7 @@ class Visitor:
         self.idle_since = math.inf
         """When its last message was answered, by the monotonic clock; infinity within a message."""
         self.evicted = ""
-        """Why its connection was cut by us from outside; empty while it was not."""
+        """Why another thread cut its connection; empty while none did."""
 
     def evict(self, reason: str) -> None:
         """End the connection, whatever its thread waits for."""
@@ -78,7 +79,7 @@ class Slots:
         )
 
     def enter(self, visitor: Visitor) -> None:
-        """Count a new connection; who has waited longest makes room for it."""
+        """Count a new connection. At the limit, the one that has waited longest is closed for it."""
         with self._lock:
             mine = [one for one in self._waiting if one.address == visitor.address]
             oldest = None
@@ -93,7 +94,7 @@ class Slots:
             oldest.evict(f"newer connections came, and [scp] {limit} was reached")
 
     def associate(self, visitor: Visitor, calling: str) -> str | None:
-        """Count it as associated under that AE title; the setting whose limit stands against that, else None."""
+        """Count it as associated under that AE title. Returns the setting whose limit forbids that, or None."""
         with self._lock:
             if len(self._associated) >= self._settings.max_associations:
                 return "max_associations"

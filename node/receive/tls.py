@@ -1,4 +1,4 @@
-"""TLS at our door (PS3.15 annex B, BCP 195): versions 1.2 and 1.3, and what goes wrong in words."""
+"""TLS on the connections that peers open (PS3.15 annex B, BCP 195): versions 1.2 and 1.3, and what goes wrong in words."""
 
 import ssl
 

@@ -1,5 +1,5 @@
-"""One association from its first byte to its last: the acceptor's side of the upper layer (PS3.8 section 9.2). What the
-messages ask is done in services.py.
+"""One association from its first byte to its last: the acceptor's side of the upper layer (PS3.8 section 9.2). services.py
+does what the messages ask for.
 
 States: awaiting a request (Sta2), established (Sta6), awaiting the peer to close (Sta13)."""
 
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 LINGER_S = 1.0
 """How long a peer that was rejected or aborted has to close the connection."""
 SLACK = 12
-"""Some peers count the headers of a PDU in, others out: by so many bytes a P-DATA may be longer than agreed."""
+"""Some peers count the headers into the length of a PDU, others do not: a P-DATA may be this many bytes longer than agreed."""
 
 
 _WHOSE = {"max_associations_per_address": " from its address", "max_associations_per_ae_title": " under its AE title"}
@@ -258,4 +258,4 @@ def _first_bytes(header: Header) -> str:
     if header.kind == 0x16:
         return "a TLS handshake"
     names = {kind.value: f"an {kind.name.replace('_', '-')} PDU" for kind in PDUType}
-    return names.get(header.kind, f"PDU type 0x{header.kind:02X}, which there is not")
+    return names.get(header.kind, f"PDU type 0x{header.kind:02X} (unknown)")

@@ -15,7 +15,7 @@ SHOWN_ATTRIBUTES = (
     "ImageOrientationPatient", "WindowCenter", "WindowWidth", "SmallestImagePixelValue", "LargestImagePixelValue",
     "LossyImageCompression", "ImageType",
 )  # fmt: skip
-"""Attributes whose values are shown. Of the others only that they differ: they may say who the patient is."""
+"""Attributes whose values are shown. The others may identify the patient, so only the fact that they differ is shown."""
 
 
 class _Difference(BaseModel):

@@ -1,4 +1,4 @@
-"""What the receiver has made durable: recorded, and the match of its study opened again."""
+"""Records what the receiver has made durable, and opens the match of its study again."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -88,14 +88,14 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Known:
-    """What there is already when an instance comes."""
+    """What the tracker knows already when an instance comes."""
 
     instance: Instance | None
     purges: int
 
 
 def look_up(tracker: Tracker, study_uid: str, sop_uid: str) -> Known:
-    """What there is of an instance, to be asked before its file is kept. StorageError while its study is being purged."""
+    """What is known of an instance. Call this before its file is kept. StorageError while its study is being purged."""
     with tracker.read() as session:
         study = session.get(Study, study_uid)
         one = instances.current().where(Instance.study_uid == study_uid, Instance.sop_uid == sop_uid)
@@ -224,8 +224,8 @@ def _of_study(arrivals: Sequence[Arrival], study_uid: str, now: datetime) -> dic
 
 
 def repair(tracker: Tracker, arrival: Arrival, quiet_s: float) -> None:
-    """Enter that an instance whose file was lost has come again: the match of its study is opened again, and the jobs
-    that failed for want of it are tried again."""
+    """Record that an instance whose file was lost has come again: the match of its study is opened again, and the jobs
+    that failed without it are tried again."""
     now = tracker.clock()
     with tracker.write() as session:
         row = session.scalars(instances.versions(arrival.study_uid, arrival.sop_uid).limit(1).with_for_update()).one()

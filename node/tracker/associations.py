@@ -36,7 +36,7 @@ def closed(tracker: Tracker, association: str) -> None:
 
 
 def forget(tracker: Tracker) -> None:
-    """At the start of this node: its associations of before are gone."""
+    """Call this at the start of a node: the associations that it had before are gone."""
     with tracker.write() as session:
         session.execute(delete(OpenAssociation).where(OpenAssociation.node == tracker.node))
 

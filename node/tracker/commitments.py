@@ -1,5 +1,6 @@
-"""Storage commitment. Asked of destinations: which transactions are open, and what their reports said; a report may come
-to another process than the one that asked, so both meet here. Asked of us: how many reports are owed to a peer."""
+"""Storage commitment in both directions. As SCU: which transactions are open, and what the reports on them said. A report may
+reach another process than the one that sent the request, so both use these rows. As SCP: how many reports the node owes to a
+peer."""
 
 from collections.abc import Collection, Mapping
 

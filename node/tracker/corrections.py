@@ -1,5 +1,5 @@
-"""What becomes of instances that come again otherwise than they were: a corrected one takes the place of the one that is
-kept, one with other pixels is refused, and an administrator may drop a series to make room for it."""
+"""What happens to an instance that comes again with other content: a corrected one replaces the one that is kept, and one with
+other pixels is refused until an administrator drops the series."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

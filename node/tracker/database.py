@@ -1,4 +1,4 @@
-"""One door to the database: SQLite by default, PostgreSQL when several hosts share the work."""
+"""The one way to the database: SQLite by default, PostgreSQL when several hosts share the work."""
 
 import os
 import sqlite3

@@ -1,6 +1,6 @@
-"""What was added to the tracker's append-only tables since one looked last: changes of state, and rows of the audit trail.
+"""What was added to the tracker's append-only tables since the last look: changes of state, and rows of the audit trail.
 
-Whoever counts what happens counts these, whichever process or host it happened in.
+Metrics count these rows, so it does not matter in which process or on which host something happened.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What everybody who uses the tracker holds of it."""
+"""The handle on the tracker that everybody who uses it holds."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ class Tracker:
     lease: timedelta = LEASE
     """How long a worker holds a job without a heartbeat."""
     clock: Callable[[], datetime] = utc_now
-    """The time, aware. Tests turn it by hand."""
+    """The time, aware. Tests set it."""
     wakeups: Wakeups = field(default_factory=Wakeups)
     patience_s: float = PATIENCE_S
     """How long its writers wait for others."""

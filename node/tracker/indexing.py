@@ -1,4 +1,4 @@
-"""Whether studies can be searched for by patient: what `[node] index_patient` says, made true of what was received before."""
+"""Whether studies can be searched for by patient: applies `[node] index_patient` to studies that were received before."""
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session

@@ -68,7 +68,7 @@ class SeriesRow(View):
 
 
 class ListedJob(JobRow):
-    """A job in a list, with whose it is."""
+    """A job in a list, with its patient."""
 
     patient_name: str | None
     patient_id: str | None
@@ -77,7 +77,7 @@ class ListedJob(JobRow):
 
 
 class JobFilter(BaseModel):
-    """Which jobs; what is empty does not filter."""
+    """Which jobs; empty fields do not filter."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -92,7 +92,7 @@ class JobFilter(BaseModel):
 
 
 class StudyFilter(BaseModel):
-    """Which studies; what is empty does not filter."""
+    """Which studies; empty fields do not filter."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -273,7 +273,7 @@ def _study_conditions(wanted: StudyFilter, phi: bool) -> list[ColumnElement[bool
 
 
 def _mentions(word: str, phi: bool) -> ColumnElement[bool]:
-    """Whether a study is what one word of a search means. Who may not see a name may not find it by search either."""
+    """Whether a study matches one word of a search. People who may not see a name cannot find it by search either."""
     found: list[ColumnElement[bool]] = [Study.description.icontains(word, autoescape=True)]
     if _is_uid_prefix(word):
         found.append(Study.study_uid.startswith(word))

@@ -40,7 +40,7 @@ class DestinationRow(View):
 
 
 class DeviceRow(View):
-    """What results are made on."""
+    """The device that makes results."""
 
     name: str
     at: Moment

@@ -17,7 +17,7 @@ class EchoRow(View):
 
 
 def note_echo(tracker: Tracker, destination: str, answered: bool, sentence: str) -> None:
-    """Keep what a destination answered, instead of what it answered before."""
+    """Keep what a destination answered, in place of its earlier answer."""
     with tracker.write() as session:
         row = session.get(Echo, destination) or Echo(destination=destination)
         row.at, row.answered, row.sentence = tracker.clock(), answered, sentence

@@ -165,7 +165,7 @@ def hasten(tracker: Tracker, destination: str) -> None:
 
 
 def heartbeat(tracker: Tracker, claim: Claim, progress: tuple[int, int] | None = None) -> None:
-    """Say that the worker is alive, and how far it is (done, of); LeaseLostError when the job is no longer its."""
+    """Say that the worker is alive, and how far it is (done, of); LeaseLostError when the job is no longer this worker's."""
     now = tracker.clock()
     values: dict[str, Any] = {"lease_expires_at": now + tracker.lease}
     if progress is not None:

@@ -1,4 +1,4 @@
-"""Studies: a row each, beside the jobs that say what becomes of it. Kept in the transaction of what changes it.
+"""Studies: one row each. Its state follows from its jobs, and is updated in the transaction that changes one of them.
 
 The row of a study is the last that a transaction locks, whatever it does before: two transactions never wait for each
 other. So a change of a job is noted first, and the rows are brought up to date just before the commit.
@@ -96,7 +96,7 @@ def restate_changed(session: Session) -> None:
 
 
 def state_unstated(session: Session) -> None:
-    """Give a state to the studies of a version that kept none."""
+    """Give a state to studies that an earlier version recorded without one."""
     unstated = list(session.scalars(select(Study.study_uid).where(Study.state == "")))
     for start in range(0, len(unstated), _BATCH):
         _changed(session).update(unstated[start : start + _BATCH])

@@ -13,7 +13,7 @@ from node.tracker.views import AuditRow
 
 
 class AuditFilter(BaseModel):
-    """Which rows; what is empty does not filter."""
+    """Which rows; empty fields do not filter."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -29,7 +29,7 @@ class NotLoggedInError(Exception):
 
 
 class NotAllowedError(Exception):
-    """Somebody is, and may not do this."""
+    """The user is known, and may not do this."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The web application: the pages of one node, without what only the open source of an image could need."""
+"""The web application: the pages of one node, without the API documentation that FastAPI would add."""
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles

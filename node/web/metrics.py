@@ -1,5 +1,5 @@
 """Metrics for Prometheus. What happened is counted from the tracker's append-only tables, whichever process it happened in,
-from the start of this one; what is so at the moment is asked when somebody looks.
+from the start of this one. The present state is read when somebody asks for the metrics.
 
 No label holds patient data. A label of a peer is its name in the configuration, or "other": a stranger's AE title is
 hostile text, and each new one would be a new series.

@@ -13,7 +13,7 @@ Filter = TypeVar("Filter", bound=BaseModel)
 
 def filter_of(kind: type[Filter], values: Mapping[str, str]) -> Filter:
     """The filter in the fields of a form; fields that are empty, or not of the filter, do not count. Raises pydantic's
-    ValidationError for a value that cannot be."""
+    ValidationError for an invalid value."""
     given = {name: value.strip() for name, value in values.items() if name in kind.model_fields and value.strip()}
     return kind.model_validate(given)
 

@@ -79,7 +79,7 @@ MALFORMED = {
     "a context twice": (
         pdu(RQ, associate_body() + presentation_context(1, MR, EXPLICIT)), USER_ABORT, "presentation context 1 is there twice",
     ),
-    "a context without syntax": (pdu(RQ, associate_body(contexts={1: (MR,)})), USER_ABORT, "lacks its abstract or transfer syntax"),
+    "a context without syntax": (pdu(RQ, associate_body(contexts={1: (MR,)})), USER_ABORT, "has no abstract or no transfer syntax"),
     "PDUs of 5 bytes": (pdu(RQ, associate_body(max_length=5)), USER_ABORT, "no message fits into PDUs of 5 bytes"),
     "a role cut": (pdu(RQ, associate_body(extra=item(0x54, b"\0\x20abc"))), USER_ABORT, "role selection"),
     "4 GB": (pdu(RQ, b"", length=0xFFFFFFFF), USER_ABORT, "claims 4294967295 bytes"),

@@ -2,7 +2,7 @@
 
 Under PyTorch's default initialisation the variation from slice to slice shrinks layer by layer, from 30 % at the input to
 0.3 % in Z before training begins, because each layer adds the same bias to every slice and averaging removes the rest. A
-prior that says the same of every slice can teach nothing.
+prior that is the same for every slice can teach nothing.
 """
 
 import torch

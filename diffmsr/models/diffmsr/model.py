@@ -207,7 +207,7 @@ class AcquisitionLatent(nn.Module):
         nn.init.zeros_(self.outward.bias)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        """Weights of before networks were told of acquisitions have none of these tensors, and add nothing."""
+        """Earlier weights, of networks that did not know the acquisition, have none of these tensors. They add nothing."""
         for name, parameter in self.named_parameters():
             state_dict.setdefault(prefix + name, torch.zeros_like(parameter))
         super()._load_from_state_dict(state_dict, prefix, *rest)

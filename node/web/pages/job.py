@@ -49,7 +49,7 @@ def live(request: Request, site: CurrentSite, identity: Viewer, job_id: JobId) -
 
 @router.get("/jobs/{job_id}/report")
 def report(site: CurrentSite, identity: Viewer, job_id: JobId) -> Response:
-    """The report on a result, as it was kept. Its style stands in it, so its policy allows that style and nothing else."""
+    """The report on a result, as it was kept. The page contains its style, so its policy allows that style and nothing else."""
     name, _ = views.result_of(site.tracker.database, job_id)
     try:
         content = site.archive.page(name)

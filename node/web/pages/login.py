@@ -16,7 +16,7 @@ router = APIRouter()
 
 
 def from_this_site(request: Request) -> None:
-    """Refuse a log-in that another site's page sends: it would make somebody work under a foreign name."""
+    """Refuse a log-in that another site's page sends: it would make somebody work under another name."""
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         raise NotAllowedError("log in on the page of the node itself")
 

@@ -92,7 +92,7 @@ def test_unparsable_attributes_never_stop_a_delivery(study: Any) -> None:
     assert not any("4,00" in correction for correction in corrections)
 
 
-def test_nothing_of_the_patient_is_in_the_mends(study: Any) -> None:
+def test_nothing_of_the_patient_is_in_the_corrections(study: Any) -> None:
     for header in study.target:
         header.ProtocolName = "Müller " * 20
     assert encoded(study).corrections == ["ProtocolName shortened to what the standard allows"]
