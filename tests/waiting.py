@@ -1,4 +1,4 @@
-"""To wait for something without a clock: as long as there is progress, and for a generous while without any.
+"""Waiting for something without a clock: as long as there is progress, and for a generous while without any.
 
 A machine under load is slow, not broken. So no test gives up because of the time that has passed in all; it gives up when
 nothing has changed for so long that nothing will.

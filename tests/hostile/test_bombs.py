@@ -1,4 +1,4 @@
-"""Little that would take much memory or time: messages without end, compressed and deflated bombs, deep nesting."""
+"""Small messages that would take much memory or time: messages without end, compressed and deflated bombs, deep nesting."""
 
 import struct
 import zlib

@@ -217,7 +217,7 @@ def test_an_instance_that_is_cut_is_not_kept(node: Node, cut: str) -> None:
 
 
 def test_a_malformed_request_for_commitment(tmp_path: Path) -> None:
-    """What goes to the back room and makes no sense there ends the association, and no other."""
+    """A malformed request that pynetdicom serves ends its association, and no other."""
     node = Node(
         tmp_path / "node",
         more='[[sources]]\nname = "mr1"\nae_title = "MR1"\n[[sources]]\nname = "s"\nae_title = "SCANNER"\n',

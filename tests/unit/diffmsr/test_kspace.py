@@ -61,7 +61,7 @@ def test_impossible_sizes_are_refused(rows: int, columns: int) -> None:
 
 
 def test_baselines_lie_on_the_grid_of_the_truth() -> None:
-    """Of a smooth image, both baselines give the image itself; half a pixel beside, they would not."""
+    """For a smooth image both baselines give the image itself. Displaced by half a pixel, they would not."""
     y, x = np.mgrid[:96, :128] / 32
     truth = (3 + np.sin(2 * np.pi * y / 3) * np.cos(2 * np.pi * x / 4)).astype(np.float32)[None]
     low = kspace.crop_to(truth, 24, 32)

@@ -1,4 +1,4 @@
-"""What a stack of stored images tells of its acquisition."""
+"""What a stack of stored images shows of its acquisition."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -100,7 +100,7 @@ def test_a_header_that_contradicts_a_clear_spectrum_loses_with_a_warning(
 
 
 def test_a_phantom_tells_nothing() -> None:
-    """Its spectrum is that of sharp edges without texture, in which an edge of k-space is easily seen where there is none."""
+    """It has sharp edges and no texture, so its spectrum easily shows an edge of k-space that does not exist."""
     y, x = np.mgrid[-1:1:64j, -1:1:64j]
     disc = np.stack([(np.hypot(y, x) < 0.8) & (np.abs(y - 0.1 * i) > 0.05) for i in range(4)]).astype(np.float32)
     header = Acquisition(extent=(1.0, 0.9))

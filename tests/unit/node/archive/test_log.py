@@ -148,7 +148,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fails_is_not_trusted_again(folder: LocalFolder, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After an error of fdatasync the kernel takes the pages for clean: what is in that segment may be lost."""
+    """After an error of fdatasync the kernel considers the pages clean, so the content of that segment may be lost."""
 
     def fail(descriptor: int) -> None:
         raise OSError(5, "Input/output error")

@@ -55,7 +55,7 @@ def test_what_was_written_is_read(one: Segment) -> None:
 
 
 def test_a_record_that_is_cut_at_any_byte_is_none(one: Segment) -> None:
-    """The last record of a segment, of which the disk has only the beginning; what was before it is there."""
+    """The disk has only the beginning of the last record of a segment. The records before it are there."""
     one.write("instances/1/2/3.dcm", b"kept" * 10)
     last = one.write("instances/1/2/4.dcm", bytes(range(1, 256)) * 2)
     whole = os.pread(one.descriptor, last.ends - last.offset, last.offset)
@@ -104,7 +104,7 @@ def test_a_record_that_has_changed_is_none(
 
 
 def test_what_a_peer_sends_does_not_pass_for_a_record(one: Segment) -> None:
-    """Not even a record of another segment, at the place where it would have to lie, in one that is torn."""
+    """Not even a record of another segment, in the right place of a torn one."""
     forger = Segment(Path(f"/proc/self/fd/{one.descriptor}").readlink().with_name("other"))
     forger.offset = 2 * BLOCK
     forged_at = forger.write("instances/6/6/6.dcm", b"forged")

@@ -5,7 +5,7 @@ from pydicom.dataset import Dataset
 
 
 def spoil(header: Dataset) -> None:
-    """Every defect that issue 4 names, and some that scanners and archives are known for."""
+    """Defects that scanners, anonymisers and archives are known for."""
     with config.disable_value_validation():
         header.StudyDescription = "S" * 65
         header.SeriesDescription = "D" * 65

@@ -307,7 +307,7 @@ def test_any_geometry_agrees_at_the_corners(
     kind=st.sampled_from(list(KINDS)),
 )
 def test_no_attribute_of_a_source_stops_a_delivery(keyword: str, value: bytes | None, kind: Any, study: Any) -> None:
-    """Missing, or with bytes that are no value of it, in every slice."""
+    """The attribute is missing, or has bytes that are not a value of its VR, in every slice."""
     targets = copy.deepcopy(study.target)
     tag = Tag(keyword)
     for header in targets:

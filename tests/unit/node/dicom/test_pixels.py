@@ -1,4 +1,4 @@
-"""Compressed frames are believed only as far as the header goes."""
+"""A compressed frame is decoded only when its size is the one in the header."""
 
 from collections.abc import Callable
 
@@ -61,7 +61,7 @@ def oversize_in_jpeg_ls(stream: bytearray, rows: int, columns: int) -> None:
 def test_a_stream_larger_than_its_header_says_is_not_decoded(
     syntax: str, lie: Callable[[bytearray, int, int], None]
 ) -> None:
-    """These ask a decoder for 7 GB, or end the process: the node must not let them."""
+    """These streams make a decoder take 7 GB, or end the process, so the node must not decode them."""
     ds = compressed(syntax)
     stream = bytearray(next(generate_frames(ds.PixelData, number_of_frames=1)))
     lie(stream, 60_000, 60_000)
@@ -78,7 +78,7 @@ def test_pydicoms_compressed_files_are_what_their_headers_say() -> None:
 
 
 def test_a_decoder_that_panics_is_an_ordinary_error() -> None:
-    """A run that reaches beyond the frame; the decoder's own error is no Exception, and would end a worker."""
+    """The run length reaches beyond the frame. The error of the decoder is not an Exception, and would end a worker."""
     ds = compressed(RLELossless)
     stream = bytearray(next(generate_frames(ds.PixelData, number_of_frames=1)))
     assert stream[0] == 2, "two segments, the first of them at byte 64"

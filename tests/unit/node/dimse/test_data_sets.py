@@ -1,4 +1,4 @@
-"""What is said of storage commitment and of status codes is read as it was meant, whatever it is."""
+"""The data sets of storage commitment are read as they were written, and every status code has a meaning."""
 
 from io import BytesIO
 

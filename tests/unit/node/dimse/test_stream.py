@@ -86,7 +86,7 @@ def test_what_is_sent_is_read_however_large(pair: Pair) -> None:
 
 
 def test_a_limit_is_for_all_of_it(pair: Pair) -> None:
-    """A peer that sends a byte now and then keeps no limit for each read from running out."""
+    """The limit holds for the whole read: a peer that sends a byte now and then does not extend it."""
     stream, peer = pair()
     stop = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What is said of a result without the truth."""
+"""The quality of a result, measured without the truth."""
 
 from dataclasses import replace
 from typing import Any

@@ -148,7 +148,7 @@ def found_in(target: Volume, reference: Volume) -> Found:
 
 @pytest.mark.parametrize("motion", [Motion((1.2, -0.8), 0.6), Motion((-3.2, 2.4), -4.0)], ids=["small", "large"])
 def test_a_known_motion_is_found_in_real_images(sample: tuple[Volume, Volume], motion: Motion) -> None:
-    """Beside the motion that is in the data already: the patient did move by a third of a millimetre."""
+    """The motion is added to the one in the data: the patient did move by a third of a millimetre."""
     target, reference = sample
     already = found_in(target, reference)
     found = found_in(target, beside(reference, target, motion))

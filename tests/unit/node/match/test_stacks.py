@@ -1,4 +1,4 @@
-"""How a series falls into stacks, and what is read of damaged headers."""
+"""How a series falls into stacks, and how damaged headers are read."""
 
 import random
 from typing import Any

@@ -26,7 +26,7 @@ WAIT_S = 3600
 
 
 class MatchStage:
-    """The match stage and the files that were received, at a time that is turned by hand."""
+    """The match stage and the files that were received, at a time that the test sets."""
 
     def __init__(self, folder: Path, fetch_attempts: int | None) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""A scanner asks us for storage commitment, and waits for the report, leaves, or forgets to listen."""
+"""A scanner requests storage commitment, and waits for the report, leaves, or forgets to listen."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The scan against pydicom: what it reads pydicom reads alike, and what pydicom refuses it leaves to it."""
+"""The scan against pydicom: both read the same values, and the scan leaves to pydicom what pydicom refuses."""
 
 from io import BytesIO
 from typing import Any

@@ -1,4 +1,4 @@
-"""The audit trail: rows come, and none changes or goes but in the one way that says so."""
+"""The audit trail: rows are added, and none is changed or removed except by `expire`, which leaves a row."""
 
 from datetime import UTC, datetime, timedelta
 

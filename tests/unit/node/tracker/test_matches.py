@@ -62,7 +62,7 @@ def test_a_result_whose_pair_was_confirmed_while_it_was_made_is_delivered(tracke
 def test_a_superseded_pair_that_is_wanted_again_goes_on_where_it_was(
     tracker: Tracker, clock: Clock, held: str | None
 ) -> None:
-    """Another reference comes, is preferred, and turns out to be none."""
+    """Another reference comes, is preferred, and turns out not to be a reference."""
     matched(tracker, clock, infer_job("new"), infer_job("made"))
     administration.cancel(tracker, 2, "admin")
     queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok", None, (replace(deliver_job("made"), held=held),)))
