@@ -1,6 +1,6 @@
 """The table of layers in docs/architecture.md, made from the contract of import-linter and from the packages themselves.
 
-    python -m tests.unit.layers        brings the table up to date
+python -m tests.unit.layers        brings the table up to date
 """
 
 import ast
