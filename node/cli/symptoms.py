@@ -41,6 +41,21 @@ SYMPTOMS = {
             "or no host runs the role.",
         ),
         Symptom(
+            "The service refuses its tracker",
+            "It is damaged, empty, or not the one of this data folder. `diffmsr-node db restore` puts a backup in its place, "
+            "`diffmsr-node db rebuild` makes a new one from what is stored: see [operate](operate.md#after-an-accident).",
+        ),
+        Symptom(
+            "A job failed again and again",
+            "`diffmsr-node queue show 3` has the reason of each attempt.",
+            ("E_WORKER_DIED",),
+        ),
+        Symptom(
+            "The disk fills",
+            "`diffmsr-node storage free --dry-run` shows what `[storage] retention_days` and `watermark_percent` would free. Without "
+            "them everything stays.",
+        ),
+        Symptom(
             "Inference is slow",
             "`diffmsr-node doctor` compares a known study with its first run on this machine. See `[model] device` and "
             "[tuning](tuning.md).",
@@ -64,7 +79,7 @@ SYMPTOMS = {
         Symptom(
             "Images are refused with 0xA700",
             "The disk of the archive is below `[storage] reserve_gb`, or the database does not answer: `diffmsr-node status`. "
-            "Make room; the scanner can send again at once.",
+            "New associations are rejected temporarily meanwhile. Make room; the scanner can then send again.",
         ),
         Symptom(
             "Images are refused with 0xC111",
@@ -78,7 +93,7 @@ SYMPTOMS = {
         Symptom(
             "An association ends in the middle of a transfer",
             "The journal has the reason: a time limit or a size limit of `[scp]`, or more associations than "
-            "`max_associations_per_address`, which a router needs to be higher.",
+            "`max_associations_per_address` or `max_associations_per_ae_title`, which a router needs to be higher.",
         ),
     ),
     "A study came, and there is no result": (
