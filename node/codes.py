@@ -113,6 +113,10 @@ SERIES_CODES = {
     "W_FEWER_THAN_ANNOUNCED": Code(
         "Fewer images were received than the scanner announced.", "Send the whole series, if images were left out."
     ),
+    "W_EVERY_SECOND_IMAGE": Code(
+        "Only images with odd numbers, or only with even ones, were received: perhaps one half of an interleaved series.",
+        "Send the whole series, if the other half was left out.",
+    ),
     "W_RATIO_IMAGE": Code("The images are a ratio of two others (MP2RAGE UNI), with noise in air."),
     "W_DEEP_LEARNING": Code(
         "A network of the vendor took part in the reconstruction, so some detail is not measured.",

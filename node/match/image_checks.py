@@ -6,6 +6,7 @@ Attribute meanings are those of PS3.3, C.8.3 (MR) and C.8.13 (Enhanced MR).
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from node.config.match import MatchSettings, StackLimits
 from node.dicom.frames import ENHANCED_SOP_CLASSES
@@ -31,6 +32,9 @@ COMPUTED = frozenset(
         "OPPOSED_PHASE", "OP",
     ]
 )  # fmt: skip
+
+FEWEST_NUMBERS = 3
+"""Of image numbers, to tell that every second one is missing."""
 
 RATIO_OF_IMAGES = frozenset({"UNI", "UNI-DEN", "UNIDEN"})  # MP2RAGE: two inversion images divided, noise in air
 
@@ -240,6 +244,8 @@ def provenance(stack: Stack, series: Sequence[Stack], settings: MatchSettings) -
     mr = [s for s in series if not is_mr(s).code]
     received = len({image for s in mr for image in zip(s.sop_uids, s.frames, strict=True)})
     announced = stack.images_announced or received
+    numbers = sorted({number for s in mr for number in s.instance_numbers if number is not None})
+    halved = len(numbers) >= FEWEST_NUMBERS and {later - before for before, later in pairwise(numbers)} == {2}
     accepted = settings.lossy == "accept"
     return [
         expect(
@@ -283,5 +289,14 @@ def provenance(stack: Stack, series: Sequence[Stack], settings: MatchSettings) -
             f"{received} images were received of {announced} that the scanner announced.",
             value=received,
             threshold=announced,
+        ),
+        expect(
+            "numbered without a gap",
+            not halved,
+            "The images are not every second one of their series.",
+            "W_EVERY_SECOND_IMAGE",
+            f"Only images with {'odd' if numbers[:1] and numbers[0] % 2 else 'even'} numbers were received ({len(numbers)} of "
+            "them): they may be one half of an interleaved series.",
+            value=len(numbers),
         ),
     ]

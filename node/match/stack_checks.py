@@ -155,7 +155,8 @@ def _regular(geometry: StackGeometry, limits: StackLimits) -> list[Predicate]:
             largest < limits.gap_factor,
             "No slice is missing between the others.",
             "E_MISSING_SLICES",
-            f"Slices are missing: a gap is {largest:.2g} times the slice distance. Send the whole series again.",
+            f"Slices are missing: {slices} of {_places(geometry)} positions are filled, and a gap is {largest:.2g} times the "
+            "slice distance. Send the whole series again.",
             value=largest,
             threshold=limits.gap_factor,
         ),
@@ -178,6 +179,12 @@ def _regular(geometry: StackGeometry, limits: StackLimits) -> list[Predicate]:
             threshold=limits.max_drift_mm,
         ),
     ]
+
+
+def _places(geometry: StackGeometry) -> int:
+    """How many slices there would be without gaps."""
+    step = min(float(np.median(geometry.steps)), _nominal_step(geometry) or np.inf)
+    return round(float(geometry.steps.sum()) / step) + 1
 
 
 def _nominal_step(geometry: StackGeometry) -> float | None:

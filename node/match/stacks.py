@@ -68,6 +68,7 @@ class Stack:
     series_number: int | None
     description: str | None
     images_announced: int | None
+    instance_numbers: tuple[int | None, ...]
     acquired_at: str
     """Start of the acquisition as digits that sort chronologically, or ""; not for display."""
 
@@ -173,6 +174,7 @@ def _stack(images: list[ImageHeader]) -> Stack:
         series_number=first.series_number,
         description=first.description,
         images_announced=max((image.images_announced or 0 for image in images), default=0) or None,
+        instance_numbers=tuple(image.instance_number for image in images),
         acquired_at=min(image.acquired_at for image in images),
     )
 

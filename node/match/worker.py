@@ -18,6 +18,7 @@ from node.dicom.attributes import Attributes
 from node.errors import DamagedFileError, LostError
 from node.match.assess import assess_study
 from node.match.stack_roles import ModelFacts
+from node.match.twins import untwinned
 from node.payloads import PairRequest
 from node.tracker import instances
 from node.tracker.arrivals import COUNTED_QUIET_S
@@ -61,10 +62,19 @@ def make_match_handler(
         if not quiet and look_again_at is not None:
             return Matched("every series is still arriving", None, (), receiving=True, look_again_at=look_again_at)
         delivered = delivered_pairs(tracker, study_uid) if rules.keep_delivered else {}
-        of_quiet = [header for uid in quiet for header in headers[uid]]
-        verdict = assess_study(of_quiet, rules, model, list(delivered.values()))
+        arrival = {one.sop_uid: one.received_at for instances in received.values() for one in instances}
+        of_quiet = sorted((h for uid in quiet for h in headers[uid]), key=lambda h: arrival[str(h.SOPInstanceUID)])
+        guides = {sop_uid for pair in delivered.values() for sop_uid in pair.reference.sop_uids}
+        one_each = untwinned(of_quiet, guides)
+        verdict = assess_study(one_each.headers, rules, model, list(delivered.values()))
+        if one_each.left_out:
+            again = f"{one_each.left_out} images were sent again under other SOP instance UIDs; of each one is used."
+            verdict = verdict.model_copy(update={"sentence": f"{verdict.sentence} {again}"})
         wanted = tuple(
-            _infer_job(_with_content(request, received), revisions, pixel_settings, infer_attempts, delivered)
+            replace(
+                _infer_job(_with_content(request, received), revisions, pixel_settings, infer_attempts, delivered),
+                twins_of_target=one_each.took_the_place_of.get(request.target.series_uid, frozenset()),
+            )
             for request in verdict.requests
         )
         if look_again_at is not None:

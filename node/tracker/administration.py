@@ -203,10 +203,12 @@ def _chosen(destinations: Sequence[DestinationSettings], name: str | None) -> li
 
 
 def _results(session: Session, study_uid: str) -> Iterator[Job]:
+    """The results of a study that are neither outgrown nor replaced by another result."""
     done = select(Job).where(Job.study_uid == study_uid, Job.kind == Kind.INFER, Job.state == State.DONE)
-    for infer in session.scalars(done.order_by(Job.id).with_for_update()).all():
-        if not queue.outgrown(session, infer):
-            yield infer
+    rows = session.scalars(done.order_by(Job.id).with_for_update()).all()
+    current = [infer for infer in rows if not queue.outgrown(session, infer)]
+    replaced = {infer.payload.get("replaces") for infer in current}
+    yield from (infer for infer in current if infer.key not in replaced)
 
 
 def _delivery(session: Session, infer: Job, destination: DestinationSettings) -> Job | None:

@@ -63,8 +63,10 @@ def _naming_replaced(before: Sequence[Job], wanted: Sequence[NewJob]) -> Iterato
 
 
 def _replaces(new: NewJob, old: Job) -> bool:
-    """Whether both are results of the same target, though its slices may have changed."""
-    if new.kind is not Kind.INFER or new.key == old.key or new.target_series_uid != old.target_series_uid:
+    """Whether both are results of the same target, though its slices may have changed, or been sent again as another
+    series."""
+    targets = {new.target_series_uid, *new.twins_of_target}
+    if new.kind is not Kind.INFER or new.key == old.key or old.target_series_uid not in targets:
         return False
     return _contrast(new.payload) == _contrast(old.payload)
 

@@ -22,6 +22,8 @@ class NewJob:
     revision: int = 0
     target_series_uid: str | None = None
     reference_series_uid: str | None = None
+    twins_of_target: frozenset[str] = frozenset()
+    """Series of the same images that the target series took the place of."""
     destination: str | None = None
     """Name of the destination of a deliver job. Each destination has a worker of its own."""
     held: str | None = None

@@ -52,7 +52,7 @@ def test_what_it_says_is_accepted_is_accepted_and_nothing_else(facts: Statement,
     for context in facts.accepted:
         stated = {(context.uid, syntax.uid) for syntax in context.transfer_syntaxes}
         ae = AE("PEER")
-        for abstract_syntax, transfer_syntax in [*sorted(stated), ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2")]:
+        for abstract_syntax, transfer_syntax in [*sorted(stated), ("1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.2")]:
             ae.add_requested_context(abstract_syntax, transfer_syntax)
         association = ae.associate("127.0.0.1", port)
         accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}

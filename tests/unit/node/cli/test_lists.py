@@ -14,12 +14,15 @@ from typer.testing import CliRunner
 from node.archive.facade import Archive
 from node.cli.app import app
 from node.config.loading import load_settings
-from node.tracker import listing, pauses, trail
+from node.tracker import corrections, listing, pauses, trail
 from node.tracker.database import Database
+from node.tracker.handle import Tracker
 from node.tracker.listing import StudyFilter
 from node.tracker.states import State
 from node.tracker.studies import StudyState
 from node.tracker.trail import AuditFilter
+from tests.dicom import study
+from tests.unit.node.kept import keep
 from tests.web.content import SCRIPT, Content, Filled
 
 
@@ -173,3 +176,30 @@ def test_finished_studies_are_purged_before_a_day(site: Site) -> None:
     assert site.run("queue", "purge", "--before", "2100-01-01", "--yes").stdout == "removed 2 studies\n"
     assert [row.state for row in listing.studies(site.database, StudyFilter(), phi=False).rows].count("purged") == 2
     assert site.run("explain", site.waiting.study_uid).exit_code == 0, "the one that waits is still there"
+
+
+def test_a_series_is_dropped_after_a_question(site: Site) -> None:
+    t2, t1 = study()
+    for ds in (*t2, *t1):
+        keep(Tracker(site.database), Archive.of(load_settings(site.config)), ds)
+    study_uid, series_uid = str(t2[0].StudyInstanceUID), str(t2[0].SeriesInstanceUID)
+    assert "no study or series 1.2.3.4.5 was received" in str(site.run("queue", "drop", "1.2.3.4.5").exception)
+    assert (
+        site.run("queue", "drop", study_uid, "--dry-run").stdout.split()
+        == f"would drop 8 instances of study {study_uid}".split()
+    )
+    asked = site.run("queue", "drop", series_uid)
+    assert asked.exit_code == 1 and "?" in asked.stdout, "nobody has said yes"
+    tracker = Tracker(site.database)
+    assert corrections.stored_count(tracker, study_uid) == 8
+    done = site.run("queue", "drop", series_uid, "--yes")
+    assert done.stdout.split() == f"dropped 4 instances of series {series_uid}".split()
+    assert (
+        corrections.stored_count(tracker, study_uid)
+        == corrections.stored_count(tracker, study_uid, str(t1[0].SeriesInstanceUID))
+        == 4
+    )
+    (row,) = [row for row in trail.rows(site.database, AuditFilter()).rows if row.action == "dropped"]
+    assert row.details == {"series": series_uid, "instances": 4}
+    assert site.run("queue", "drop", study_uid, "--yes").exit_code == 0
+    assert corrections.stored_count(tracker, study_uid) == 0

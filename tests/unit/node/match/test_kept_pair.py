@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 
+from node.config.settings import DestinationSettings
 from node.match.worker import make_match_handler
 from node.payloads import PairRequest
-from node.tracker import corrections, deliveries, queue, steps, views
+from node.tracker import administration, corrections, deliveries, queue, steps, views
 from node.tracker.outcomes import Done
 from node.tracker.states import Kind, State
 from tests.dicom import T1, mr_series, study
@@ -74,6 +75,11 @@ def test_a_further_reference_changes_nothing_that_was_delivered(stage: MatchStag
         assert "is kept: a result with it was delivered already" in verdict.targets[0].reasons[0]
     else:
         assert [request.replaces for request in requests(stage)] == [None, first]
+        second, pacs = deliver(stage), DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1")
+        administration.resend_study(stage.tracker, str(t2[0].StudyInstanceUID), [pacs], "admin")
+        resent = queue.claim(stage.tracker, Kind.DELIVER, "w")
+        assert resent is not None and resent.payload["result"] == second, "not what it replaced"
+        assert queue.claim(stage.tracker, Kind.DELIVER, "w") is None
 
 
 def test_a_reference_that_comes_before_anything_is_sent_is_used(stage: MatchStage) -> None:
