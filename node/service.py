@@ -47,9 +47,9 @@ from node.tracker.audit import Action, Detail, audit
 from node.tracker.clock import SteadyClock, rebase
 from node.tracker.crew import Crew
 from node.tracker.database import Database
+from node.tracker.due import Destinations
 from node.tracker.handle import Tracker
 from node.tracker.indexing import remove_labels
-from node.tracker.queue import Destinations
 from node.tracker.states import Kind
 from node.tracker.status import unserved_kinds
 from node.tracker.worker import Handler, run_worker
