@@ -34,6 +34,9 @@ SETTLE_BEYOND = 128 << 20
 """Or when the log holds so many bytes,"""
 SETTLE_OLDER_S = 30.0
 """or one that has waited for so long."""
+PATIENCE_S = 4.0
+"""How long a receiver waits for other writers of the tracker. It may wait twice for an instance, and a scanner hears within 10 s
+that it is to send it again."""
 BATCH = 64
 """Files made at a time."""
 RETRY_S = 10.0
