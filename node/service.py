@@ -164,12 +164,8 @@ class Service:
     def _record_configuration(self, tracker: Tracker) -> None:
         """Leave in the audit trail what this process works with. The digest tells whether it is what it was before."""
         digest = hashlib.sha256(self._settings.model_dump_json().encode()).hexdigest()
-        details: dict[str, Detail] = {
-            "path": str(self._config_path),
-            "sha256": digest,
-            "version": __version__,
-            "roles": [role.value for role in self._roles],
-        }
+        details: dict[str, Detail] = {"path": str(self._config_path), "sha256": digest, "version": __version__}
+        details["roles"] = [role.value for role in self._roles]
         audit(tracker, Action.CONFIGURED, "start", details=details)
 
     def _recover(self, tracker: Tracker, archive: Archive) -> None:

@@ -73,7 +73,7 @@ def next_due(tracker: Tracker, kind: Kind, destinations: Destinations | None = N
     """When the first job of that kind is due, which may be in the past; None when none waits. A claim may still pass it
     over."""
     with tracker.read() as session:
-        if pauses.all_paused(session, kind, destinations and destinations.one):
+        if pauses.all_paused(session, kind, None if destinations is None else destinations.one):
             return None
         return min(
             (at for at in session.execute(due.earliest(kind, destinations)).one() if at is not None), default=None
@@ -88,7 +88,7 @@ def claim(tracker: Tracker, kind: Kind, worker: str, destinations: Destinations 
     """
     now = tracker.clock()
     with tracker.write() as session:
-        if pauses.all_paused(session, kind, destinations and destinations.one):
+        if pauses.all_paused(session, kind, None if destinations is None else destinations.one):
             return None
         job = session.scalars(due.first(kind, destinations), {"now": now}).one_or_none()
         if job is None:
