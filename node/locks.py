@@ -12,8 +12,6 @@ from typing import TextIO
 from node.errors import ConfigError, NodeError
 from node.roles import Role, RunningRole
 
-_RECEIVING = "receiving"
-
 
 @contextmanager
 def only_one(data_dir: Path, roles: list[Role]) -> Iterator[None]:
@@ -46,20 +44,6 @@ def running_roles(data_dir: Path) -> dict[Role, RunningRole]:
                 f"[node] data_dir: cannot read {error.filename}: {error.strerror}; use the account of the service"
             ) from None
     return running
-
-
-def begin_receiving(data_dir: Path) -> bool:
-    """Note that instances are received from now on; whether the last time ended otherwise than by `end_receiving`, so that
-    files without rows may have been left."""
-    marker = data_dir / _RECEIVING
-    crashed = marker.exists()
-    marker.touch(mode=0o600)
-    return crashed
-
-
-def end_receiving(data_dir: Path) -> None:
-    """Nothing is received any more, and every file that was kept has its row."""
-    (data_dir / _RECEIVING).unlink(missing_ok=True)
 
 
 def _path(data_dir: Path, role: Role) -> Path:

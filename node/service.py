@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -26,17 +25,17 @@ from node.deliver.worker import make_deliver_handler
 from node.derived.worker import make_derive_handler
 from node.errors import NodeError
 from node.housekeeping.schedule import clock as clockwork
-from node.housekeeping.schedule import run_now, schedule
+from node.housekeeping.schedule import follow_clock, schedule
 from node.identity import node_id, worker_name, workers_of
 from node.infer.replays import make_replay_handler
 from node.infer.supervisor import Supervisor, devices
-from node.locks import begin_receiving, end_receiving, only_one
+from node.locks import only_one
 from node.match.worker import make_match_handler
 from node.offline import explain_all
-from node.receive.adopt import adopt
+from node.receive.adopt import Adoption
 from node.receive.commitment_scp import Commitments
 from node.receive.fetch import make_fetch_handler
-from node.receive.group_commit import GroupCommit, recover
+from node.receive.group_commit import PATIENCE_S, GroupCommit, recover
 from node.receive.policy import Caller, configured_callers
 from node.receive.server import Receiver
 from node.receive.store import Store
@@ -44,12 +43,12 @@ from node.roles import Role
 from node.telemetry.log import log_crashes
 from node.tracker import associations, identity, queue
 from node.tracker.audit import Action, Detail, audit
-from node.tracker.clock import SteadyClock, rebase
+from node.tracker.clock import SteadyClock
 from node.tracker.crew import Crew
 from node.tracker.database import Database
+from node.tracker.due import Destinations
 from node.tracker.handle import Tracker
 from node.tracker.indexing import remove_labels
-from node.tracker.queue import Destinations
 from node.tracker.states import Kind
 from node.tracker.status import unserved_kinds
 from node.tracker.worker import Handler, run_worker
@@ -61,13 +60,6 @@ log = structlog.get_logger()
 
 DRAIN_S = 25
 """How long a stop waits for all work in progress together. systemd waits 90 s."""
-
-RECEIVE_PATIENCE_S = 4.0
-"""How long the receiver waits for other writers of the tracker. It may wait twice for an instance, and a scanner hears within
-10 s that it is to send it again."""
-
-OTHERS_WRITE_FOR = timedelta(minutes=10)
-"""So young files of an archive that hosts share may be without a row because another host is just entering them."""
 
 WATCHDOG_EVERY_S = 10
 """How often systemd hears that all is well; the unit's WatchdogSec is longer."""
@@ -92,7 +84,6 @@ class Service:
         """What tells the other parts that the settings have changed."""
         self._report_at = 0.0
         self._schedulers: list[BackgroundScheduler] = []
-        self._all_have_rows = threading.Event()
 
     def run(self) -> None:
         """Start everything, wait for SIGTERM or SIGINT, drain, return. NodeError when something cannot start."""
@@ -118,7 +109,7 @@ class Service:
                 log.info("service.ready", version=__version__, roles=self._roles)
                 while not self._stop_wanted:
                     self._report_health()
-                    self._watch_clock(database, clock)
+                    follow_clock(database, clock, self._schedulers)
                     if self._reload_wanted:
                         self._reload(tracker)
                     time.sleep(0.1)
@@ -134,23 +125,6 @@ class Service:
         if now >= self._report_at and self._crew.is_alive():
             sdnotify.SystemdNotifier().notify("WATCHDOG=1")
             self._report_at = now + WATCHDOG_EVERY_S
-
-    def _watch_clock(self, database: Database, clock: SteadyClock) -> None:
-        """When somebody has set the host's clock, move along what work waits for, and then go by the new time. Where hosts
-        share a database, the times there stay: only this host's clock has changed."""
-        jump = clock.jump()
-        if jump is None:
-            return
-        log.warning("clock.set", by_s=round(jump.total_seconds()), check="have the host's clock kept by NTP")
-        if database.url.get_backend_name() == "sqlite":
-            try:
-                rebase(database, jump)
-            except NodeError as error:  # the next look tries again
-                log.error("clock.not_rebased", reason=str(error))
-                return
-        clock.adopt()
-        for scheduler in self._schedulers:
-            run_now(scheduler)
 
     def stop(self) -> None:
         """Have `run` drain and return. The handler of a signal calls this in the middle of anything, so it must not
@@ -190,12 +164,8 @@ class Service:
     def _record_configuration(self, tracker: Tracker) -> None:
         """Leave in the audit trail what this process works with. The digest tells whether it is what it was before."""
         digest = hashlib.sha256(self._settings.model_dump_json().encode()).hexdigest()
-        details: dict[str, Detail] = {
-            "path": str(self._config_path),
-            "sha256": digest,
-            "version": __version__,
-            "roles": [role.value for role in self._roles],
-        }
+        details: dict[str, Detail] = {"path": str(self._config_path), "sha256": digest, "version": __version__}
+        details["roles"] = [role.value for role in self._roles]
         audit(tracker, Action.CONFIGURED, "start", details=details)
 
     def _recover(self, tracker: Tracker, archive: Archive) -> None:
@@ -308,8 +278,7 @@ class Service:
 
     def _start_receive(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings
-        self._stops.append(self._end_receiving)
-        patient, tracker = tracker, replace(tracker, patience_s=RECEIVE_PATIENCE_S)
+        patient, tracker = tracker, replace(tracker, patience_s=PATIENCE_S)
         group_commit = GroupCommit.open(archive, tracker, settings.completion.series_quiet_s)
         store = Store(
             archive,
@@ -320,16 +289,15 @@ class Service:
             group_commit,
             settings.scp.keep_other == "keep",
         )
-        self._stops.append(store.close)
+        adoption = Adoption(settings.node.data_dir, shared=settings.storage.archive is not None)
+        self._stops += [adoption.end, store.close]
         recovered = recover(archive, tracker, store.readmit)
         if recovered:
             log.warning("service.recovered", instances_in_the_log=recovered)
         if group_commit is not None:
             self._stops.append(group_commit.close)
-        if begin_receiving(settings.node.data_dir):
-            self._adopt(tracker, archive, store)
-        else:
-            self._all_have_rows.set()
+        adoption.start(archive, tracker, store.readmit)
+        self._stops.append(lambda: adoption.stop(self._patience_s()))
         commitments = Commitments(
             tracker, archive, settings.sources, settings.scp.ae_title, settings.scp.max_commitment_requests
         )
@@ -346,32 +314,6 @@ class Service:
                 self._work(crew, patient, Kind.FETCH, Role.RECEIVE, fetch)
 
         self._posts.append(post)
-
-    def _end_receiving(self) -> None:
-        """The last step of a stop of the receiver."""
-        if self._all_have_rows.is_set():
-            end_receiving(self._settings.node.data_dir)
-
-    def _adopt(self, tracker: Tracker, archive: Archive, store: Store) -> None:
-        """Give files without a row to the tracker: the last service has not ended in order. That takes as long as the archive
-        is large, so it happens beside the work."""
-        began = tracker.clock()
-        # What other hosts are writing to a folder that is shared has no row yet.
-        before = began if self._settings.storage.archive is None else began - OTHERS_WRITE_FOR
-
-        def adopt_all() -> None:
-            try:
-                found = adopt(archive, tracker, store.readmit, before, self._stopping)
-            except NodeError as error:
-                log.error("adopt.failed", reason=str(error))
-                return
-            log.info("adopt.ended", entered=found.entered, removed=found.removed)
-            if not self._stopping.is_set():
-                self._all_have_rows.set()
-
-        thread = threading.Thread(target=adopt_all, name="adopt", daemon=True)
-        thread.start()
-        self._stops.append(lambda: thread.join(self._patience_s()))
 
     def _callers(self) -> list[Caller]:
         return configured_callers(self._settings.sources, self._settings.destinations, self._settings.fetch)

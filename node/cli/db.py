@@ -12,7 +12,8 @@ from node.cli.render import out
 from node.config.loading import find_config, load_settings
 from node.config.settings import Settings
 from node.errors import NodeError
-from node.locks import begin_receiving, running_roles
+from node.locks import running_roles
+from node.receive.adopt import mark
 from node.tracker import identity, recovery
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
@@ -130,4 +131,4 @@ def _begin_with(settings: Settings) -> None:
     database.upgrade()
     identity.confirm(database, settings.node.data_dir)
     database.dispose()
-    begin_receiving(settings.node.data_dir)
+    mark(settings.node.data_dir)

@@ -1,6 +1,6 @@
 """Work that happens by the clock. APScheduler decides when; the tracker knows what is due."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
 import structlog
@@ -11,6 +11,8 @@ from node.config.settings import StorageSettings
 from node.errors import NodeError, StorageFullError
 from node.housekeeping import retention
 from node.tracker import blocked, indexing, purge, queue
+from node.tracker.clock import SteadyClock, rebase
+from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.states import Kind
 
@@ -63,6 +65,24 @@ def run_now(scheduler: BackgroundScheduler) -> None:
     back."""
     for job in scheduler.get_jobs():
         job.modify(next_run_time=datetime.now(UTC))
+
+
+def follow_clock(database: Database, clock: SteadyClock, schedulers: Iterable[BackgroundScheduler]) -> None:
+    """When somebody has set the host's clock, move along what work waits for, and then go by the new time. Where hosts share a
+    database, the times there stay: only this host's clock has changed."""
+    jump = clock.jump()
+    if jump is None:
+        return
+    log.warning("clock.set", by_s=round(jump.total_seconds()), check="have the host's clock kept by NTP")
+    if database.url.get_backend_name() == "sqlite":
+        try:
+            rebase(database, jump)
+        except NodeError as error:  # the next look tries again
+            log.error("clock.not_rebased", reason=str(error))
+            return
+    clock.adopt()
+    for scheduler in schedulers:
+        run_now(scheduler)
 
 
 def rescue(tracker: Tracker) -> None:

@@ -4,7 +4,8 @@ is lost: what can be read is entered; the rest was never acknowledged, and is re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import structlog
 
@@ -15,6 +16,11 @@ from node.tracker import arrivals, instances
 from node.tracker.handle import Tracker
 
 log = structlog.get_logger()
+
+
+OTHERS_WRITE_FOR = timedelta(minutes=10)
+"""So young files of an archive that hosts share may be without a row because another host is just entering them."""
+_MARK = "receiving"
 
 
 @dataclass
@@ -51,6 +57,57 @@ def adopt(
                 archive.delete(key)
                 log.warning("adopt.removed", key=key, reason=problem)
     return done
+
+
+def mark(data_dir: Path) -> bool:
+    """Note that files may be without rows from now on; whether that was noted before."""
+    path = data_dir / _MARK
+    marked = path.exists()
+    path.touch(mode=0o600)
+    return marked
+
+
+class Adoption:
+    """Adopts what the last receiver of a node has left, if that has not ended in order. It takes as long as the archive is
+    large, so it happens beside the work."""
+
+    def __init__(self, data_dir: Path, shared: bool) -> None:
+        """`shared`: other hosts may write to the archive."""
+        self._data_dir, self._shared = data_dir, shared
+        self._stopping, self._all_have_rows = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, archive: Archive, tracker: Tracker, enter: Callable[[bytes, str], str | None]) -> None:
+        """Begin, before anything is received."""
+        if not mark(self._data_dir):
+            self._all_have_rows.set()
+            return
+        now = tracker.clock()
+        before = now - OTHERS_WRITE_FOR if self._shared else now
+
+        def adopt_all() -> None:
+            try:
+                found = adopt(archive, tracker, enter, before, self._stopping)
+            except NodeError as error:
+                log.error("adopt.failed", reason=str(error))
+                return
+            if not self._stopping.is_set():
+                self._all_have_rows.set()
+                log.info("adopt.ended", entered=found.entered, removed=found.removed)
+
+        self._thread = threading.Thread(target=adopt_all, name="adopt", daemon=True)
+        self._thread.start()
+
+    def stop(self, patience_s: float) -> None:
+        """End early; the next start begins again."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(patience_s)
+
+    def end(self) -> None:
+        """Nothing is received any more, and what was kept has its row."""
+        if self._all_have_rows.is_set():
+            (self._data_dir / _MARK).unlink(missing_ok=True)
 
 
 def _problem(

@@ -35,6 +35,9 @@ SETTLE_BEYOND = 128 << 20
 """They are also made when the log holds this many bytes."""
 SETTLE_OLDER_S = 30.0
 """They are also made when an entry has waited for this long."""
+PATIENCE_S = 4.0
+"""How long a receiver waits for other writers of the tracker. It may wait twice for an instance, and a scanner hears within 10 s
+that it is to send it again."""
 BATCH = 64
 """How many files are made at a time."""
 RETRY_S = 10.0

@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session, aliased
 
 from node.tracker import transitions
 from node.tracker.arrivals import MATCH_ATTEMPTS
+from node.tracker.due import GROWN
 from node.tracker.handle import Tracker
 from node.tracker.instances import Reader
 from node.tracker.outcomes import NewJob
-from node.tracker.queue import GROWN
 from node.tracker.states import CLAIMABLE, FINISHED, LEASED, Kind, State
 from node.tracker.tables import Job
 from node.tracker.views import View

@@ -2,6 +2,7 @@
 holds for every process that works on the tracker."""
 
 from sqlalchemy import ColumnElement, case, exists, literal, select
+from sqlalchemy.orm import Session
 
 from node.tracker import transitions
 from node.tracker.audit import Action, audit
@@ -13,9 +14,6 @@ from node.tracker.views import Moment, View
 
 INFERENCE = "inference"
 _DELIVERIES = "deliveries to "
-
-KINDS = frozenset({Kind.INFER, Kind.DELIVER})
-"""The kinds of jobs that can be paused."""
 
 
 class PauseRow(View):
@@ -54,6 +52,15 @@ def paused(database: Database) -> dict[str, PauseRow]:
     with database.read() as session:
         rows = session.scalars(select(Pause).order_by(Pause.what))
         return {row.what: PauseRow(what=row.what, since=row.since, actor=row.actor) for row in rows}
+
+
+def all_paused(session: Session, kind: Kind, destination: str | None) -> bool:
+    """Whether no job of a kind may be begun now, of deliveries those to that destination."""
+    if kind is Kind.INFER:
+        return session.get(Pause, INFERENCE) is not None
+    return (
+        kind is Kind.DELIVER and destination is not None and session.get(Pause, deliveries_to(destination)) is not None
+    )
 
 
 def is_paused() -> ColumnElement[bool]:

@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from node.errors import LeaseLostError, TransitionError
-from node.tracker import matches, pauses, transitions
+from node.tracker import due, matches, pauses, transitions
+from node.tracker.due import GROWN, Destinations
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Committing, Done, Failed, Matched, Missing, NewJob, Outcome, Postponed, Refused, Retry
-from node.tracker.states import CLAIMABLE, FINISHED, LEASED, Kind, State
-from node.tracker.tables import Commitment, Job, Series
+from node.tracker.states import FINISHED, LEASED, Kind, State
+from node.tracker.tables import Commitment, Job
 
 LOOK_AGAIN = timedelta(days=1)
 """A job that waits for another job is due when the other one is done. If that never happens, it looks again after this
@@ -28,20 +29,6 @@ MAX_DEATHS = 20
 """A job that has taken down so many workers in a row fails. A worker that dies uses no attempt: most often the service was
 killed, or the host lost power, and the job is healthy."""
 WORKER_DIED = "E_WORKER_DIED"
-
-_MEMBERS = (
-    select(func.coalesce(func.sum(Series.instances + Series.changes), 0))
-    .where(
-        Series.study_uid == Job.study_uid,
-        or_(Series.series_uid == Job.target_series_uid, Series.series_uid == Job.reference_series_uid),
-    )
-    .correlate(Job)
-    .scalar_subquery()
-)
-"""What `Job.revision` is for a job's target and reference series now, see `Series.revision`."""
-
-GROWN = and_(Job.kind != Kind.MATCH, Job.revision != _MEMBERS)
-"""Whether the series of a job have changed since they were matched: a claim passes the job over until the next match decides."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +46,6 @@ class Claim:
     attempts: int
     was: State
     """The state it was claimed from."""
-
-
-@dataclass(frozen=True)
-class Destinations:
-    """Some of the destinations that deliveries have: those named, or all but those."""
-
-    names: frozenset[str]
-    others: bool = False
 
 
 def backoff_s(attempt: int, initial_s: float, maximum_s: float, jitter: Callable[[], float] = random.random) -> float:
@@ -93,9 +72,12 @@ def enqueue(tracker: Tracker, new: NewJob, actor: str, delay_s: float = 0) -> St
 def next_due(tracker: Tracker, kind: Kind, destinations: Destinations | None = None) -> datetime | None:
     """When the first job of that kind is due, which may be in the past; None when none waits. A claim may still pass it
     over."""
-    first = select(func.min(func.coalesce(Job.next_attempt_at, Job.created_at))).where(_waits(kind, destinations))
     with tracker.read() as session:
-        return session.scalar(first)
+        if pauses.all_paused(session, kind, None if destinations is None else destinations.one):
+            return None
+        return min(
+            (at for at in session.execute(due.earliest(kind, destinations)).one() if at is not None), default=None
+        )
 
 
 def claim(tracker: Tracker, kind: Kind, worker: str, destinations: Destinations | None = None) -> Claim | None:
@@ -105,17 +87,10 @@ def claim(tracker: Tracker, kind: Kind, worker: str, destinations: Destinations 
     either confirms or supersedes it.
     """
     now = tracker.clock()
-    due = (
-        select(Job)
-        .where(_waits(kind, destinations), or_(Job.next_attempt_at.is_(None), Job.next_attempt_at <= now))
-        .order_by(Job.next_attempt_at, Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    if kind is not Kind.MATCH:
-        due = due.where(~GROWN)
     with tracker.write() as session:
-        job = session.scalars(due).one_or_none()
+        if pauses.all_paused(session, kind, None if destinations is None else destinations.one):
+            return None
+        job = session.scalars(due.first(kind, destinations), {"now": now}).one_or_none()
         if job is None:
             return None
         was = job.state
@@ -129,17 +104,6 @@ def claim(tracker: Tracker, kind: Kind, worker: str, destinations: Destinations 
 def outgrown(session: Session, job: Job) -> bool:
     """Whether a claim would pass the job over."""
     return session.scalar(select(Job.id).where(Job.id == job.id, GROWN)) is not None
-
-
-def _waits(kind: Kind, destinations: Destinations | None) -> ColumnElement[bool]:
-    """The jobs of a kind that wait for a worker, due or not."""
-    waits = [Job.kind == kind, Job.state.in_(CLAIMABLE)]
-    if kind in pauses.KINDS:
-        waits.append(~pauses.is_paused())
-    if destinations is not None:
-        named = Job.destination.in_(destinations.names)
-        waits.append(or_(Job.destination.is_(None), ~named) if destinations.others else named)
-    return and_(*waits)
 
 
 def hasten(tracker: Tracker, destination: str) -> None:

@@ -168,7 +168,9 @@ class Job(Base):
     __tablename__ = "job"
     __table_args__ = (
         Index("ix_job_due", "kind", "state", "next_attempt_at"),
+        Index("ix_job_due_at", "kind", "state", "destination", "next_attempt_at"),
         Index("ix_job_recent", "kind", "state", "updated_at"),
+        Index("ix_job_state", "state"),
     )
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True, autoincrement=True)

@@ -10,9 +10,10 @@ import structlog
 from node.errors import LeaseLostError, NodeError, RefusedError
 from node.telemetry.log import place_of
 from node.tracker import queue
+from node.tracker.due import Destinations
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Failed, Outcome, Postponed, Refused, Retry
-from node.tracker.queue import Claim, Destinations, backoff_s
+from node.tracker.queue import Claim, backoff_s
 from node.tracker.states import Kind, State
 
 log = structlog.get_logger()

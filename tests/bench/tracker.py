@@ -16,9 +16,9 @@ from sqlalchemy import update
 from node.archive.facade import Archive
 from node.tracker import blocked, listing, overview, queue
 from node.tracker.database import Database
+from node.tracker.due import Destinations
 from node.tracker.handle import Tracker
 from node.tracker.listing import JobFilter, StudyFilter
-from node.tracker.queue import Destinations
 from node.tracker.states import Kind, State
 from node.tracker.studies import StudyState
 from node.tracker.tables import Job

@@ -12,6 +12,8 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("first_failed_at", sa.DateTime(), nullable=True))
         batch_op.add_column(sa.Column("deaths", sa.Integer(), nullable=False, server_default="0"))
         batch_op.create_index("ix_job_parent_id", ["parent_id"])
+        batch_op.create_index("ix_job_due_at", ["kind", "state", "destination", "next_attempt_at"])
+        batch_op.create_index("ix_job_state", ["state"])
     op.create_table(
         "identity",
         sa.Column("id", sa.String(length=32), nullable=False),

@@ -1,9 +1,9 @@
 from dataclasses import replace
 
 from node.tracker import pauses, queue, views
+from node.tracker.due import Destinations
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Done
-from node.tracker.queue import Destinations
 from node.tracker.states import Kind
 
 from .conftest import Clock

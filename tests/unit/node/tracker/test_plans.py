@@ -13,10 +13,10 @@ from sqlalchemy import event
 from node.archive.facade import Archive
 from node.tracker import arrivals, listing, queue
 from node.tracker.database import Database
+from node.tracker.due import Destinations
 from node.tracker.handle import Tracker
 from node.tracker.listing import JobFilter, StudyFilter
 from node.tracker.outcomes import Done, Matched
-from node.tracker.queue import Destinations
 from node.tracker.states import Kind, State
 from node.tracker.studies import StudyState
 from tests.web.content import Content

@@ -8,9 +8,10 @@ import pytest
 from node.config.settings import DestinationSettings
 from node.errors import LeaseLostError
 from node.tracker import administration, arrivals, queue, views
+from node.tracker.due import Destinations
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Done, Failed, Matched, Missing, NewJob, Postponed, Retry
-from node.tracker.queue import Destinations, backoff_s
+from node.tracker.queue import backoff_s
 from node.tracker.states import Kind, State
 
 from .conftest import Clock, arrival

@@ -10,9 +10,9 @@ import pytest
 from node.errors import NodeError, RefusedError, StorageError
 from node.tracker import queue, views, worker
 from node.tracker.database import Database
+from node.tracker.due import Destinations
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Done, NewJob, Outcome
-from node.tracker.queue import Destinations
 from node.tracker.states import Kind, State
 from node.tracker.worker import Handler, Lease, run_worker
 from tests.waiting import until
