@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticUndefined, to_jsonable_python
+from pydicom import Dataset
 from pydicom.uid import UID
 
 from node import __version__
@@ -23,6 +24,7 @@ from node.config.settings import (
 from node.conformance.samples import COPIED, SOP_CLASSES, WrittenObject, samples, written_attributes
 from node.deliver.scu import ECHO_CONTEXTS, storage_contexts
 from node.dicom.acquisition import ATTRIBUTES
+from node.dicom.part10 import Named
 from node.dicom.transfer_syntax import TRANSFER_SYNTAXES
 from node.dimse import commitment_messages, status
 from node.dimse.associations import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -170,7 +172,7 @@ def statement(settings: Settings) -> Statement:
         ),
         proposed=(
             _activity("Verify a destination", ECHO_CONTEXTS, "SCU"),
-            _activity("Send derived objects", storage_contexts(sent), "SCU"),
+            _activity("Send derived objects", storage_contexts(map(_named, sent)), "SCU"),
             _activity("Ask a destination for storage commitment", commitment_messages.CONTEXTS, "SCU"),
             _activity("Report storage commitment to a source", commitment_messages.CONTEXTS, "SCP, by role selection"),
             _activity("Query a PACS", FIND_CONTEXTS, "SCU"),
@@ -210,6 +212,10 @@ def _application_entity(settings: Settings) -> ApplicationEntity:
         calling_ae_titles=tuple(source.ae_title for source in settings.sources),
         tls=scp.tls is not None,
     )
+
+
+def _named(instance: Dataset) -> Named:
+    return Named(instance.SOPClassUID, instance.SOPInstanceUID, instance.file_meta.TransferSyntaxUID)
 
 
 def _uid(uid: str | None) -> NamedUID:

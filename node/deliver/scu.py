@@ -5,19 +5,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom.association import Association
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import time
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from node.config.settings import DestinationSettings
+from node.dicom.part10 import Named, data_set_of, names_of
 from node.dicom.read import Readable
-from node.dicom.text import keep_bytes
-from node.dicom.transfer_syntax import recode
-from node.dimse.associations import Peer, associate
+from node.dicom.transfer_syntax import recode, to_bytes
+from node.dimse.associations import Peer
+from node.dimse.outgoing import VERIFICATION, OutgoingAssociation
 from node.dimse.status import C_ECHO, C_STORE, Verdict, meaning, words
 
-ECHO_CONTEXTS = [(str(Verification), str(ImplicitVRLittleEndian))]
+ECHO_CONTEXTS = [(VERIFICATION, str(ImplicitVRLittleEndian))]
 
 _SILENCES = 2
 """So many instances without an answer in time, and the peer is taken to be stuck, not to stumble over one of them."""
@@ -44,8 +42,8 @@ class SendResult:
 def echo(destination: DestinationSettings, ae_title: str) -> None:
     """C-ECHO (PS3.7 9.1.5). Raises PeerError when the destination does not answer it with success."""
     peer = Peer.destination(destination, ae_title)
-    with associate(peer, ECHO_CONTEXTS) as association:
-        status = association.send_c_echo().get("Status")
+    with OutgoingAssociation(peer, ECHO_CONTEXTS) as association:
+        status = association.echo(association.accepted_syntaxes(VERIFICATION)[str(ImplicitVRLittleEndian)])
     if status != 0x0000:
         answer = "no answer to the C-ECHO" if status is None else f"C-ECHO answered {words(C_ECHO, status)}"
         raise peer.error(answer, "check the peer's log")
@@ -61,10 +59,10 @@ def send(instances: Sequence[Readable], destination: DestinationSettings, ae_tit
     reading an instance. All are read before the first is sent, so that nothing leaves when one of them is lost.
     """
     peer = Peer.destination(destination, ae_title)
-    waiting = deque((instance, instance.read_header()) for instance in instances)
+    waiting = deque((instance, _named(instance)) for instance in instances)
     breaks = silences = 0
     while waiting:
-        with associate(peer, storage_contexts(header for _, header in waiting)) as association:
+        with OutgoingAssociation(peer, storage_contexts(named for _, named in waiting)) as association:
             while waiting and association.is_established:
                 asked_at = time.monotonic()
                 sent = _store(association, *waiting[0])
@@ -87,37 +85,49 @@ def send(instances: Sequence[Readable], destination: DestinationSettings, ae_tit
                 raise peer.error(what, "check the peer's log, and [[destinations]] timeout_s")
 
 
-def storage_contexts(headers: Iterable[Dataset]) -> list[tuple[str, str]]:
-    """The presentation contexts to send instances with these headers: as they are kept and in both uncompressed
-    syntaxes, each in a context of its own."""
+def storage_contexts(instances: Iterable[Named]) -> list[tuple[str, str]]:
+    """The presentation contexts to send these instances: as they are kept and in both uncompressed syntaxes, each in a
+    context of its own."""
     contexts = dict.fromkeys(
-        (str(header.SOPClassUID), str(syntax))
-        for header in headers
-        for syntax in (header.file_meta.TransferSyntaxUID, ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+        (named.sop_class_uid, str(syntax))
+        for named in instances
+        for syntax in (named.transfer_syntax_uid, ExplicitVRLittleEndian, ImplicitVRLittleEndian)
     )
     return list(contexts)
 
 
-def _store(association: Association, instance: Readable, header: Dataset) -> SendResult | None:
+def _named(instance: Readable) -> Named:
+    """By its file meta information, else by its data set."""
+    named = names_of(instance.content())
+    if named is None:
+        header = instance.read_header()
+        syntax = header.file_meta.TransferSyntaxUID
+        named = Named(str(header.SOPClassUID), str(header.SOPInstanceUID), str(syntax))
+    return named
+
+
+def _store(association: OutgoingAssociation, instance: Readable, named: Named) -> SendResult | None:
     """Send one instance; None when the association broke before the answer."""
-    named = instance, str(header.SOPClassUID), str(header.SOPInstanceUID)
-    kept = header.file_meta.TransferSyntaxUID
-    taken = [c.transfer_syntax[0] for c in association.accepted_contexts if c.abstract_syntax == header.SOPClassUID]
+    sop_class, kept = UID(named.sop_class_uid), UID(named.transfer_syntax_uid)
+
+    def result(status: int | None, said: str, verdict: Verdict) -> SendResult:
+        return SendResult(instance, named.sop_class_uid, named.sop_uid, status, said, verdict)
+
+    taken = association.accepted_syntaxes(named.sop_class_uid)
     if not taken:
-        return SendResult(*named, None, f"the peer does not accept {header.SOPClassUID.name}", Verdict.REFUSED)
-    data_set = instance.read_instance()
-    keep_bytes(data_set)  # pynetdicom encodes it again
-    try:
-        if kept not in taken and kept.is_compressed:
-            # pynetdicom makes it implicit where the peer accepts nothing else.
-            data_set = recode(data_set, ExplicitVRLittleEndian)
-        answer = association.send_c_store(data_set)
-    except ValueError:
-        return SendResult(
-            *named, None, f"the peer does not accept {header.SOPClassUID.name} in {kept.name}", Verdict.REFUSED
-        )
-    except RuntimeError:  # ended between two instances
-        return None
-    if "Status" not in answer:
-        return None
-    return SendResult(*named, answer.Status, words(C_STORE, answer.Status), meaning(C_STORE, answer.Status).verdict)
+        return result(None, f"the peer does not accept {sop_class.name}", Verdict.REFUSED)
+    syntax = next((one for one in (kept, ExplicitVRLittleEndian, ImplicitVRLittleEndian) if one in taken), None)
+    if syntax is None:
+        return result(None, f"the peer does not accept {sop_class.name} in {kept.name}", Verdict.REFUSED)
+    data_set = _encoded(instance, syntax, kept)
+    status = association.store(taken[syntax], named.sop_class_uid, named.sop_uid, data_set)
+    return None if status is None else result(status, words(C_STORE, status), meaning(C_STORE, status).verdict)
+
+
+def _encoded(instance: Readable, syntax: UID, kept: UID) -> memoryview:
+    """The data set in a transfer syntax: the bytes that are kept where it is theirs."""
+    data_set = data_set_of(instance.content()) if syntax == kept else None
+    if data_set is None:
+        data_set = data_set_of(to_bytes(recode(instance.read_instance(), syntax)))
+        assert data_set is not None  # pydicom writes the group length
+    return data_set

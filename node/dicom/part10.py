@@ -1,5 +1,9 @@
 """The beginning of a Part 10 file (PS3.10 section 7.1): preamble and file meta information."""
 
+from typing import NamedTuple
+
+from node.dicom.uid import is_uid
+
 _PREAMBLE = bytes(128) + b"DICM"
 _VERSION = b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01"
 """File Meta Information Version (0002,0001)."""
@@ -16,6 +20,43 @@ def head(
     if source_ae_title:
         elements += _element(0x0016, b"AE", source_ae_title.encode("ascii", "replace"), b" ")
     return _PREAMBLE + _element(0x0000, b"UL", len(elements).to_bytes(4, "little"), b"") + elements
+
+
+def data_set_of(file: bytes) -> memoryview | None:
+    """The data set of a Part 10 file, as it is encoded there; None when the file has no group length (0002,0000), which says
+    where the data set begins."""
+    begins = file[: len(_PREAMBLE) + 8]
+    if begins[128:] != b"DICM\x02\x00\x00\x00UL\x04\x00":
+        return None
+    at = len(_PREAMBLE) + 12
+    return memoryview(file)[at + int.from_bytes(file[at - 4 : at], "little") :]
+
+
+class Named(NamedTuple):
+    """What a file meta information says of its instance."""
+
+    sop_class_uid: str
+    sop_uid: str
+    transfer_syntax_uid: str
+
+
+def names_of(file: bytes) -> Named | None:
+    """The identification in the file meta information of a Part 10 file; None when it cannot be read that simply."""
+    data_set = data_set_of(file)
+    if data_set is None:
+        return None
+    values: dict[int, str] = {}
+    at, end = len(_PREAMBLE) + 12, len(file) - len(data_set)
+    while at + 8 <= end:
+        number, vr = int.from_bytes(file[at + 2 : at + 4], "little"), file[at + 4 : at + 6]
+        if vr in (b"OB", b"UN"):
+            at += 12 + int.from_bytes(file[at + 8 : at + 12], "little")
+            continue
+        length = int.from_bytes(file[at + 6 : at + 8], "little")
+        values[number] = file[at + 8 : at + 8 + length].rstrip(b"\0 ").decode("ascii", "replace")
+        at += 8 + length
+    found = [values.get(number, "") for number in (0x0002, 0x0003, 0x0010)]
+    return Named(*found) if at == end and all(map(is_uid, found)) else None
 
 
 def _uid(number: int, uid: str) -> bytes:

@@ -32,6 +32,9 @@ _MOST_INFLATED = 256 << 20
 class Readable(Protocol):
     """An instance that can be read: a file, or what the archive keeps. As text it says where it is."""
 
+    def content(self) -> bytes:
+        """The file."""
+
     def read_header(self) -> Dataset:
         """The data set without its pixels."""
 
@@ -44,6 +47,13 @@ class InstanceFile:
     """An instance in a file of its own."""
 
     path: Path
+
+    def content(self) -> bytes:
+        """The bytes of the file. Raises StorageError when it is gone or cannot be read."""
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise StorageError(f"cannot read {self.path}: {error.strerror}") from None
 
     def read_header(self) -> Dataset:
         """The data set of the file without its pixels. Raises as `read_instance`."""

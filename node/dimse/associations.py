@@ -100,7 +100,7 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
 
     def __enter__(self) -> Association:
         peer = self._peer
-        tls = (_client_context(peer), peer.host) if peer.tls else None
+        tls = (client_context(peer), peer.host) if peer.tls else None
         handlers: list[Any] = [
             (evt.EVT_CONN_OPEN, self._on_connection), (evt.EVT_DATA_SENT, _acknowledge_at_once), *self._handlers,
         ]  # fmt: skip
@@ -198,7 +198,7 @@ def hand_back_stolen_answers(association: Association) -> None:
     association._serve_request = serve_or_hand_back  # type: ignore[method-assign]
 
 
-def _client_context(peer: Peer) -> ssl.SSLContext:
+def client_context(peer: Peer) -> ssl.SSLContext:
     """Mutual authentication (PS3.15 B.9, BCP 195): our certificate, and that of the peer checked against `ca_file` or the
     authorities of the system, and against the host name."""
     assert peer.tls is not None

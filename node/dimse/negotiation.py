@@ -162,6 +162,23 @@ def encode_request(request: Request) -> bytes:
     return struct.pack(">BxL", 1, len(body)) + body
 
 
+def decode_accept(body: bytes) -> tuple[dict[int, ContextResult], int]:
+    """Read the body of an A-ASSOCIATE-AC: the result of each presentation context, and the longest P-DATA PDU that the acceptor
+    takes (0: any). MalformedError when it is not one. A result that the standard does not have counts as a rejection."""
+    if len(body) < _FIXED.size:
+        raise MalformedError("it is too short")
+    results: dict[int, ContextResult] = {}
+    user = b""
+    for kind, value in _items(body, _FIXED.size):
+        if kind == 0x21:
+            if len(value) < 4:
+                raise MalformedError("a presentation context is too short")
+            results[value[0]] = ContextResult.ACCEPTED if value[2] == 0 else ContextResult.USER_REJECTION
+        elif kind == 0x50:
+            user = value
+    return results, _user_information(user)[0]
+
+
 def _items(body: bytes, at: int = 0) -> Iterator[tuple[int, bytes]]:
     """(type, value) of each item; MalformedError when one is longer than what holds it."""
     end = len(body)

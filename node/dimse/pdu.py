@@ -90,5 +90,10 @@ def reject(result: int, source: int, reason: int) -> bytes:
 
 def p_data(context_id: int, value: bytes, *, command: bool, last: bool = True) -> bytes:
     """P-DATA-TF with one presentation data value (PS3.8 section 9.3.5 and annex E)."""
+    return p_data_head(context_id, len(value), command=command, last=last) + value
+
+
+def p_data_head(context_id: int, length: int, *, command: bool, last: bool) -> bytes:
+    """What stands before a presentation data value of that length."""
     control = (1 if command else 0) | (2 if last else 0)
-    return struct.pack(">BxLLBB", PDUType.P_DATA, len(value) + 6, len(value) + 2, context_id, control) + value
+    return struct.pack(">BxLLBB", PDUType.P_DATA, length + 6, length + 2, context_id, control)

@@ -53,6 +53,11 @@ class Upload:
     name: str
     file: BinaryIO
 
+    def content(self) -> bytes:
+        """The bytes of the file."""
+        self.file.seek(0)
+        return self.file.read()
+
     def read_header(self) -> Dataset:
         """The data set without its pixels. DamagedFileError when it is not DICOM, or damaged."""
         return self._read(stop_before_pixels=True)

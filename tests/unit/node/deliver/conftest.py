@@ -2,15 +2,58 @@
 
 import json
 import socket
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification
 
-from node.config.settings import DestinationSettings
+from node.config.settings import DestinationSettings, OutputSettings, TLSSettings
 from tests.conftest import free_port, require
 from tests.waiting import until
+
+from .sending import Serve, encode_to
+
+
+@pytest.fixture
+def files(study: Any, tmp_path: Path) -> list[Path]:
+    return encode_to(tmp_path, study, OutputSettings())
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start a pynetdicom peer whose C-STORE handler is `answer(event)`."""
+    servers = []
+
+    def start(
+        answer: Callable[[Any], int] = lambda _: 0,
+        abstract_syntax: str = MRImageStorage,
+        context: ssl.SSLContext | None = None,
+        require_called: bool = False,
+        tls: TLSSettings | None = None,
+        syntax: str = ExplicitVRLittleEndian,
+        max_pdu: int = 16382,
+    ) -> DestinationSettings:
+        ae = AE("PACS")
+        ae.maximum_pdu_size = max_pdu
+        ae.add_supported_context(abstract_syntax, syntax)
+        ae.add_supported_context(Verification)
+        ae.require_called_aet = require_called
+        server = ae.start_server(
+            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, answer)], ssl_context=context
+        )
+        servers.append(server)
+        port = server.socket.getsockname()[1]
+        return DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout_s=300, tls=tls)
+
+    yield start
+    for server in servers:
+        server.shutdown()
 
 
 @pytest.fixture
