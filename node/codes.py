@@ -269,9 +269,9 @@ STORED_CODES = {
 
 WORK_CODES = {
     "E_WORKER_DIED": Code(
-        "Twenty workers in a row died while they held the job: it takes down the process that works on it.",
+        "Twenty workers in a row died while they held the job: it ends the process that works on it.",
         "See the log of the service for how they ended: out of memory, a fault of the GPU or its driver. When that is "
-        "mended, retry the job.",
+        "corrected, retry the job.",
     ),
 }
 

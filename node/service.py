@@ -157,7 +157,7 @@ class Service:
                     inform()
                 self._hire(tracker)
             for change in found.changes:
-                log.info("reload.changed", what=change)
+                log.info("reload.changed", change=change)
             log.info("reload.done", changes=len(found.changes))
         notifier.notify("READY=1")
 

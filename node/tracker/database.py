@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from node.errors import ConfigError, NodeError
 from node.tracker import studies
-from node.tracker.tables import Identity
+from node.tracker.tables import TrackerIdentity
 
 
 class DatabaseError(NodeError):
@@ -109,8 +109,8 @@ class Database:
             command.upgrade(config, "head")
             if connection.dialect.name == "sqlite":
                 connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-            if connection.scalar(select(Identity.id)) is None:
-                connection.execute(insert(Identity).values(id=uuid.uuid4().hex))
+            if connection.scalar(select(TrackerIdentity.id)) is None:
+                connection.execute(insert(TrackerIdentity).values(id=uuid.uuid4().hex))
             with Session(connection) as session:
                 studies.state_unstated(session)
                 session.flush()

@@ -7,7 +7,7 @@ from sqlalchemy import inspect, select
 
 from node.archive.local import write_durably
 from node.tracker.database import Database
-from node.tracker.tables import Identity
+from node.tracker.tables import TrackerIdentity
 
 _REMEMBERED = "tracker-id"
 
@@ -22,9 +22,9 @@ def confirm(database: Database, data_dir: Path) -> None:
 def of(database: Database) -> str | None:
     """The identity of a tracker; None where it has none: it is empty, or of an earlier version. DatabaseError."""
     with database.read() as session:
-        if not inspect(session.connection()).has_table(Identity.__tablename__):
+        if not inspect(session.connection()).has_table(TrackerIdentity.__tablename__):
             return None
-        return session.scalar(select(Identity.id))
+        return session.scalar(select(TrackerIdentity.id))
 
 
 def remembered(data_dir: Path) -> str | None:

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from node.errors import ConfigError
 from node.tracker.database import Database
-from node.tracker.tables import Base, Identity
+from node.tracker.tables import Base, TrackerIdentity
 
 _FILES = ("", "-wal", "-shm")
 
@@ -86,7 +86,7 @@ def salvage(old: Path, database: Database) -> dict[str, int]:
     found: dict[str, int] = {}
     with closing(sqlite3.connect(old)) as source, closing(sqlite3.connect(place(database))) as target:
         for table in Base.metadata.sorted_tables:
-            if table.name != Identity.__tablename__:
+            if table.name != TrackerIdentity.__tablename__:
                 found[table.name] = _copy(source, target, table.name, [column.name for column in table.columns])
         target.commit()
     with database.write() as session:

@@ -62,7 +62,7 @@ class Base(DeclarativeBase):
     }
 
 
-class Identity(Base):
+class TrackerIdentity(Base):
     """Which tracker this is, see `identity.py`. One row."""
 
     __tablename__ = "identity"

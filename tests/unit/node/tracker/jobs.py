@@ -28,14 +28,18 @@ def claimed(tracker: Tracker, kind: Kind, worker: str = "host/role/1") -> Claim:
 def infer_job(
     name: str = "a", revision: int = 2, target: str = "1.2.1", reference: str = "1.2.2", attempts: int = 3
 ) -> NewJob:
-    return replace(steps.infer_job(f"infer:{name}", _pair(target, reference), attempts), revision=revision)
+    return replace(steps.infer_job(f"infer:{name}", pair(target, reference), attempts), revision=revision)
+
+
+def derive_job(parent: str = "a", revision: int = 2) -> NewJob:
+    return replace(steps.derive_job(f"infer:{parent}", pair()), revision=revision)
 
 
 def deliver_job(parent: str = "a", revision: int = 2) -> NewJob:
-    return replace(steps.deliver_job(f"infer:{parent}", _pair("1.2.1", "1.2.2"), "pacs", 3), revision=revision)
+    return replace(steps.deliver_job(f"infer:{parent}", pair(), "pacs", 3), revision=revision)
 
 
-def _pair(target: str, reference: str) -> PairRequest:
+def pair(target: str = "1.2.1", reference: str = "1.2.2") -> PairRequest:
     return PairRequest(
         study_uid="1.2",
         target=StackRequest(series_uid=target, contrast="T2", sop_uids=(f"{target}.1",)),

@@ -12,7 +12,7 @@ from node.tracker.outcomes import Done, Matched, NewJob
 from node.tracker.states import Kind, State
 
 from .conftest import Clock, arrival
-from .jobs import QUIET_S, claimed, deliver_job, infer_job, matched, states
+from .jobs import QUIET_S, claimed, deliver_job, derive_job, infer_job, matched, states
 
 
 def test_late_slices_hold_the_old_pair_back_and_supersede_it(tracker: Tracker, clock: Clock) -> None:
@@ -145,8 +145,7 @@ def test_all_that_was_made_of_a_superseded_pair_is_superseded_and_taken_up_again
     tracker: Tracker, clock: Clock
 ) -> None:
     matched(tracker, clock, infer_job("made"))
-    derive = replace(deliver_job("made"), kind=Kind.DERIVE, key="derive:made")
-    queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok", None, (derive,)))
+    queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok", None, (derive_job("made"),)))
     queue.settle(tracker, claimed(tracker, Kind.DERIVE), Done("ok", None, (deliver_job("made"),)))
     arrivals.record(tracker, arrival(1, "1.2.3"), QUIET_S)
     clock.forward(QUIET_S)

@@ -10,12 +10,12 @@ from node.errors import LeaseLostError
 from node.tracker import administration, arrivals, queue, views
 from node.tracker.due import Destinations
 from node.tracker.handle import Tracker
-from node.tracker.outcomes import Done, Failed, Matched, Missing, NewJob, Postponed, Retry
+from node.tracker.outcomes import Done, Failed, Matched, Missing, Postponed, Retry
 from node.tracker.queue import backoff_s
 from node.tracker.states import Kind, State
 
 from .conftest import Clock, arrival
-from .jobs import QUIET_S, claimed, deliver_job, infer_job, matched, states
+from .jobs import QUIET_S, claimed, deliver_job, derive_job, infer_job, matched, states
 
 
 def test_a_job_is_claimed_by_one_worker_only(tracker: Tracker, clock: Clock) -> None:
@@ -154,10 +154,6 @@ def test_backoff_doubles_up_to_its_maximum_and_the_attempts_outlast_the_deadline
         backoff_s(n, default.initial_delay_s, default.max_delay_s, lambda: 0.0) for n in range(1, default.max_attempts)
     ]
     assert sum(waits) > default.give_up_h * 3600, "even with the shortest of pauses"
-
-
-def derive_job() -> NewJob:
-    return NewJob(Kind.DERIVE, "derive:a", "1.2", {}, 3, target_series_uid="1.2.1", reference_series_uid="1.2.2")
 
 
 def derived(tracker: Tracker, clock: Clock) -> None:

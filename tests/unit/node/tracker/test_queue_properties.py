@@ -2,6 +2,7 @@
 
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from node.errors import LeaseLostError, TransitionError
-from node.tracker import administration, arrivals, commitments, queue, views
+from node.tracker import administration, arrivals, commitments, queue, steps, views
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Committing, Done, Failed, Matched, Missing, NewJob, Refused, Retry
@@ -20,6 +21,7 @@ from node.tracker.queue import Claim
 from node.tracker.states import LEASED, Kind, State, allowed
 
 from .conftest import Clock, arrival
+from .jobs import infer_job, pair
 
 SERIES = ("1.2.1", "1.2.2")
 
@@ -89,22 +91,22 @@ class QueueMachine(RuleBasedStateMachine):
     def _success(self, claim: Claim) -> Done | Matched:
         if claim.kind is Kind.MATCH:
             total = sum(self.received.values())
-            infer = NewJob(Kind.INFER, f"infer:{total}", "1.2", {}, 3, total, *SERIES)
+            infer = infer_job(str(total), total)
             return Matched("paired", None, (infer,) if all(self.received.values()) else ())
         if claim.kind is Kind.INFER:
-            derive = NewJob(Kind.DERIVE, f"derive:{claim.key}", "1.2", {}, 3, claim.revision, *SERIES)
+            derive = replace(steps.derive_job(claim.key, pair()), max_attempts=3)
             return Done("ok", None, (derive,))
         if claim.kind is Kind.DERIVE:
             held = "look at it first" if claim.revision % 2 else None
-            deliver = NewJob(Kind.DELIVER, f"{claim.key}:pacs", "1.2", {}, 3, claim.revision, *SERIES, held=held)
+            deliver = steps.deliver_job(claim.key.removeprefix("derive:"), pair(), "pacs", 3, held)
             return Done("ok", None, (deliver,))
         return Done("sent")
 
     def _maker(self, claim: Claim) -> NewJob:
         """The job that made what a derive or deliver job needs."""
         if claim.kind is Kind.DERIVE:
-            return NewJob(Kind.INFER, claim.key.removeprefix("derive:"), "1.2", {}, 3, 0, *SERIES)
-        return NewJob(Kind.DERIVE, claim.key.removesuffix(":pacs"), "1.2", {}, 3, 0, *SERIES)
+            return steps.infer_job(claim.key.removeprefix("derive:"), pair(), 3)
+        return steps.derive_job(claim.key.removesuffix(":pacs"), pair())
 
     @rule(which=st.integers(0, 3))
     def report(self, which: int) -> None:
