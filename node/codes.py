@@ -229,7 +229,7 @@ PIXEL_CODES = {
 RESULT_CODES = {
     "W_ACQUISITION": Code(
         "The header and the spectrum of the images contradict each other about how the target was acquired, and the spectrum "
-        "was believed; or a filter that only the spectrum showed was taken back, because the result contradicted the images.",
+        "decided; or a filter that only the spectrum showed was taken back, because the result contradicted the images.",
         "Compare the facts in the report with the protocol. If the header is right, set [acquisition] spectrum to false.",
     ),
     "E_MODEL_INPUT": Code("The model cannot process a stack of this size."),

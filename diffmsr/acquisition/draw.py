@@ -46,7 +46,7 @@ class Mix:
 
 
 def draw_acquisition(mix: Mix, rng: np.random.Generator) -> tuple[Acquisition, Acquisition]:
-    """An acquisition on the matrix that the network works on, and what of it is believed; both from `rng`.
+    """An acquisition on the matrix that the network works on, and the part of it that the network is told; both from `rng`.
 
     Extents are what is left when the stack has been cropped: 1, unless the estimate was wrong.
     """

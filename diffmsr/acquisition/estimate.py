@@ -14,9 +14,9 @@ from diffmsr.acquisition.spectrum import Floats, axis_profile, diagonal_profile,
 from diffmsr.acquisition.transfer import acquired_matrix, filter_weights, kept
 
 SURE = 0.95
-"""Posterior probability above which the spectrum is believed, where the header is silent or says otherwise."""
+"""Posterior probability above which the spectrum decides, where the header says nothing or something else."""
 AGAINST_HEADER = 0.999
-"""Posterior probability above which the spectrum is believed about an extent or a fraction that the header denies."""
+"""Posterior probability above which the spectrum decides about an extent or a fraction that the header contradicts."""
 AMBIGUOUS = 0.7
 """An extent below this that only the spectrum shows is told as partial Fourier or as a filter along its axis, and these are
 told as it."""
@@ -217,7 +217,7 @@ def _of_axis(axis: _Axis, applied: Filter, header: Acquisition, number: int) -> 
         if said is not None:
             warnings.append(
                 f"the header says that {said:.0%} of the k-space along {axis.name} was acquired, the images "
-                f"show {best:.0%}; the images are believed"
+                f"show {best:.0%}; the images decide"
             )
     seen = FRACTIONS[int(of_fraction.argmax())]
     sure_of_fraction = float(of_fraction.max())
@@ -230,7 +230,7 @@ def _of_axis(axis: _Axis, applied: Filter, header: Acquisition, number: int) -> 
         if said_fraction is not None:
             warnings.append(
                 f"the header says that {said_fraction:.3g} of the k-space along {axis.name} was sampled, the "
-                f"images show {seen:.3g}; the images are believed"
+                f"images show {seen:.3g}; the images decide"
             )
     elif said_fraction is None and seen == 1 and sure_of_fraction >= SURE:
         fraction = 1.0
@@ -268,7 +268,7 @@ def _filter_warnings(header: Acquisition, found: Acquisition) -> tuple[str, ...]
     said, seen = header.filter, found.filter
     if said is None or seen is None or said.kind == seen.kind:
         return ()
-    return (f"the header says {_named(said)} over k-space, the images show {_named(seen)}; the images are believed",)
+    return (f"the header says {_named(said)} over k-space, the images show {_named(seen)}; the images decide",)
 
 
 def _named(applied: Filter) -> str:

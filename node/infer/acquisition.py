@@ -75,7 +75,7 @@ def understand(target: Volume, settings: AcquisitionSettings) -> Understanding:
 
 
 def without_filter(target: Volume, found: Understanding) -> Understanding:
-    """The same when the filter that the spectrum showed is not believed, with a warning."""
+    """The same without the filter that only the spectrum showed, with a warning."""
     acquisition, undoing = replace(found.acquisition, filter=None), replace(found.undoing, filter=False)
     facts = [
         replace(fact, value="unknown", source="unknown") if fact.name == FILTER else fact
