@@ -1,17 +1,23 @@
 """Metrics say what happened since the start, wherever it happened, and nothing of patients."""
 
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+
+import yaml
 
 from node.config.settings import Settings, SourceSettings
 from node.tracker import administration, pauses, queue
 from node.tracker.audit import Action, audit
 from node.tracker.outcomes import Done, Refused, Retry
 from node.tracker.states import Kind
+from node.web.metrics import Metrics
 from tests.web.conftest import House, Person, make_site
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+ALERTS = yaml.safe_load((DEPLOY / "prometheus-alerts.yml").read_text())
+RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 
 
 def scrape(person: Person) -> dict[str, float]:
@@ -93,3 +99,21 @@ def test_alerts_and_dashboard_ask_for_metrics_that_there_are(fresh: House) -> No
         asked = set(re.findall(r"\bdiffmsr_\w+", (DEPLOY / name).read_text()))
         assert asked, name
         assert asked <= known, name
+
+
+def test_alerts_and_dashboard_ask_for_labels_that_these_metrics_have(fresh: House) -> None:
+    collectors = set(Metrics(fresh.site).registry._names_to_collectors.values())
+    labels = {collector._name: set(collector._labelnames) for collector in collectors}  # type: ignore[attr-defined]
+    questions = [(rule["expr"], str(rule["annotations"])) for rule in RULES]
+    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
+    questions += [(t["expr"], t.get("legendFormat", "")) for panel in dashboard["panels"] for t in panel["targets"]]
+    for expression, words in questions:
+        known = {"instance", "job", "le"}
+        for name in re.findall(r"\bdiffmsr_\w+", expression):
+            known |= next(
+                found for base, found in labels.items() if re.fullmatch(rf"{base}(_bucket|_count|_sum|_total)?", name)
+            )
+        asked = set(re.findall(r"(\w+)(?:=|!=|=~)\"", expression))
+        asked |= {label for group in re.findall(r"by \(([^)]*)\)", expression) for label in re.split(r",\s*", group)}
+        asked |= set(re.findall(r"\{\{\s*(?:\$labels\.)?(\w+)\s*\}\}", words))
+        assert asked <= known, expression
