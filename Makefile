@@ -39,6 +39,7 @@ bench-receive: $(STAMP)
 # 100,000 hostile conversations with a node, where the tests have 2,000.
 soak: $(STAMP)
 	HOSTILE_EXAMPLES=100000 $(BIN)/python -m pytest tests/hostile/test_conversations.py
+	DRAWN_STUDIES=2000 $(BIN)/python -m pytest tests/unit/node/match/test_drawn_studies.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "DiffMSR node needs Python 3.11 or newer; name one with: make PYTHON=...")'
