@@ -40,6 +40,7 @@ bench-receive: $(STAMP)
 soak: $(STAMP)
 	STOPS=200 $(BIN)/python -m pytest tests/unit/node/test_service.py -k every_stop
 	HOSTILE_EXAMPLES=100000 $(BIN)/python -m pytest tests/hostile/test_conversations.py
+	DRAWN_STUDIES=2000 $(BIN)/python -m pytest tests/unit/node/match/test_drawn_studies.py
 
 # A CycloneDX list of what the node needs to run, from an environment that has just that.
 sbom:

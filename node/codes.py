@@ -204,6 +204,10 @@ PAIR_CODES = {
         "Acquire the reference with a finer matrix. If the target is not a low-resolution series, acquire it with a "
         "coarser matrix.",
     ),
+    "W_FIELD_OF_VIEW": Code(
+        "The reference is a volume that covers only a part of the target's field of view. That the rest is air is checked on "
+        "the images."
+    ),
     "W_REFERENCE_COARSE": Code(
         "The pixels of the reference are larger than those of the result, so the finest details have no guide.",
         "For finer detail acquire the reference with a finer matrix.",
@@ -238,6 +242,10 @@ RESULT_CODES = {
     ),
     "E_MODEL_INPUT": Code("The model cannot process a stack of this size."),
     "E_NO_OVERLAP": Code("The reference does not reach any slice of the target."),
+    "E_TISSUE_NOT_COVERED": Code(
+        "The reference leaves out tissue that the images of the target show, not only air.",
+        "Give the reference at least the field of view of the target, with the same centre.",
+    ),
     "E_MISALIGNED": Code(
         "The patient moved between the two series by more than [registration] allows.",
         "Acquire one of the two series again.",

@@ -112,7 +112,8 @@ def explain(
         found = read_folder(Path(study))
         verdicts = explain_folder(found, settings_or_defaults(config))
         if as_json:
-            _print_studies([verdict.to_json() for verdict in verdicts])
+            skipped = [{"path": str(where), "why": why} for where, why in found.skipped]
+            _print_studies([verdict.to_json() for verdict in verdicts], skipped=skipped)
             return
         for number, verdict in enumerate(verdicts):
             if number:
@@ -190,5 +191,5 @@ def replay(
         raise typer.Exit(DIFFERENT)
 
 
-def _print_studies(studies: list[dict[str, Any]]) -> None:
-    print_json({"schema": views.SCHEMA, "studies": studies})
+def _print_studies(studies: list[dict[str, Any]], **more: object) -> None:
+    print_json({"schema": views.SCHEMA, "studies": studies, **more})

@@ -60,7 +60,7 @@ class PairingLimits(Section):
     max_spacing_ratio: Positive = 2
     warn_spacing_ratio: Positive = 1.25
     min_coverage: Annotated[float, Field(gt=0, le=1)] = 0.95
-    min_volume_coverage: Annotated[float, Field(gt=0, le=1)] = 0.65
+    min_volume_coverage: Annotated[float, Field(gt=0, le=1)] = 0.5
     contrast_agent: Literal["avoid", "prefer", "ignore"] = "avoid"
 
     @model_validator(mode="after")

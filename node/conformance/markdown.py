@@ -71,6 +71,9 @@ def _lines(facts: Statement) -> Iterator[str]:
         "Sending: a derived instance is sent in its stored transfer syntax (`[output] transfer_syntax`) where the peer "
         "accepts it, else uncompressed. A refused instance does not delay the others. A refusal is final after it was "
         "repeated three times.",
+        "A result that replaces one which was delivered before is a series of its own. With `[output] rejection_note` it is "
+        "accompanied by a Key Object Selection Document (1.2.840.10008.5.1.4.1.1.88.59, title 113001 or 113037) that lists the "
+        "images of the replaced series (IHE RAD IOCM). Its SOP class is proposed only then.",
         "Storage commitment: requested for all instances once they are accepted, each time in a new transaction. The "
         f"node waits for the report on the same association for {SAME_ASSOCIATION_S:g} s, then, for "
         "`commitment_timeout_s`, on any association that the destination opens. Instances that are reported as failed "

@@ -20,6 +20,7 @@ from node.infer.parameters import result_parameters
 from node.infer.quality import grade, intensity_drift, seed_spread
 from node.infer.registration import follow, judge, register
 from node.infer.resample import Reference, resample_reference
+from node.infer.tissue import tissue_covered
 from node.infer.volume import Volume
 from node.payloads import PairRequest
 from node.result import Registration, Result
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _WELL_COVERED = 0.95
 """When the reference covers a smaller share of a slice than this, the result carries a warning."""
+_LEAST_TISSUE = 0.97
+"""Of the target's tissue, which the reference must reach: it may leave out air and a part of the skin, no more."""
 
 
 def read_model(settings: ModelSettings) -> Manifest:
@@ -188,6 +191,13 @@ class Engine:
         guide = resample_reference(reference, target, manifest.scale, manifest.grid_offset)
         if not guide.coverage.any():
             raise RefusedError("E_NO_OVERLAP", "the reference does not reach any slice of the target")
+        covered = tissue_covered(target, guide)
+        if covered < _LEAST_TISSUE:
+            raise RefusedError(
+                "E_TISSUE_NOT_COVERED",
+                f"the reference leaves out tissue, not only air: it reaches {covered:.0%} of the target's, and at least "
+                f"{_LEAST_TISSUE:.0%} is needed",
+            )
         if self._registration.mode == "none":
             return guide, None, []
         found = register(*_alike(measured, guide, manifest.grid_offset))

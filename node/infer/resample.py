@@ -18,11 +18,13 @@ class Reference:
     """The reference as input of the model: one fine-grid slice per target slice.
 
     pixels: (n, scale * rows, scale * columns) float32; 0 where the reference does not reach.
+    reached: (n, scale * rows, scale * columns) bool, where it reaches.
     coverage: (n,) share of each slice's pixels that the reference reaches, 0 to 1.
     slices: for each slice, the indices of the reference slices that contain or enclose its pixels.
     """
 
     pixels: NDArray[np.float32]
+    reached: NDArray[np.bool_]
     coverage: NDArray[np.float64]
     slices: list[list[int]]
 
@@ -55,7 +57,7 @@ def resample_reference(reference: Volume, target: Volume, scale: int, offset: fl
     image, interpolator = _interpolable(reference)
     reached = _like(sitk.GetImageFromArray(np.ones(reference.pixels.shape, dtype=np.uint8)), reference)
     pixels = np.zeros((len(positions), rows, columns), dtype=np.float32)
-    coverage = np.zeros(len(positions))
+    reaches = np.zeros(pixels.shape, dtype=np.bool_)
     slices = []
     for i, position in enumerate(positions):
         grid.SetOutputOrigin((position + first_point).tolist())
@@ -69,15 +71,16 @@ def resample_reference(reference: Volume, target: Volume, scale: int, offset: fl
         total = reduce(np.where(inside, values, 0), points, "sum", down=down, across=across)
         count = reduce(inside.astype(np.int64), points, "sum", down=down, across=across)
         pixels[i] = total / np.maximum(count, 1)
-        coverage[i] = np.mean(count > 0)
+        reaches[i] = count > 0
         corners = [
             position + first_point + axes @ (np.array([c, r, p]) * steps)
             for c in (0, columns * across - 1)
             for r in (0, rows * down - 1)
             for p in (0, planes - 1)
         ]
-        slices.append(_contributing(reference, corners) if coverage[i] else [])
-    return Reference(np.clip(pixels, 0, reference.pixels.max()), coverage, slices)
+        slices.append(_contributing(reference, corners) if reaches[i].any() else [])
+    coverage = reaches.mean(axis=(1, 2), dtype=np.float64)
+    return Reference(np.clip(pixels, 0, reference.pixels.max()), reaches, coverage, slices)
 
 
 def _contributing(reference: Volume, corners: Sequence[NDArray[np.float64]]) -> list[int]:

@@ -196,14 +196,20 @@ def _planes_meet(target: StackGeometry, reference: StackGeometry, limits: Pairin
 def _covers(target: StackGeometry, reference: Stack, geometry: StackGeometry, limits: PairingLimits) -> Predicate:
     covered = coverage(target, geometry, limits)
     asked = limits.min_volume_coverage if _is_volume(reference, geometry, limits) else limits.min_coverage
+    refused = covered < asked
     return expect(
         "field of view",
-        covered >= asked,
+        covered >= limits.min_coverage,
         "The reference covers enough of the target's field of view.",
-        "E_FIELD_OF_VIEW",
-        f"The reference covers only {covered:.0%} of the target's field of view.",
+        "E_FIELD_OF_VIEW" if refused else "W_FIELD_OF_VIEW",
+        f"The reference covers only {covered:.0%} of the target's field of view."
+        + (
+            ""
+            if refused
+            else " It is a volume, which may leave out air; the images will tell whether it leaves out more."
+        ),
         value=covered,
-        threshold=asked,
+        threshold=asked if refused else limits.min_coverage,
     )
 
 

@@ -19,9 +19,12 @@ INCOHERENT_TR_MS = (
 )
 FLOW_MAX_TR_MS = 50
 
-_FIELD_MAP = re.compile(r"\bFM[23]D|FIELD_?MAP|B0MAP")  # Siemens *fm2d2r; GE
-_FLOW = re.compile(r"TOF|\bF[IL][23]D\d*R|INHANCE")  # Siemens *fi3d1r: gradient moments rephased; GE TOF3D
-_SINGLE_SHOT = re.compile(r"\bHC?[23]D|HASTE|SS_?FSE|SS_?H?_?TSE|FASE")  # Siemens *h2d1_205; GE SSFSE; Canon FASE
+# Names as public headers have them: Siemens *fm2d2r (field map), *fl3d1r_t70 (TOF: r for rephased), *h2d1_205 (HASTE); GE
+# ssfse in (0019,109C) and (0019,109E). Not found in a public header: *fi3d1r, the same as TOF of older Siemens protocols. The
+# others are trade names of the vendors' sequences, for those who write them there.
+_FIELD_MAP = re.compile(r"\bFM[23]D|FIELD_?MAP|B0MAP")
+_FLOW = re.compile(r"TOF|\bF[IL][23]D\d*R")
+_SINGLE_SHOT = re.compile(r"\bH[23]D|HASTE|SS_?FSE|SS_?H?_?TSE|FASE")
 
 
 def not_t1(p: Physics, r: ContrastRules) -> str | None:

@@ -14,6 +14,7 @@ from node.dicom.attributes import Attributes
 _DEEP_RESOLVE = frozenset({"DRG", "DRB", "DRS", "DRSB"})
 _IMAGE_TYPE_4MF = (Tag(0x0021, 0x1175), "SIEMENS MR SDI 02")
 _SIEMENS_FRAME = (0x0021, "SIEMENS MR SDI 02", 0xFE)
+"""As a MAGNETOM Sola with XA has them in each frame."""
 _AIR_RECON_DL = (Tag(0x0043, 0x10CA), "GEMS_PARM_01")
 
 _NAMES = {

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
-from pydicom.uid import MRImageStorage
+from pydicom import Dataset, dcmread
+from pydicom.uid import MRImageStorage, RawDataStorage
 
 from tests.conftest import free_port
 from tests.dicom import enhanced, mr_series, study, write
@@ -159,15 +159,26 @@ def test_a_study_without_a_reference_waits_and_says_why(site: Site, files: Files
 
 def test_late_slices_supersede_what_was_made_without_them(site: Site, pacs: Orthanc, tmp_path: Path) -> None:
     files = Files(tmp_path / "scanner", slices=6)
-    send(site.port, *files.t1, *files.t2[:4])
+    raw = dcmread(files.t1[0])
+    raw.SOPClassUID = raw.file_meta.MediaStorageSOPClassUID = RawDataStorage
+    raw.SOPInstanceUID = raw.file_meta.MediaStorageSOPInstanceUID = f"{files.study_uid}.99"
+    send(site.port, *files.t1, *write([raw], tmp_path / "raw"), *files.t2[:4])
     site.finished(files.study_uid)
     send(site.port, *files.t2[4:])
     site.until(lambda: len(site.jobs(kind="infer")) == 2, "the whole series is asked for")
     site.finished(files.study_uid, count=7)
-    series: dict[str, int] = {}
+    series: dict[str, list[Dataset]] = {}
     for d in pacs.instances(files.study_uid):
-        series[d.SeriesInstanceUID] = series.get(d.SeriesInstanceUID, 0) + 1
-    assert sorted(series.values()) == [4, 6], "the complete series is a series of its own"
+        series.setdefault(d.SeriesInstanceUID, []).append(d)
+    part, whole = sorted(series.values(), key=len)
+    assert (len(part), len(whole)) == (4, 6), "the complete series is a series of its own"
+    assert whole[0].SeriesNumber != part[0].SeriesNumber
+    assert {d.SeriesDescription for d in whole} == {f"{part[0].SeriesDescription} (replaces {part[0].SeriesNumber})"}
+    reports = [str(report) for report in pacs.instances(files.study_uid, "SR")]
+    assert sum(f"replaces derived series {part[0].SeriesNumber}" in report for report in reports) == 1
+    assert json.loads(site.node("status", "--json"))["received"]["instances"] == 12, (
+        "raw data is acknowledged, not kept"
+    )
 
 
 def test_the_pacs_is_down_for_a_while(site: Site, pacs: Orthanc, files: Files) -> None:

@@ -14,7 +14,16 @@ from node.tracker.database import Database
 from node.tracker.states import Kind, State
 from node.tracker.studies import StudyState
 from node.tracker.tables import Delivery, Event, Instance, Job, Series, Study
-from node.verdicts import ModelName, PairVerdict, Predicate, PredicateOutcome, StackVerdict, StudyVerdict, TargetVerdict
+from node.verdicts import (
+    ModelName,
+    PairVerdict,
+    Predicate,
+    PredicateOutcome,
+    ScoreTerm,
+    StackVerdict,
+    StudyVerdict,
+    TargetVerdict,
+)
 
 ROOT = "1.2.826.0.1.3680043.8.498"
 SCRIPT = "<script>window.attacked=1</script><img src=x onerror='window.attacked=1'>"
@@ -237,7 +246,8 @@ def _verdict(study_uid: str, target: str, reference: str, state: StudyState) -> 
         sentence=sentence,
         stacks=stacks,
         pairs=(
-            PairVerdict(target="series 1", reference="series 2", passes=not waits, predicates=(good, far) if waits else (good,)),
+            PairVerdict(target="series 1", reference="series 2", passes=not waits, predicates=(good, far) if waits else (good,),
+                        score=() if waits else (ScoreTerm(name="contrast agent", value="none", points=25, most=25),)),
         ),
         targets=(
             TargetVerdict(

@@ -177,11 +177,16 @@ def test_the_manifests_grid_offset_moves_the_first_pixel(target: Volume, referen
     assert np.allclose(result.positions - target.positions, [-0.375 * 2.4, -0.375 * 2.0, 0])
 
 
-def test_poor_coverage_is_a_warning_and_none_a_refusal(target: Volume, reference: Volume) -> None:
+def test_a_reference_may_leave_out_air_with_a_warning_but_no_tissue(target: Volume, reference: Volume) -> None:
     def moved(by: float) -> Volume:
         return replace(reference, positions=reference.positions + np.array([by, 0, 0]))
 
-    result = super_resolve(engine(), target, moved(19.2), request_for(target, reference), silent)
+    with pytest.raises(RefusedError, match="E_TISSUE_NOT_COVERED"):
+        super_resolve(engine(), target, moved(19.2), request_for(target, reference), silent)
+    pixels = target.pixels.copy()
+    pixels[..., : pixels.shape[2] // 2] = np.random.default_rng(0).rayleigh(0.03 * np.percentile(pixels, 99), 1)
+    beside_air = replace(target, pixels=pixels)
+    result = super_resolve(engine(), beside_air, moved(19.2), request_for(target, reference), silent)
     assert result.warnings == ["W_COVERAGE: the reference covers 5 of 5 slices by less than 95%, at worst by 50%"]
     with pytest.raises(RefusedError, match="E_NO_OVERLAP"):
         super_resolve(engine(), target, moved(500), request_for(target, reference), silent)

@@ -93,8 +93,8 @@ CUTS: list[tuple[str, list[str], dict[str, Any]]] = [
     ("slabs too coarse", ["E_REFERENCE_COARSE"], {"step": 2.5, "thickness": 2.5, "slices": 100, **THREE_D}),
     ("slabs of a 2-D acquisition", ["E_NOT_PARALLEL"], {"step": 2.5, "thickness": 2.5, "slices": 100}),
     ("gaps", ["E_NOT_PARALLEL"], {"step": 2.5, "thickness": 1.0, "slices": 100}),
-    ("just enough slices: 160 mm of 230.4", [], {"slices": 160, **THREE_D}),
-    ("too few slices", ["E_FIELD_OF_VIEW"], {"slices": 140, **THREE_D}),
+    ("just enough slices: 160 mm of 230.4", ["W_FIELD_OF_VIEW"], {"slices": 160, **THREE_D}),
+    ("too few slices", ["E_FIELD_OF_VIEW"], {"slices": 110, **THREE_D}),
     ("enough on the whole, but not at the vertex", ["E_FIELD_OF_VIEW"], {"centre": (0, 0, -120), **THREE_D}),
     ("beside", ["E_FIELD_OF_VIEW"], {"centre": (0, 0, 125), **THREE_D}),
 ]
