@@ -58,8 +58,8 @@ def first(kind: Kind, destinations: Destinations | None) -> Select[Job]:
             )
             parts.append(select(part.c.id))
     # The state once more: PostgreSQL looks at it again when another worker has changed the row just before it is locked.
-    waits = Job.id.in_(union_all(*parts)), Job.kind == kind, Job.state.in_(CLAIMABLE)
-    found = select(Job).where(*waits).order_by(Job.next_attempt_at, Job.id).limit(1)
+    still = Job.id.in_(union_all(*parts)), Job.kind == kind, Job.state.in_(CLAIMABLE)
+    found = select(Job).where(*still).order_by(Job.next_attempt_at, Job.id).limit(1)
     return found.with_for_update(skip_locked=True)
 
 
