@@ -116,7 +116,9 @@ def main(studies: int, repeats: int) -> None:
         all_of_it("nothing waits")
         with database.write() as session:
             session.execute(
-                update(Job).where(Job.kind == Kind.DELIVER, Job.state == State.FAILED).values(state=State.READY)
+                update(Job)
+                .where(Job.kind == Kind.DELIVER, Job.state == State.FAILED)
+                .values(state=State.READY, next_attempt_at=tracker.clock())
             )
         all_of_it("one delivery in ten waits")
         for name, call in {
