@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 
@@ -27,6 +27,7 @@ from node.telemetry.log import place_of
 from node.tracker import arrivals, associations, corrections
 from node.tracker.arrivals import Arrival
 from node.tracker.audit import Action, try_audit
+from node.tracker.database import PATIENCE_S
 from node.tracker.handle import Tracker
 from node.tracker.instances import intact_by_series, stored, was_replaced
 
@@ -72,7 +73,8 @@ class Store:
         self._index_patient = index_patient
         self._max_matrix = max_matrix
         self._group_commit = group_commit
-        self._audit = SparingAudit(tracker)
+        self._patient = replace(tracker, patience_s=PATIENCE_S)  # for what no peer waits for
+        self._audit = SparingAudit(self._patient)
         self._keep_other = keep_other
         self._open: dict[str, Counter[str]] = {}
         """How many instances of which studies each open association has brought."""
@@ -289,12 +291,12 @@ class Store:
             for study_uid, count in self._open.pop(association).items():
                 log.info("study.received", instances=count, study=study_uid, source=peer, called=called)
             try:
-                associations.closed(self._tracker, association)
+                associations.closed(self._patient, association)
             except NodeError as error:  # its studies wait for [completion] association_quiet_s, and no longer
                 log.error("receive.association_not_closed", source=peer, reason=str(error))
         details = {"host": host, "stored": stored, "refused": refused, "dropped": dropped}
         if stored or dropped:
-            try_audit(self._tracker, Action.ASSOCIATION, peer, details=details)
+            try_audit(self._patient, Action.ASSOCIATION, peer, details=details)
         else:
             self._audit.add(Action.ASSOCIATION, peer, host or peer, details=details)
 

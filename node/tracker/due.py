@@ -57,7 +57,9 @@ def first(kind: Kind, destinations: Destinations | None) -> Select[Job]:
                 select(Job.id).where(waits, is_due).order_by(Job.next_attempt_at, Job.id).limit(_AT_A_TIME).subquery()
             )
             parts.append(select(part.c.id))
-    found = select(Job).where(Job.id.in_(union_all(*parts))).order_by(Job.next_attempt_at, Job.id).limit(1)
+    # The state once more: PostgreSQL looks at it again when another worker has changed the row just before it is locked.
+    still = Job.id.in_(union_all(*parts)), Job.kind == kind, Job.state.in_(CLAIMABLE)
+    found = select(Job).where(*still).order_by(Job.next_attempt_at, Job.id).limit(1)
     return found.with_for_update(skip_locked=True)
 
 

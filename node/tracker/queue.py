@@ -270,9 +270,8 @@ def rescue(tracker: Tracker, dead: Callable[[str], bool] | None = None, actor: s
     The attempt does not count. A job that takes its worker down each time fails after MAX_DEATHS.
     """
     now = tracker.clock()
-    leased = select(Job.id, Job.worker, Job.lease_expires_at).where(Job.lease_expires_at.is_not(None))
-    if dead is None:
-        leased = leased.where(Job.lease_expires_at < now)
+    ours = Job.lease_expires_at < now if dead is None else Job.state.in_(LEASED)  # an index for each
+    leased = select(Job.id, Job.worker, Job.lease_expires_at).where(ours)
     with tracker.read() as session:  # most often there is none, and a writer would lock out all others
         orphaned = [
             job_id

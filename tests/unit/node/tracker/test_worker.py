@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from node.errors import NodeError, RefusedError, StorageError
+from node.errors import NodeError, PeerError, RefusedError, StorageError
 from node.tracker import queue, views, worker
 from node.tracker.database import Database
 from node.tracker.due import Destinations
@@ -97,7 +97,7 @@ def test_a_failed_attempt_is_tried_again_when_it_is_due(database: Database) -> N
     def twice(lease: Lease) -> Outcome:
         attempts.append(lease.claim.attempts)
         if len(attempts) < 2:
-            raise StorageError
+            raise PeerError
         return Done("ok")
 
     with working(tracker, twice):
