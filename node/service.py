@@ -31,6 +31,8 @@ from node.infer.replays import make_replay_handler
 from node.infer.supervisor import Supervisor, devices
 from node.locks import only_one
 from node.match.worker import make_match_handler
+from node.notify.channels import Channels
+from node.notify.notifier import LOOK_EVERY_S, Notifier
 from node.offline import explain_all
 from node.receive.adopt import Adoption
 from node.receive.commitment_scp import Commitments
@@ -41,6 +43,7 @@ from node.receive.server import Receiver
 from node.receive.store import Store
 from node.roles import Role
 from node.telemetry.log import log_crashes
+from node.telemetry.tracing import trace_to_collector
 from node.tracker import associations, identity, queue
 from node.tracker.audit import Action, Detail, audit
 from node.tracker.clock import SteadyClock
@@ -91,6 +94,7 @@ class Service:
             signal.signal(number, lambda *_: self.stop())
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
         log_crashes()
+        trace_to_collector(self._settings.tracing, self._settings.scp.ae_title)
         checks.require(checks.run(self._settings, checks.TO_START))
         with only_one(self._settings.node.data_dir, self._roles):
             archive = Archive.of(self._settings)
@@ -157,7 +161,7 @@ class Service:
                     inform()
                 self._hire(tracker)
             for change in found.changes:
-                log.info("reload.changed", what=change)
+                log.info("reload.changed", reason=change)
             log.info("reload.done", changes=len(found.changes))
         notifier.notify("READY=1")
 
@@ -275,6 +279,12 @@ class Service:
         scheduler.start()
         self._schedulers.append(scheduler)
         self._stops.append(scheduler.shutdown)
+        if settings.notify is not None:
+            notifier = Notifier(lambda: self._settings, tracker.database, Channels(settings.notify))
+            looks = clock({"notify": (notifier.look, LOOK_EVERY_S)}, at_once=True)
+            looks.start()
+            self._schedulers.append(looks)
+            self._stops.append(lambda: looks.shutdown(wait=False))
 
     def _start_receive(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings

@@ -109,7 +109,7 @@ def test_sources_and_destinations_count_without_a_restart(site: Site) -> None:
         until(lambda: site.echoes("STRANGER"), "without sources everybody may")
 
     logs = site.run(visit)
-    changed = [entry["what"] for entry in logs if entry["event"] == "reload.changed"]
+    changed = [entry["reason"] for entry in logs if entry["event"] == "reload.changed"]
     assert changed == [
         "sources mr2 is added", "destinations other is added", "sources mr1 is removed", "sources mr2 is removed",
     ]  # fmt: skip
