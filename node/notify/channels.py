@@ -31,6 +31,11 @@ class Channels:
         if not self._plugins:
             raise ConfigError("[notify]: there is no address in it")
 
+    @property
+    def count(self) -> int:
+        """How many addresses there are."""
+        return len(self._plugins)
+
     def send(self, title: str, lines: Sequence[str]) -> bool:
         """Write to all; whether at least one message left."""
         sent = [self._send_by(plugin, title, "\n".join(lines)) for plugin in self._plugins]

@@ -14,9 +14,11 @@ import pytest
 from aiosmtpd.controller import Controller
 from structlog.testing import capture_logs
 
+from node.checks import Level
 from node.config.loading import load_settings
 from node.config.notify import NotifySettings
 from node.config.settings import Settings
+from node.doctor.messages import messages
 from node.errors import ConfigError
 from node.notify.channels import Channels
 from node.notify.notifier import Notifier
@@ -174,6 +176,19 @@ def test_what_did_not_leave_is_tried_again(tmp_path: Path, webhook: tuple[list[d
     assert len(posts) == 2
     assert [entry["event"] for entry in logs] == ["notify.failed"] * 2
     assert "SECRET" not in str(logs)
+
+
+def test_the_doctor_tries_the_addresses(tmp_path: Path, webhook: tuple[list[dict[str, Any]], str]) -> None:
+    posts, address = webhook
+    node = Node(tmp_path, [address])
+    assert messages(node.settings, send_test=False).level is Level.OK
+    assert posts == []
+    assert messages(node.settings, send_test=True).level is Level.OK
+    assert "a test" in posts[0]["title"]
+    (tmp_path / "notify.urls").write_text(address.replace("token", "wrong"))
+    assert messages(node.settings, send_test=True).level is Level.FAIL
+    (tmp_path / "notify.urls").write_text("")
+    assert "no address" in messages(node.settings, send_test=False).sentence
 
 
 def test_many_failed_jobs_are_counted() -> None:
