@@ -31,6 +31,8 @@ from node.infer.replays import make_replay_handler
 from node.infer.supervisor import Supervisor, devices
 from node.locks import only_one
 from node.match.worker import make_match_handler
+from node.notify.channels import Channels
+from node.notify.notifier import LOOK_EVERY_S, Notifier
 from node.offline import explain_all
 from node.receive.adopt import Adoption
 from node.receive.commitment_scp import Commitments
@@ -41,6 +43,7 @@ from node.receive.server import Receiver
 from node.receive.store import Store
 from node.roles import Role
 from node.telemetry.log import log_crashes
+from node.telemetry.tracing import trace_to_collector
 from node.tracker import associations, identity, queue
 from node.tracker.audit import Action, Detail, audit
 from node.tracker.clock import SteadyClock
@@ -91,6 +94,7 @@ class Service:
             signal.signal(number, lambda *_: self.stop())
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
         log_crashes()
+        trace_to_collector(self._settings.tracing, self._settings.scp.ae_title)
         checks.require(checks.run(self._settings, checks.TO_START))
         with only_one(self._settings.node.data_dir, self._roles):
             archive = Archive.of(self._settings)
@@ -139,8 +143,8 @@ class Service:
         """Take over sources, destinations and rules of the file as it is now. What a worker has begun with the old ones it
         finishes, or gives back to the new ones."""
         self._reload_wanted = False
-        notifier = sdnotify.SystemdNotifier()
-        notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        systemd = sdnotify.SystemdNotifier()
+        systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             read = load_settings(self._config_path, lambda text: log.warning("reload.warned", reason=text))
             found = compare(self._settings, read)
@@ -159,7 +163,7 @@ class Service:
             for change in found.changes:
                 log.info("reload.changed", change=change)
             log.info("reload.done", changes=len(found.changes))
-        notifier.notify("READY=1")
+        systemd.notify("READY=1")
 
     def _record_configuration(self, tracker: Tracker) -> None:
         """Leave in the audit trail what this process works with. The digest tells whether it is what it was before."""
@@ -236,10 +240,7 @@ class Service:
             self._work(crew, tracker, Kind.DELIVER, Role.DELIVER, deliver, others)
 
         self._posts.append(post)
-        echoes = clockwork({"echoes": (lambda: echo_destinations(tracker, self._settings), ECHO_EVERY_S)}, at_once=True)
-        echoes.start()
-        self._schedulers.append(echoes)
-        self._stops.append(lambda: echoes.shutdown(wait=False))
+        self._repeat("echoes", lambda: echo_destinations(tracker, self._settings), ECHO_EVERY_S)
 
     def _start_infer(self, tracker: Tracker, archive: Archive) -> None:
         command = [sys.executable, "-m", "node.infer.worker", str(self._config_path)]
@@ -256,15 +257,9 @@ class Service:
         def post(crew: Crew) -> None:
             settings = self._settings
             match = make_match_handler(
-                tracker,
-                archive,
-                settings.completion,
-                settings.match,
-                model_facts(settings),
-                pixel_settings(settings),
-                settings.model.max_attempts,
-                settings.fetch.max_attempts if settings.fetch else None,
-            )
+                tracker, archive, settings.completion, settings.match, model_facts(settings), pixel_settings(settings),
+                settings.model.max_attempts, settings.fetch.max_attempts if settings.fetch else None,
+            )  # fmt: skip
             self._work(crew, tracker, Kind.MATCH, Role.MATCH, match)
 
         self._posts.append(post)
@@ -275,20 +270,18 @@ class Service:
         scheduler.start()
         self._schedulers.append(scheduler)
         self._stops.append(scheduler.shutdown)
+        if settings.notify is not None:
+            notifier = Notifier(lambda: self._settings, tracker.database, Channels(settings.notify))
+            self._repeat("notify", notifier.look, LOOK_EVERY_S)
 
     def _start_receive(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings
         patient, tracker = tracker, replace(tracker, patience_s=PATIENCE_S)
         group_commit = GroupCommit.open(archive, tracker, settings.completion.series_quiet_s)
         store = Store(
-            archive,
-            tracker,
-            settings.completion.series_quiet_s,
-            settings.node.index_patient,
-            settings.match.stack.max_matrix,
-            group_commit,
-            settings.scp.keep_other == "keep",
-        )
+            archive, tracker, settings.completion.series_quiet_s, settings.node.index_patient,
+            settings.match.stack.max_matrix, group_commit, settings.scp.keep_other == "keep",
+        )  # fmt: skip
         adoption = Adoption(settings.node.data_dir, shared=settings.storage.archive is not None)
         self._stops += [adoption.end, store.close]
         recovered = recover(archive, tracker, store.readmit)
@@ -317,6 +310,13 @@ class Service:
 
     def _callers(self) -> list[Caller]:
         return configured_callers(self._settings.sources, self._settings.destinations, self._settings.fetch)
+
+    def _repeat(self, name: str, task: Callable[[], object], every_s: float) -> None:
+        """Have a task done now, and again and again."""
+        repeats = clockwork({name: (task, every_s)}, at_once=True)
+        repeats.start()
+        self._schedulers.append(repeats)
+        self._stops.append(lambda: repeats.shutdown(wait=False))
 
     def _work(
         self,

@@ -15,6 +15,7 @@ from diffmsr.data import DataError, Slice, acquire, as_tensor, subject_bandwidth
 from diffmsr.evaluate.figure import Example, draw
 from diffmsr.evaluate.intervals import Scores, interval, mean
 from diffmsr.evaluate.methods import BICUBIC, ZERO_FILLED, Method, compared, input_kinds
+from diffmsr.evaluate.progress import followed
 from diffmsr.evaluate.selection import select
 from diffmsr.metrics import VARIANTS, quality
 
@@ -76,7 +77,7 @@ def evaluate(
     scores: dict[str, list[Scores]] = {}
     rows: list[dict[str, Any]] = []
     examples: list[Example] = []
-    for subject, pieces in patients.items():
+    for subject, pieces in followed(patients, "patients"):
         guides = _references(patients, subject, reference, conditions)
         scores[subject] = []
         for example in _guided(pieces, guides, target, methods, kinds):

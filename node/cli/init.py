@@ -37,11 +37,17 @@ def init(
 ) -> None:
     """Write a commented configuration, and create the data folder and the tracker.
 
+    On a terminal it asks for what is not given: data folder, AE title and PACS. These three settings are enough.
+
     Examples: init --ae-title DIFFMSR --pacs PACS@10.0.0.10:104; init --config /etc/diffmsr-node/node.toml --systemd
     """
     path = (config or Path("node.toml")).absolute()
     if path.exists() and not force:
         raise ConfigError(f"{path} exists already; edit it, or replace it with --force")
+    if sys.stdin.isatty():
+        data_dir = data_dir or Path(_asked("folder for instances and the tracker", Settings().node.data_dir))
+        ae_title = ae_title or _asked("AE title of this node", Settings().scp.ae_title)
+        pacs = pacs or _asked("PACS that gets the results, as AE@HOST:PORT; empty for none", "") or None
     text = _filled(template(), data_dir, ae_title, pacs)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +66,10 @@ def init(
     missing += [] if pacs else ["[[destinations]]"]
     first = f"set {' and '.join(missing)} there, then: " if missing else ""
     out.print(escape(f"next: {first}diffmsr-node doctor; diffmsr-node start"))
+
+
+def _asked(what: str, default: object) -> str:
+    return str(typer.prompt(what, default=str(default), show_default=bool(default), err=True)).strip()
 
 
 def _filled(text: str, data_dir: Path | None, ae_title: str | None, pacs: str | None) -> str:

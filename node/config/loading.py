@@ -32,6 +32,7 @@ _PATHS = frozenset(
         "ca_file",
         "users_file",
         "password_file",
+        "urls_file",
     }
 )
 """Keys whose values are paths."""
@@ -70,6 +71,7 @@ def load_settings(path: Path, warn: Callable[[str], None] = warn_on_stderr) -> S
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for sentence in (*_rename_keys(values, path), *_rename_variables()):
         warn(sentence)
+    _refuse_secrets(values, path)
     _anchor_paths(values, path.parent)
     _refuse_unknown_variables()
     try:
@@ -120,6 +122,16 @@ def _anchor_paths(table: dict[str, Any], folder: Path) -> None:
                     _anchor_paths(item, folder)
         elif isinstance(value, str) and value and key in _PATHS and "://" not in value:
             table[key] = str(folder / Path(value).expanduser())
+
+
+def _refuse_secrets(values: dict[str, Any], path: Path) -> None:
+    """What holds a password is not written into the configuration itself, which people copy and send around."""
+    notify = values.get("notify")
+    if isinstance(notify, dict) and "urls" in notify:
+        raise ConfigError(
+            f"{path}: [notify] urls: addresses hold passwords; write them into a file of their own and name it with urls_file, or "
+            "set DIFFMSR_NODE_NOTIFY__URLS in the environment"
+        )
 
 
 def _where(location: tuple[int | str, ...]) -> str:

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from node.codes import CODES
 from node.config.base import AETitle, Fingerprint, Host, Port, Positive, Seconds, Section, TLSSettings, WebAddress
 from node.config.match import MatchSettings
+from node.config.notify import NotifySettings
 from node.config.web import WebSettings
 from node.errors import ConfigError, NotFoundError
 
@@ -245,6 +246,12 @@ class StorageSettings(Section):
         return self
 
 
+class TracingSettings(Section):
+    """Where OpenTelemetry traces go."""
+
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")]
+
+
 class Settings(BaseSettings):
     """The whole configuration, in the order of `config/node.toml`."""
 
@@ -270,6 +277,8 @@ class Settings(BaseSettings):
     output: OutputSettings = OutputSettings()
     storage: StorageSettings = StorageSettings()
     web: WebSettings = WebSettings()
+    notify: NotifySettings | None = None
+    tracing: TracingSettings | None = None
 
     @property
     def archive_folder(self) -> Path | None:

@@ -22,6 +22,8 @@ class WebSettings(Section):
     proxy_addresses: list[IPvAnyNetwork] = []
     proxy_user_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "X-Remote-User"
     proxy_roles: list[WebRole] = ["view"]
+    dicomweb: bool = False
+    """Whether images can be read by QIDO-RS and WADO-RS, below /dicom-web."""
     max_upload_mb: Annotated[int, Field(ge=1)] = 512
     tls: TLSSettings | None = None
 
@@ -36,6 +38,14 @@ class WebSettings(Section):
             raise ValueError(
                 f"host {self.host} can be reached from other machines, so people have to log in: set users_file or "
                 'proxy_addresses, or host = "127.0.0.1"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _log_in_to_images(self) -> Self:
+        if self.dicomweb and self.open_to_all:
+            raise ValueError(
+                "dicomweb shows images with the names of patients, so people have to log in: set users_file or proxy_addresses"
             )
         return self
 

@@ -123,7 +123,14 @@ def _lines(facts: Statement) -> Iterator[str]:
         "As a user agent of STOW-RS (PS3.18 10.5) the node stores derived instances at each destination with a url: one "
         "instance per request, as application/dicom within multipart/related. An instance counts as stored when "
         "ReferencedSOPSequence of the answer lists it. Otherwise the FailureReason of FailedSOPSequence is interpreted as a "
-        "status of C-STORE. Every five minutes a search for one study (QIDO-RS) asks whether the server answers."
+        "status of C-STORE. Every five minutes a search for one study (QIDO-RS) asks whether the server answers.",
+        "As an origin server, when `[web] dicomweb` is set, the node answers QIDO-RS (PS3.18 10.6: studies, series and "
+        "instances, as application/dicom+json) and WADO-RS (10.4: studies, series, instances, metadata, frames, bulk data, "
+        "rendered) below /dicom-web over what it received and derived. Instances and frames are sent in the transfer "
+        "syntax in which they are stored, and a request that excludes it is answered with 406. Rendered are single "
+        "frames, as image/jpeg or image/png, with the parameters quality, viewport and window. Fuzzy matching is not "
+        "supported. Nothing can be stored, and there are no worklist services. Access needs a log-in: a session of the "
+        "page, a trusted proxy's header, or HTTP Basic.",
     )
     yield "### 3.3 Network interfaces"
     yield from _paragraph(

@@ -7,6 +7,7 @@ from node.checks import Check, Level
 from node.config.settings import Settings
 from node.doctor.certificates import certificates
 from node.doctor.host import clock, durable_writes, ports
+from node.doctor.messages import messages
 from node.doctor.peers import peers
 from node.doctor.secrets import secrets
 from node.errors import ConfigError
@@ -29,6 +30,8 @@ def examine(settings: Settings, *, golden: bool = False, send_test: bool = False
     if able:
         yield from ports(settings)
     yield from peers(settings)
+    if settings.notify is not None:
+        yield messages(settings, send_test=send_test)
     if golden and able:
         from node.doctor.golden import golden as golden_study  # loads torch
 

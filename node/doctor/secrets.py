@@ -29,5 +29,7 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
             yield f"password_file of {destination.name}", destination.password_file
     if settings.node.database_url_file is not None:
         yield "[node] database_url_file", settings.node.database_url_file
+    if settings.notify is not None and settings.notify.urls_file is not None:
+        yield "[notify] urls_file", settings.notify.urls_file
     if settings.web.users_file is not None:
         yield "[web] users_file", settings.web.users_file

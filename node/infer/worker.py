@@ -28,6 +28,7 @@ from node.payloads import InferResult, PairRequest
 from node.result import Result
 from node.roles import Role
 from node.telemetry.log import configure_logging
+from node.telemetry.tracing import trace_to_collector
 from node.tracker import instances, steps
 from node.tracker.clock import SteadyClock
 from node.tracker.database import Database
@@ -172,6 +173,7 @@ def main() -> int:
     device = sys.argv[2] if len(sys.argv) > 2 else settings.model.devices[0]
     configure_logging(settings.node.log_level)
     try:
+        trace_to_collector(settings.tracing, settings.scp.ae_title)
         work(settings, device)
     except NodeError as error:
         log.error("infer.cannot_start", reason=str(error))

@@ -1,6 +1,7 @@
 """What happens to one instance: understood, checked, made durable, recorded. No network here."""
 
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +25,7 @@ from node.receive.group_commit import GroupCommit
 from node.receive.scan import Scanned, scan
 from node.receive.sparing import SparingAudit
 from node.telemetry.log import place_of
+from node.telemetry.tracing import span
 from node.tracker import arrivals, associations, corrections
 from node.tracker.arrivals import Arrival
 from node.tracker.audit import Action, try_audit
@@ -52,6 +54,14 @@ class StoreRequest:
     """Of the presentation context it came on."""
 
 
+@dataclass
+class _Brought:
+    """What an association has brought of a study."""
+
+    since_ns: int
+    instances: int = 0
+
+
 class Store:
     """Puts instances away. One object serves all associations."""
 
@@ -76,8 +86,8 @@ class Store:
         self._patient = replace(tracker, patience_s=PATIENCE_S)  # for what no peer waits for
         self._audit = SparingAudit(self._patient)
         self._keep_other = keep_other
-        self._open: dict[str, Counter[str]] = {}
-        """How many instances of which studies each open association has brought."""
+        self._open: dict[str, dict[str, _Brought]] = {}
+        """What each open association has brought, by study."""
         self._locks = [threading.Lock() for _ in range(64)]
 
     def put(self, sent: StoreRequest, association: str | None = None) -> Status:
@@ -115,7 +125,7 @@ class Store:
             self._expect_more(association, said.study_uid)
             status = self._keep(sent, head, said)
             if association is not None and status is Status.SUCCESS:
-                self._open[association][said.study_uid] += 1
+                self._open[association][said.study_uid].instances += 1
             return status
         except StorageFullError as error:
             log.error("receive.disk_full", source=sent.calling_ae_title, reason=str(error))
@@ -257,9 +267,9 @@ class Store:
 
     def _expect_more(self, association: str | None, study_uid: str) -> None:
         """As long as the association is open, more of the study may come."""
-        if association is not None and study_uid not in self._open.setdefault(association, Counter()):
+        if association is not None and study_uid not in self._open.setdefault(association, {}):
             associations.opened(self._tracker, association, study_uid)
-            self._open[association][study_uid] = 0
+            self._open[association][study_uid] = _Brought(time.time_ns())
 
     def intact(self, study_uid: str) -> Counter[str]:
         """How many instances of each series of a study are there and match their digests. It reads all of them."""
@@ -288,8 +298,10 @@ class Store:
         if dropped:
             log.info("receive.others_dropped", source=peer, instances=dropped)
         if association in self._open:
-            for study_uid, count in self._open.pop(association).items():
-                log.info("study.received", instances=count, study=study_uid, source=peer, called=called)
+            for study_uid, brought in self._open.pop(association).items():
+                facts: dict[str, str | int] = {"instances": brought.instances, "source": peer, "called": called}
+                with span("receive", study_uid, brought.since_ns, **facts):
+                    log.info("study.received", study=study_uid, **facts)
             try:
                 associations.closed(self._patient, association)
             except NodeError as error:  # its studies wait for [completion] association_quiet_s, and no longer

@@ -176,6 +176,18 @@ def last_errors(database: Database, limit: int) -> list[JobRow]:
         return [JobRow(**job_row(job)) for job in session.scalars(query)]
 
 
+def failed(database: Database, limit: int) -> list[JobRow]:
+    """The jobs that have failed for good, the latest first."""
+    query = (
+        select(Job)
+        .where(Job.kind.in_(list(Kind)), Job.state == State.FAILED)
+        .order_by(Job.updated_at.desc())
+        .limit(limit)
+    )
+    with database.read() as session:
+        return [JobRow(**job_row(job)) for job in session.scalars(query)]
+
+
 def kept(database: Database) -> tuple[int, int]:
     """(studies, bytes of their instances) that were received and not purged."""
     query = select(func.count(), func.coalesce(func.sum(Study.size), 0)).where(Study.purged_at.is_(None))

@@ -9,6 +9,7 @@ import structlog
 
 from node.errors import LeaseLostError, NodeError, RefusedError
 from node.telemetry.log import place_of
+from node.telemetry.tracing import span
 from node.tracker import queue
 from node.tracker.due import Destinations
 from node.tracker.handle import Tracker
@@ -127,6 +128,13 @@ def _until_due_s(tracker: Tracker, kind: Kind, destinations: Destinations | None
 def attempt(tracker: Tracker, claim: Claim, handler: Handler, stop: threading.Event, delay_s: float) -> State | None:
     """Do a claimed job and settle it, with a retry after `delay_s` seconds where one may help; its new state. None when it is
     no longer this worker's, was given back, or could not be settled. Never raises for what a job does."""
+    with span(claim.kind, claim.study_uid, job=claim.job_id, attempt=claim.attempts, worker=claim.worker) as note:
+        state = _attempt(tracker, claim, handler, stop, delay_s)
+        note("state", state or "given up")
+    return state
+
+
+def _attempt(tracker: Tracker, claim: Claim, handler: Handler, stop: threading.Event, delay_s: float) -> State | None:
     logger = log.bind(job=claim.job_id, kind=claim.kind, study=claim.study_uid, attempt=claim.attempts)
     outcome: Outcome
     logger.info("job.started")

@@ -4,6 +4,8 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from node.web.dicomweb import routes
+from node.web.dicomweb.readers import Readers
 from node.web.metrics import Metrics
 from node.web.pages import acts, audit, dashboard, health, job, jobs, login, rules, studies, viewer
 from node.web.responses import FOLDER, install
@@ -24,4 +26,7 @@ def create_app(site: Site) -> FastAPI:
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     for pages in (login, dashboard, studies, acts, jobs, job, viewer, rules, audit, health):
         app.include_router(pages.router)
+    if site.settings.web.dicomweb:
+        app.state.readers = Readers(site)
+        app.include_router(routes.router)
     return app

@@ -116,7 +116,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         return _error(request, 404, "Not found", "There is no such page.")
-    return _error(request, error.status_code, "Not possible", str(error.detail))
+    answer = _error(request, error.status_code, "Not possible", str(error.detail))
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -1,10 +1,12 @@
 """Setting up: the configuration with what was asked for, a unit that systemd accepts, and the database kept safe."""
 
 import os
+import pty
 import re
 import sqlite3
 import subprocess
-from contextlib import closing
+import sys
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,27 @@ def test_three_settings_make_a_configuration(tmp_path: Path) -> None:
     assert (settings.scp.ae_title, settings.node.data_dir) == ("SR1", tmp_path / "data")
     assert (pacs.name, pacs.ae_title, pacs.host, pacs.port) == ("pacs", "PACS", "10.0.0.10", 104)
     assert run("init", "--config", tmp_path / "other.toml", "--pacs", "PACS").exit_code == 2
+
+
+def test_on_a_terminal_it_asks_for_the_three_settings(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    child, terminal = pty.fork()
+    if child == 0:
+        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w")))
+        try:
+            app(["init", "--config", str(config)], standalone_mode=False)
+        finally:
+            os._exit(0)
+    os.write(terminal, f"{tmp_path / 'data'}\nSR1\nPACS@10.0.0.10:104\n".encode())
+    said = b""
+    with suppress(OSError):  # the end of a terminal
+        while part := os.read(terminal, 1024):
+            said += part
+    os.waitpid(child, 0)
+    settings = load_settings(config)
+    assert (settings.node.data_dir, settings.scp.ae_title) == (tmp_path / "data", "SR1")
+    assert [(d.ae_title, d.host, d.port) for d in settings.destinations] == [("PACS", "10.0.0.10", 104)]
+    assert b"AE title of this node [DIFFMSR]" in said
 
 
 def test_what_is_replaced_is_kept(tmp_path: Path) -> None:
