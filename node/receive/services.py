@@ -94,9 +94,11 @@ class Services:
             self._house.store.ended(peer, host, stored - self._dropped, refused, self._dropped, self._name)
 
     def drops(self, context_id: int) -> bool:
-        """Whether the data sets of that presentation context are of no use here."""
+        """Whether the data sets of that presentation context are instances that are not kept."""
         context = self._contexts.get(context_id)
-        return context is not None and self._house.store.drops(context.abstract_syntax)
+        if context is None or context.abstract_syntax in _BACK_ROOM_CLASSES:
+            return False
+        return self._house.store.drops(context.abstract_syntax)
 
     def _put(self, sent: StoreRequest) -> StoreStatus:
         status = self._house.store.put(sent, self._name)
