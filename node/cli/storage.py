@@ -55,7 +55,10 @@ def storage_keep(
     let_go: Annotated[bool, typer.Option("--let-go", help="Keep it no longer than the others.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Keep a study, whatever its age and however full the disk is."""
+    """Keep a study, whatever its age and however full the disk is.
+
+    Examples: storage keep 1.2.840.113619.2.1; storage keep 1.2.840.113619.2.1 --days 30
+    """
     tracker = acting(load_settings(find_config(config)))
     study_uid = listing.find_study(tracker.database, study)
     until = datetime.max.replace(tzinfo=UTC) if days is None else datetime.now(UTC) + timedelta(days=days)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
+from pydicom import dcmread
 
 from node.archive.facade import Archive
 from node.dicom.stored_values import intensity_factor, stored_values
@@ -84,8 +85,8 @@ def test_a_study_is_followed_looked_at_held_released_and_sent_again(site: Site, 
         page.wait_for_selector("#viewer[data-shown]", state="attached")
         shown = int(page.get_attribute("#viewer", "data-shown") or 0) - 1
         got = page.evaluate(
-            "() => { const e = document.getElementById('viewer').engine, {rows, columns} = e.geometry; return [...Array(rows)"
-            ".keys()].map(r => [...Array(columns).keys()].map(c => e.valuesOf(r, c).values.super_resolved)) }"
+            "() => { const names = ['zero_filled', 'super_resolved', 'reference'], e = document.getElementById('viewer').engine, {rows, columns} = e.geometry; return [...Array(rows)"
+            ".keys()].map(r => [...Array(columns).keys()].map(c => { const {values} = e.valuesOf(r, c); return names.map(n => values[n]) })) }"
         )
 
         page.goto("/")
@@ -120,7 +121,18 @@ def test_a_study_is_followed_looked_at_held_released_and_sent_again(site: Site, 
         assert window.complaints == []
         window.close()
 
-    result = Archive.in_folder(site.folder / "data").open_result(views.result_of(database, job(Kind.INFER).id)[0])
+    archive, name = Archive.in_folder(site.folder / "data"), views.result_of(database, job(Kind.INFER).id)[0]
+    result, layers = archive.open_result(name), archive.layers(name)
+    kept = np.frombuffer(archive.layers_slice(name, layers, shown), "<u2").reshape(3, layers.info.rows, layers.info.columns)
+    values = np.moveaxis(np.array(got), 2, 0)  # (layer, row, column)
+    assert [layer.name for layer in layers.info.layers] == ["zero_filled", "super_resolved", "reference"]
+    for seen, stored, layer in zip(values, kept, layers.info.layers, strict=True):
+        assert np.allclose(seen, stored * layer.slope, rtol=1e-6)
+        assert seen.max() > seen.min()
+    targets = [dcmread(path) for path in files.t2]
+    source = next(d for d in targets if np.allclose(d.ImagePositionPatient[2], result.positions[shown][2], atol=1e-3))
+    assert values[0].mean() == pytest.approx(source.pixel_array.mean(), rel=0.02)  # zero-filling keeps the mean
+    got = values[1]
     factor = intensity_factor(result.pixels)
     stored = stored_values(result.pixels[shown], factor)
     assert np.array_equal(np.array(got) * factor, stored)  # all pixels of the slice are those that the archive keeps

@@ -96,8 +96,10 @@ def main(ohif: Path, picture: Path) -> None:
             page.wait_for_selector("canvas.cornerstone-canvas", timeout=120_000)
             for description in ("t2", "t1", "AI SR x4: T2"):
                 page.get_by_text(description, exact=True).first.wait_for(timeout=120_000)
-            page.get_by_text("AI SR x4: T2", exact=True).first.dblclick()
-            page.wait_for_timeout(5000)
+            page.wait_for_timeout(10_000)  # the guided tour that greets a new user comes late
+            page.evaluate("() => document.querySelectorAll('[class*=shepherd]').forEach(e => e.remove())")
+            page.get_by_text("AI SR x4: T2", exact=True).first.dispatch_event("dblclick")
+            page.wait_for_timeout(20_000)
             page.screenshot(path=picture)
             print("\n".join(window.complaints[:20]))
         proxy.shutdown()

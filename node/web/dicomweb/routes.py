@@ -18,7 +18,7 @@ from node.web.dicomweb.negotiation import choose, require
 from node.web.dicomweb.query import read_query
 from node.web.dicomweb.readers import AllReaders, Reader
 from node.web.dicomweb.rendered import FORMATS, render, rendering
-from node.web.dicomweb.search import KNOWN, Level, search
+from node.web.dicomweb.search import KNOWN, QueryLevel, search
 from node.web.site import CurrentSite
 
 PREFIX = "/dicom-web"
@@ -61,7 +61,7 @@ Where = Annotated[Place, Depends(_place)]
 
 
 def _answer(
-    request: Request, site: CurrentSite, reader: Reader, readers: AllReaders, level: Level, within: Place | None
+    request: Request, site: CurrentSite, reader: Reader, readers: AllReaders, level: QueryLevel, within: Place | None
 ) -> Response:
     choose(request, (JSON, "application/json"))  # which is the same to most clients
     query = read_query(request.query_params.multi_items(), KNOWN[level])
@@ -80,24 +80,24 @@ def _answer(
 
 @router.get("/studies")
 def search_studies(request: Request, site: CurrentSite, reader: Reader, readers: AllReaders) -> Response:
-    return _answer(request, site, reader, readers, Level.STUDY, None)
+    return _answer(request, site, reader, readers, QueryLevel.STUDY, None)
 
 
 @router.get("/series")
 def search_series(request: Request, site: CurrentSite, reader: Reader, readers: AllReaders) -> Response:
-    return _answer(request, site, reader, readers, Level.SERIES, None)
+    return _answer(request, site, reader, readers, QueryLevel.SERIES, None)
 
 
 @router.get("/instances")
 def search_instances(request: Request, site: CurrentSite, reader: Reader, readers: AllReaders) -> Response:
-    return _answer(request, site, reader, readers, Level.INSTANCE, None)
+    return _answer(request, site, reader, readers, QueryLevel.INSTANCE, None)
 
 
 @router.get(STUDY + "/series")
 def search_series_of(
     request: Request, site: CurrentSite, reader: Reader, readers: AllReaders, where: Where
 ) -> Response:
-    return _answer(request, site, reader, readers, Level.SERIES, where)
+    return _answer(request, site, reader, readers, QueryLevel.SERIES, where)
 
 
 @router.get(STUDY + "/instances")
@@ -105,7 +105,7 @@ def search_series_of(
 def search_instances_of(
     request: Request, site: CurrentSite, reader: Reader, readers: AllReaders, where: Where
 ) -> Response:
-    return _answer(request, site, reader, readers, Level.INSTANCE, where)
+    return _answer(request, site, reader, readers, QueryLevel.INSTANCE, where)
 
 
 # ---------------------------------------------------------------------- WADO-RS

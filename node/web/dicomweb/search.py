@@ -31,7 +31,7 @@ _INSTANCE = (
 )  # fmt: skip
 
 
-class Level(Enum):
+class QueryLevel(Enum):
     """What is searched for, and the attributes that its answers have."""
 
     STUDY = _PATIENT_AND_STUDY
@@ -40,27 +40,27 @@ class Level(Enum):
 
 
 KNOWN = {
-    Level.STUDY: frozenset((*_PATIENT_AND_STUDY, "ModalitiesInStudy")),
-    Level.SERIES: frozenset((*_PATIENT_AND_STUDY, "ModalitiesInStudy", *_SERIES)),
-    Level.INSTANCE: frozenset((*_PATIENT_AND_STUDY, "ModalitiesInStudy", *_SERIES, *_INSTANCE)),
+    QueryLevel.STUDY: frozenset((*_PATIENT_AND_STUDY, "ModalitiesInStudy")),
+    QueryLevel.SERIES: frozenset((*_PATIENT_AND_STUDY, "ModalitiesInStudy", *_SERIES)),
+    QueryLevel.INSTANCE: frozenset((*_PATIENT_AND_STUDY, "ModalitiesInStudy", *_SERIES, *_INSTANCE)),
 }
 
 
-def search(site: Site, level: Level, within: Place | None, query: Query, limit: int, root: str) -> list[Dataset]:
+def search(site: Site, level: QueryLevel, within: Place | None, query: Query, limit: int, root: str) -> list[Dataset]:
     """The answers from `offset` on, `limit` at most. HTTPException 413 when too many studies had to be read."""
     if within is not None:
         study_uids: Sequence[str] = [within.study_uid]
     else:
         study_uids = catalogue.study_uids(site.tracker.database, query.indexed)
     offset = query.offset
-    if level is Level.STUDY and not query.others:  # one answer each: those before the page need not be read
+    if level is QueryLevel.STUDY and not query.others:  # one answer each: those before the page need not be read
         study_uids, offset = study_uids[offset:], 0
     found = _answers(site, level, within, study_uids, query, root)
     return list(islice(found, offset, offset + limit))
 
 
 def _answers(
-    site: Site, level: Level, within: Place | None, study_uids: Sequence[str], query: Query, root: str
+    site: Site, level: QueryLevel, within: Place | None, study_uids: Sequence[str], query: Query, root: str
 ) -> Iterator[Dataset]:
     for read, study_uid in enumerate(study_uids):
         if read == MOST_READ:
@@ -81,11 +81,11 @@ def _answers(
                     yield _trimmed(answer, level, within, query)
 
 
-def _groups(level: Level, kept: Sequence[Entry]) -> list[list[Entry]]:
+def _groups(level: QueryLevel, kept: Sequence[Entry]) -> list[list[Entry]]:
     """The instances that make up each answer."""
-    if level is Level.INSTANCE:
+    if level is QueryLevel.INSTANCE:
         return [[entry] for entry in kept]
-    if level is Level.STUDY:
+    if level is QueryLevel.STUDY:
         return [list(kept)]
     series: dict[str, list[Entry]] = {}
     for entry in kept:
@@ -102,7 +102,7 @@ def _header(group: Sequence[Entry]) -> Dataset | None:
 
 
 def _answer(
-    level: Level, header: Dataset, group: Sequence[Entry], study: Sequence[Entry], query: Query, root: str
+    level: QueryLevel, header: Dataset, group: Sequence[Entry], study: Sequence[Entry], query: Query, root: str
 ) -> Dataset:
     """All that a search can match or hold, of every level down to this one."""
     answer = Dataset()
@@ -113,16 +113,16 @@ def _answer(
     first = group[0]
     answer.StudyInstanceUID = first.study_uid
     paths = {
-        Level.STUDY: f"studies/{first.study_uid}",
-        Level.SERIES: f"studies/{first.study_uid}/series/{first.series_uid}",
-        Level.INSTANCE: first.path,
+        QueryLevel.STUDY: f"studies/{first.study_uid}",
+        QueryLevel.SERIES: f"studies/{first.study_uid}/series/{first.series_uid}",
+        QueryLevel.INSTANCE: first.path,
     }
     answer.RetrieveURL = f"{root}/{paths[level]}"
-    if level is Level.STUDY:
+    if level is QueryLevel.STUDY:
         answer.ModalitiesInStudy = _modalities(study)
         answer.NumberOfStudyRelatedSeries = len({entry.series_uid for entry in study})
         answer.NumberOfStudyRelatedInstances = len(study)
-    elif level is Level.SERIES:
+    elif level is QueryLevel.SERIES:
         answer.NumberOfSeriesRelatedInstances = len(group)
     else:
         answer.InstanceAvailability = "ONLINE"
@@ -131,15 +131,15 @@ def _answer(
 
 def _modalities(study: Sequence[Entry]) -> list[str]:
     """Of each series one header is read."""
-    headers = [_header(group) for group in _groups(Level.SERIES, study)]
+    headers = [_header(group) for group in _groups(QueryLevel.SERIES, study)]
     return sorted({str(header.get("Modality", "")) for header in headers if header is not None} - {""})
 
 
-def _trimmed(answer: Dataset, level: Level, within: Place | None, query: Query) -> Dataset:
+def _trimmed(answer: Dataset, level: QueryLevel, within: Place | None, query: Query) -> Dataset:
     """The answer without what its address says already, unless it was asked for: attributes of higher levels."""
-    if query.everything or within is None or level is Level.STUDY:
+    if query.everything or within is None or level is QueryLevel.STUDY:
         return answer
-    higher = {*_PATIENT_AND_STUDY, *(_SERIES if level is Level.INSTANCE else ())}
+    higher = {*_PATIENT_AND_STUDY, *(_SERIES if level is QueryLevel.INSTANCE else ())}
     kept = {"StudyInstanceUID", "SeriesInstanceUID", "Modality", *query.fields, *query.keys}
     for keyword in higher - kept:
         if keyword in answer:

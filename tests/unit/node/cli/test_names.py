@@ -1,5 +1,6 @@
 """Names that a person typed into the configuration: brackets are no markup, and malformed addresses are one sentence."""
 
+import importlib
 import multiprocessing
 import os
 from multiprocessing.connection import Connection
@@ -80,6 +81,7 @@ def test_an_address_that_cannot_be_one_is_said_when_the_configuration_is_checked
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
 @pytest.mark.parametrize("mode", [0o700, 0o755], ids=["closed", "read-only"])
 def test_a_data_folder_of_another_account_is_one_sentence(tmp_path: Path, mode: int) -> None:
+    importlib.import_module("node.service")  # the other account may not be able to read the installation
     path = written(tmp_path, "")
     data = tmp_path / "data"
     data.mkdir()

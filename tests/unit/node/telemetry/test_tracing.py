@@ -32,7 +32,7 @@ def test_every_attempt_at_a_study_is_a_span_of_one_trace(tmp_path: Path, exporte
     database.upgrade()
     tracker = Tracker(database)
     for key, study in (("a", "1.2.3"), ("b", "1.2.3"), ("c", "9.9")):
-        queue.ask(tracker, NewJob(Kind.INFER, key, study, {}, 3), "test")
+        queue.enqueue(tracker, NewJob(Kind.INFER, key, study, {}, 3), "test")
     for outcome in (Done("made"), Retry("the PACS is down", 5), Done("made")):
         claim = queue.claim(tracker, Kind.INFER, "host/infer/1")
         assert claim is not None
