@@ -69,11 +69,6 @@ SYMPTOMS = {
             "`diffmsr-node queue list --state failed` shows the jobs.",
             ("E_STORED_DAMAGED", "E_STORED_MISSING"),
         ),
-        Symptom(
-            "A job failed, because every worker that took it died",
-            "`diffmsr-node queue list --state failed` shows the job, and the journal how the worker processes ended.",
-            ("E_WORKER_DIED",),
-        ),
     ),
     "A scanner sends": (
         Symptom(
