@@ -106,7 +106,11 @@ class Receiver:
                 connection, address = listening.accept()
             except OSError as error:
                 if error.errno in _OUT_OF_RESOURCES:
-                    log.error("scp.out_of_resources", error=type(error).__name__, reason=f"no connection can be accepted: {error.strerror}")
+                    log.error(
+                        "scp.out_of_resources",
+                        error=type(error).__name__,
+                        reason=f"no connection can be accepted: {error.strerror}",
+                    )
                     self._slots.evict_oldest_waiting("the system is out of descriptors or memory")
                     self._draining.wait(0.1)
                 continue  # else the peer has left already, or we stop
