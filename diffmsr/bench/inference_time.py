@@ -19,7 +19,7 @@ def inference_times(
 ) -> list[dict[str, Any]]:
     """Seconds per slice, share of the device's matrix products and peak memory, at each batch, of several ways:
 
-    the network's `comparisons`, such as `contiguous`, and `plain`, the network as it stands, in float32; `fast`, its
+    the network's `comparisons`, such as `contiguous`, and `plain`, the network unchanged, in float32; `fast`, its
     optimised form in `dtype`. They run alternately with a large matrix product in `dtype`, which is the ceiling: GFLOP per
     second of a GPU, or of one thread of a CPU.
     """

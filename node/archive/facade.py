@@ -31,7 +31,7 @@ from node.archive.layout import (
     result_key,
 )
 from node.archive.local import LocalFolder
-from node.archive.log import Entry, Log
+from node.archive.log import Log, LogEntry
 from node.archive.objects import Bucket
 from node.archive.segment import Record
 from node.config.settings import Settings
@@ -58,7 +58,7 @@ class Backend(Protocol):
     def usage(self) -> tuple[int, int] | None: ...
     def discard_incoming(self) -> int: ...
     def open_log(self) -> Log | None: ...
-    def settle(self, entries: Sequence[Entry], current: Callable[[Sequence[Entry]], set[str]]) -> None: ...
+    def settle(self, entries: Sequence[LogEntry], current: Callable[[Sequence[LogEntry]], set[str]]) -> None: ...
     def leftovers(self) -> Iterator[tuple[Record, bytes | None]]: ...
     def close(self) -> None: ...
 
@@ -171,7 +171,7 @@ class Archive:
         log, because each put is durable at once. What is in a log is read like what is in a file. StorageError."""
         return self._backend.open_log()
 
-    def settle(self, entries: Sequence[Entry], current: Callable[[Sequence[Entry]], set[str]]) -> None:
+    def settle(self, entries: Sequence[LogEntry], current: Callable[[Sequence[LogEntry]], set[str]]) -> None:
         """Give entries of the log files of their own, durable when this returns. `current` returns those of the
         keys that are still wanted. It is called before and after the files are written. StorageError."""
         self._backend.settle(entries, current)

@@ -41,7 +41,7 @@ class LayerInfo(BaseModel):
 
 
 class LayersInfo(BaseModel):
-    """What all slices share, and where they lie in the patient."""
+    """What all slices share, and where they are in the patient."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -156,7 +156,7 @@ class LocalFolder:
         may share, where only whole files are seen by all at once. StorageError."""
         return log.Log(self._incoming() / _LOG) if self._home == self.root else None
 
-    def settle(self, entries: Sequence[log.Entry], current: Callable[[Sequence[log.Entry]], set[str]]) -> None:
+    def settle(self, entries: Sequence[log.LogEntry], current: Callable[[Sequence[log.LogEntry]], set[str]]) -> None:
         """Give entries of the log files of their own, durable when this returns. `current` says which of them, by key, are
         still wanted; it is asked again in the end, since a study may be purged meanwhile. StorageError."""
         wanted = current(entries)

@@ -55,7 +55,7 @@ class _Segment:
 
 
 @dataclass(eq=False)
-class Entry:
+class LogEntry:
     """A Part 10 file in the log."""
 
     key: str
@@ -85,7 +85,7 @@ class Log:
         self._active: _Segment | None = None
         self._in_use: set[_Segment] = set()
         self._spare: list[_Segment] = []
-        self._kept: dict[str, Entry] = {}
+        self._kept: dict[str, LogEntry] = {}
         self._numbers = itertools.count(1)
         with _storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ class Log:
             with self._lock:
                 self._spare.append(made)
 
-    def append(self, key: str, head: bytes, data_set: bytes | memoryview, sha256: str, at: datetime) -> Entry:
+    def append(self, key: str, head: bytes, data_set: bytes | memoryview, sha256: str, at: datetime) -> LogEntry:
         """Write an entry; it is durable after `make_durable`. LogFullError when there is no room, StorageError when it
         cannot be written."""
         size = segment.size_of(key, head, len(data_set))
@@ -114,7 +114,7 @@ class Log:
             offset = active.offset
             active.offset += size
             active.open_entries += 1
-        entry = Entry(key, sha256, active)
+        entry = LogEntry(key, sha256, active)
         try:
             with _storage_errors(active.path):
                 entry._record = segment.write(active.descriptor, active.nonce, offset, at, key, head, data_set, sha256)
@@ -124,7 +124,7 @@ class Log:
             raise
         return entry
 
-    def make_durable(self, entries: Iterable[Entry]) -> None:
+    def make_durable(self, entries: Iterable[LogEntry]) -> None:
         """Make all of them durable with one write. StorageError when the disk fails: then neither they nor later writes
         to their segments can be trusted."""
         for one in {entry._segment for entry in entries}:
@@ -137,21 +137,21 @@ class Log:
                 self._give_up(one)
                 raise
 
-    def keep(self, entry: Entry) -> None:
+    def keep(self, entry: LogEntry) -> None:
         """The tracker has it."""
         with self._lock:
             self._kept[entry.key] = entry
 
-    def drop(self, entry: Entry) -> None:
+    def drop(self, entry: LogEntry) -> None:
         """The tracker does not have it."""
         self._release([entry])
 
-    def waiting(self) -> list[Entry]:
+    def waiting(self) -> list[LogEntry]:
         """What is kept and has no file of its own, oldest first."""
         with self._lock:
             return list(self._kept.values())
 
-    def settled(self, entries: Iterable[Entry]) -> None:
+    def settled(self, entries: Iterable[LogEntry]) -> None:
         """These have files of their own."""
         with self._lock:
             entries = [entry for entry in entries if self._kept.get(entry.key) is entry]
@@ -199,7 +199,7 @@ class Log:
             if self._active is one:
                 self._active = None
 
-    def _release(self, entries: Iterable[Entry]) -> None:
+    def _release(self, entries: Iterable[LogEntry]) -> None:
         with self._lock:
             for one in (entry._segment for entry in entries):
                 one.open_entries -= 1
@@ -217,7 +217,7 @@ class Log:
             self._spare.append(one)
 
 
-def copy(entry: Entry, path: Path) -> None:
+def copy(entry: LogEntry, path: Path) -> None:
     """Copy an entry to a new file, durably, within the kernel where it can. OSError."""
     record = entry.record
     offset, left = record.content_offset, record.content_length

@@ -33,7 +33,7 @@ def open_tracker(settings: Settings) -> Database:
     embedded = settings.node.url == f"sqlite:///{sqlite}"
     hidden = not os.access(folder.parent, os.X_OK)
     if embedded and (hidden or folder.exists()) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        # SQLite writes beside its file even for who only reads.
+        # SQLite writes beside its file even for a process that only reads.
         raise ConfigError(
             f"[node] data_dir: this account may not read and write in {folder}; use the account of the service"
         )

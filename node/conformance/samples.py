@@ -11,19 +11,19 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from node.config.settings import OutputSettings, Settings
-from node.derived import attributes
+from node.derived import copied_attributes
 from node.derived.encode import Encoded, encode
 from node.result import Result
 
 COPIED: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Patient", attributes.PATIENT),
-    ("Clinical Trial", attributes.CLINICAL_TRIAL),
-    ("Study", attributes.STUDY),
-    ("De-identification", attributes.DEIDENTIFICATION),
-    ("Series, Frame of Reference", attributes.SERIES),
-    ("Acquisition, Image Plane", attributes.ACQUISITION),
-    ("Contrast/Bolus", attributes.CONTRAST),
-    ("MR Image", attributes.MR),
+    ("Patient", copied_attributes.PATIENT),
+    ("Clinical Trial", copied_attributes.CLINICAL_TRIAL),
+    ("Study", copied_attributes.STUDY),
+    ("De-identification", copied_attributes.DEIDENTIFICATION),
+    ("Series, Frame of Reference", copied_attributes.SERIES),
+    ("Acquisition, Image Plane", copied_attributes.ACQUISITION),
+    ("Contrast/Bolus", copied_attributes.CONTRAST),
+    ("MR Image", copied_attributes.MR),
 )
 SOP_CLASSES: tuple[Literal["mr", "sc", "legacy_enhanced"], ...] = get_args(
     OutputSettings.model_fields["sop_class"].annotation

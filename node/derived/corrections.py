@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import format_number_as_ds, validate_value
 
-from node.derived.attributes import CLINICAL_TRIAL, ENUMERATED, PATIENT, STUDY, TYPE_1_DEFAULTS, TYPE_2
+from node.derived.copied_attributes import CLINICAL_TRIAL, ENUMERATED, PATIENT, STUDY, TYPE_1_DEFAULTS, TYPE_2
 from node.dicom.text import keep_bytes, of_bytes, remembered_text
 from node.dicom.uid import is_uid
 

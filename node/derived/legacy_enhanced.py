@@ -3,7 +3,7 @@
 import highdicom.legacy
 from pydicom.dataset import Dataset
 
-from node.derived.attributes import CLINICAL_TRIAL, CONTRAST
+from node.derived.copied_attributes import CLINICAL_TRIAL, CONTRAST
 from node.derived.corrections import copy_identification, undate, unidentified
 from node.derived.identifiers import derived_uid
 from node.derived.mr import mr_images

@@ -8,7 +8,7 @@ from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from node.derived.attributes import ACQUISITION, CONTRAST, DEIDENTIFICATION, EQUIPMENT, MR, SERIES
+from node.derived.copied_attributes import ACQUISITION, CONTRAST, DEIDENTIFICATION, EQUIPMENT, MR, SERIES
 from node.derived.corrections import TEXT_LENGTH, complete_laterality, copy_corrected, copy_identification, corrected
 from node.derived.identifiers import derived_uid, instance_numbers
 from node.derived.series import DerivedSeries

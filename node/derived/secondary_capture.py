@@ -10,7 +10,7 @@ from highdicom import CoordinateSystemNames
 from highdicom.sc import SCImage
 from pydicom.dataset import Dataset
 
-from node.derived.attributes import CONTRAST, MR
+from node.derived.copied_attributes import CONTRAST, MR
 from node.derived.mr import mr_images
 from node.derived.series import DerivedSeries
 from node.identity import MANUFACTURER

@@ -83,7 +83,7 @@ class Incoming:
         return self.complete
 
     def _take(self, context_id: int, control: int, length: int) -> None:
-        """A value, which lies in the buffer behind the data set as it is so far."""
+        """Take a value, which is in the buffer behind the data set that was read so far."""
         if self.context_id is None:
             self.context_id = context_id
         elif context_id != self.context_id:

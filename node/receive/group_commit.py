@@ -20,7 +20,7 @@ import structlog
 
 from node.archive.facade import Archive
 from node.archive.layout import InstanceName, parse_key
-from node.archive.log import Entry, Log
+from node.archive.log import Log, LogEntry
 from node.errors import NodeError
 from node.tracker import arrivals, instances
 from node.tracker.arrivals import Arrival
@@ -47,7 +47,7 @@ RETRY_S = 10.0
 class _Waiting:
     """An instance in the log, and the thread that waits for it."""
 
-    entry: Entry
+    entry: LogEntry
     arrival: Arrival
     is_new: bool | None = None
     error: Exception | None = None
@@ -166,7 +166,7 @@ class GroupCommit:
                 self._log.drop(waiting.entry)
         self._there_is_work.set()
 
-    def _current(self, entries: Sequence[Entry]) -> set[str]:
+    def _current(self, entries: Sequence[LogEntry]) -> set[str]:
         """The keys that the tracker still names with that content: a study may have been purged meanwhile."""
         return instances.named(self._tracker, {entry.key: entry.sha256 for entry in entries})
 

@@ -16,9 +16,9 @@ from node.dimse.stream import Stream, StreamClosedError, StreamTimeoutError, TLS
 from node.errors import NodeError
 from node.receive.commitment_scp import Commitments
 from node.receive.policy import Caller, Policy, plain_address
-from node.receive.services import House
+from node.receive.services import Shared
 from node.receive.slots import Slots, Visitor
-from node.receive.stock import BackRooms
+from node.receive.stock import StockAssociations
 from node.receive.store import Store
 from node.receive.tls import failure, server_context, speaks_tls
 from node.receive.upper_layer import Association
@@ -45,12 +45,12 @@ class Receiver:
         self._draining = threading.Event()
         self._listening: socket.socket | None = None
         self._context: ssl.SSLContext | None = None
-        self._house = House(
+        self._shared = Shared(
             settings=settings,
             policy=Policy(settings, callers),
             slots=self._slots,
             store=store,
-            open_back_room=BackRooms(settings, commitments).open,
+            open_stock_association=StockAssociations(settings, commitments).open,
             is_draining=self._draining.is_set,
         )
 
@@ -60,7 +60,7 @@ class Receiver:
 
     def admit(self, callers: Sequence[Caller]) -> None:
         """From now on these are the peers that the configuration names. Associations that are open go on."""
-        self._house.policy.admit(callers)
+        self._shared.policy.admit(callers)
 
     def start(self) -> None:
         """Listen. Raises NodeError when the port cannot be had, ConfigError when a TLS file is wrong."""
@@ -106,7 +106,11 @@ class Receiver:
                 connection, address = listening.accept()
             except OSError as error:
                 if error.errno in _OUT_OF_RESOURCES:
-                    log.error("scp.out_of_resources", error=type(error).__name__, reason=error.strerror)
+                    log.error(
+                        "scp.out_of_resources",
+                        error=type(error).__name__,
+                        reason=f"no connection can be accepted: {error.strerror}",
+                    )
                     self._slots.evict_oldest_waiting("the system is out of descriptors or memory")
                     self._draining.wait(0.1)
                 continue  # else the peer has left already, or we stop
@@ -126,7 +130,7 @@ class Receiver:
                 if secured is None:
                     return
                 stream = secured
-            Association(self._house, stream, visitor).serve()
+            Association(self._shared, stream, visitor).serve()
         finally:
             stream.close()
             self._slots.leave(visitor)

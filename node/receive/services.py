@@ -1,5 +1,5 @@
-"""What is asked on an established association. C-STORE and C-ECHO are served here; storage commitment goes to the back room
-(see stock.py), and so does, with `[scp] data_path = "stock"`, everything but instances that are not MR."""
+"""The services on an established association. C-STORE and C-ECHO are served here. Storage commitment goes to a stock
+association (see stock.py), and so does, with `[scp] data_path = "stock"`, everything but instances that are not MR."""
 
 import uuid
 from collections import Counter
@@ -18,26 +18,27 @@ from node.dimse.stream import Stream, StreamClosedError, StreamTimeoutError
 from node.receive.contexts import COMMITMENT, MR, VERIFICATION
 from node.receive.policy import Policy
 from node.receive.slots import Slots, Visitor
-from node.receive.stock import BackRoom
+from node.receive.stock import StockAssociation
 from node.receive.store import Store, StoreRequest
 
-_BACK_ROOM = frozenset({Field.N_ACTION_RQ, Field.N_EVENT_REPORT_RQ, Field.N_EVENT_REPORT_RSP})
-_BACK_ROOM_CLASSES = MR | {VERIFICATION, COMMITMENT}
+_STOCK_MESSAGES = frozenset({Field.N_ACTION_RQ, Field.N_EVENT_REPORT_RQ, Field.N_EVENT_REPORT_RSP})
+_STOCK_CLASSES = MR | {VERIFICATION, COMMITMENT}
 """pynetdicom serves no SOP class that it does not know, so what is not MR is served here on both data paths."""
 _UNRECOGNIZED_OPERATION, _SOP_CLASS_NOT_SUPPORTED = 0x0211, 0x0122
 """Statuses of PS3.7 annex C for requests that no service here takes."""
 
 
 @dataclass(frozen=True)
-class House:
+class Shared:
     """What all associations share."""
 
     settings: SCPSettings
     policy: Policy
     slots: Slots
     store: Store
-    open_back_room: Callable[
-        [Request, Sequence[Context], str, Callable[[bytes], None], Callable[[StoreRequest], StoreStatus]], BackRoom
+    open_stock_association: Callable[
+        [Request, Sequence[Context], str, Callable[[bytes], None], Callable[[StoreRequest], StoreStatus]],
+        StockAssociation,
     ]
     is_draining: Callable[[], bool]
 
@@ -46,14 +47,14 @@ class Services:
     """Serves the messages of one association, one at a time."""
 
     def __init__(
-        self, house: House, stream: Stream, visitor: Visitor, request: Request, accepted: Sequence[Context]
+        self, shared: Shared, stream: Stream, visitor: Visitor, request: Request, accepted: Sequence[Context]
     ) -> None:
-        self._house = house
+        self._shared = shared
         self._stream = stream
         self._visitor = visitor
         self._request = request
         self._contexts = {context.context_id: context for context in accepted}
-        self._room: BackRoom | None = None
+        self._stock: StockAssociation | None = None
         self._brought: Counter[StoreStatus] = Counter()
         self._dropped = 0
         self._name = str(uuid.uuid4())
@@ -66,14 +67,14 @@ class Services:
         context = self._contexts.get(message.context_id)
         if context is None:
             raise InvalidDataError(f"presentation context {message.context_id} was not accepted")
-        others = context.abstract_syntax not in _BACK_ROOM_CLASSES
-        if self._house.settings.data_path == "stock" and not others:
+        others = context.abstract_syntax not in _STOCK_CLASSES
+        if self._shared.settings.data_path == "stock" and not others:
             self._hand_over(message, request)
         elif request.field == Field.C_STORE_RQ and (others or context.abstract_syntax in MR):
             self._respond(context, request, self._store(context, request, message))
         elif request.field == Field.C_ECHO_RQ and context.abstract_syntax == VERIFICATION:
             self._respond(context, request, 0x0000)
-        elif request.field in _BACK_ROOM and context.abstract_syntax == COMMITMENT:
+        elif request.field in _STOCK_MESSAGES and context.abstract_syntax == COMMITMENT:
             self._hand_over(message, request)
         elif request.field == Field.C_CANCEL_RQ:
             pass  # nothing that could be cancelled runs longer than its request
@@ -85,30 +86,30 @@ class Services:
 
     def close(self) -> None:
         """The association has ended."""
-        if self._room is not None:
-            self._room.close()
+        if self._stock is not None:
+            self._stock.close()
         if self._brought:
             stored = self._brought[StoreStatus.SUCCESS]
             refused = self._brought.total() - stored
             peer, called, host = self._request.calling, self._request.called, self._visitor.address
-            self._house.store.ended(peer, called, host, stored - self._dropped, refused, self._dropped, self._name)
+            self._shared.store.ended(peer, called, host, stored - self._dropped, refused, self._dropped, self._name)
 
     def drops(self, context_id: int) -> bool:
         """Whether the data sets of that presentation context are instances that are not kept."""
         context = self._contexts.get(context_id)
-        if context is None or context.abstract_syntax in _BACK_ROOM_CLASSES:
+        if context is None or context.abstract_syntax in _STOCK_CLASSES:
             return False
-        return self._house.store.drops(context.abstract_syntax)
+        return self._shared.store.drops(context.abstract_syntax)
 
     def _put(self, sent: StoreRequest) -> StoreStatus:
-        status = self._house.store.put(sent, self._name)
+        status = self._shared.store.put(sent, self._name)
         self._brought[status] += 1
-        self._dropped += status is StoreStatus.SUCCESS and self._house.store.drops(sent.sop_class_uid)
+        self._dropped += status is StoreStatus.SUCCESS and self._shared.store.drops(sent.sop_class_uid)
         return status
 
     def _store(self, context: Context, request: Command, message: Incoming) -> int:
-        if self._room is not None:
-            self._room.heard()
+        if self._stock is not None:
+            self._stock.heard()
         return self._put(
             StoreRequest(
                 sop_class_uid=request.uid(dimse.AFFECTED_SOP_CLASS_UID),
@@ -123,26 +124,26 @@ class Services:
 
     def _respond(self, context: Context, request: Command, status: int) -> None:
         response = dimse.response(request, status)
-        room = self._request.max_length - P_DATA_OVERHEAD if self._request.max_length else len(response)
+        longest = self._request.max_length - P_DATA_OVERHEAD if self._request.max_length else len(response)
         answer = b""
-        for at in range(0, len(response), room):
-            value = response[at : at + room]
-            answer += pdu.p_data(context.context_id, value, command=True, last=at + room >= len(response))
-        self._stream.write(answer, self._house.settings.dimse_timeout_s)
+        for at in range(0, len(response), longest):
+            value = response[at : at + longest]
+            answer += pdu.p_data(context.context_id, value, command=True, last=at + longest >= len(response))
+        self._stream.write(answer, self._shared.settings.dimse_timeout_s)
 
     def _hand_over(self, message: Incoming, request: Command) -> None:
         assert message.context_id is not None
-        if self._room is None:
-            contexts = [one for one in self._contexts.values() if one.abstract_syntax in _BACK_ROOM_CLASSES]
-            self._room = self._house.open_back_room(
+        if self._stock is None:
+            contexts = [one for one in self._contexts.values() if one.abstract_syntax in _STOCK_CLASSES]
+            self._stock = self._shared.open_stock_association(
                 self._request, contexts, self._visitor.address, self._relay, self._put
             )
-        self._room.give(message.context_id, request.encoded, message.data_set if request.has_data_set else None)
+        self._stock.give(message.context_id, request.encoded, message.data_set if request.has_data_set else None)
 
     def _relay(self, data: bytes) -> None:
-        """A PDU from the back room to the peer, in a thread of the back room."""
+        """Pass a PDU from the stock association on to the peer, in the thread of that association."""
         try:
-            self._stream.write(data, self._house.settings.dimse_timeout_s)
+            self._stream.write(data, self._shared.settings.dimse_timeout_s)
         except (StreamClosedError, StreamTimeoutError):
             self._visitor.evict("it did not take what was answered")
         if data[0] == PDUType.ABORT:

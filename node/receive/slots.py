@@ -62,7 +62,9 @@ class Slots:
     def fit_descriptors(self) -> None:
         """Keep below the limit of open files, with a line in the log when that is less than the configuration allows."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = self._settings.max_waiting + 3 * self._settings.max_associations  # each may have a back room, with two
+        wanted = (
+            self._settings.max_waiting + 3 * self._settings.max_associations
+        )  # each may have a stock association, with two
         needed = _open_descriptors() + DESCRIPTORS_FOR_THE_REST + wanted
         if soft != resource.RLIM_INFINITY and soft < needed:
             soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)

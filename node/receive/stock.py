@@ -1,5 +1,5 @@
-"""The back room: a pynetdicom association behind ours, for what our own data path does not serve. It sees a request that
-proposes just what it is to serve, and then the messages that are handed over; what it answers goes to the peer."""
+"""The stock association: one of pynetdicom's behind ours, for messages that our own data path does not serve. It gets a request
+that proposes only what it has to serve, and then the messages that are handed over. Its answers go to the peer."""
 
 import socket
 import threading
@@ -31,14 +31,14 @@ PATIENCE_S = 30.0
 """For pynetdicom to take what it is given; it only has to read it."""
 _LONGEST = 0xFFFFFFFF
 _A_YEAR_S = 365 * 86400.0
-"""The front watches the peer's time limits; the back room has none of its own."""
+"""Our own upper layer watches the time limits of the peer, so the association behind it has none."""
 
 
-class BackRoomError(NodeError):
+class StockAssociationError(NodeError):
     """pynetdicom did not take what was handed over to it."""
 
 
-class BackRoom:
+class StockAssociation:
     """One association of pynetdicom's, on a pair of connected sockets."""
 
     def __init__(self, association: Association, ours: socket.socket, heard: Callable[[Association], None]) -> None:
@@ -64,20 +64,20 @@ class BackRoom:
         answer = self._read()
         if answer is None or answer[0] != PDUType.ASSOCIATE_AC:
             raise StreamClosedError
-        self._pump = threading.Thread(target=self._run, args=(relay,), name="back-room", daemon=True)
+        self._pump = threading.Thread(target=self._run, args=(relay,), name="stock-association", daemon=True)
         self._pump.start()
 
     def give(self, context_id: int, command_set: bytes, data_set: memoryview | None) -> None:
-        """Hand a message over. BackRoomError when it is not taken."""
+        """Hand a message over. StockAssociationError when it is not taken."""
         try:
             self._stream.write(pdu.p_data(context_id, command_set, command=True), PATIENCE_S)
             if data_set is not None:
                 self._stream.write(pdu.p_data(context_id, bytes(data_set), command=False), PATIENCE_S)
         except (StreamClosedError, StreamTimeoutError):
-            raise BackRoomError from None
+            raise StockAssociationError from None
 
     def heard(self) -> None:
-        """Say that the peer has sent a message that is served in front."""
+        """Say that the peer has sent a message that our own data path serves."""
         self._heard(self._association)
 
     def close(self) -> None:
@@ -103,8 +103,8 @@ class BackRoom:
         return bytes(whole)
 
 
-class BackRooms:
-    """Makes back rooms; one object for all associations."""
+class StockAssociations:
+    """Makes stock associations; one object for all associations of peers."""
 
     def __init__(self, settings: SCPSettings, commitments: Commitments) -> None:
         self._settings = settings
@@ -127,12 +127,12 @@ class BackRooms:
         address: str,
         relay: Callable[[bytes], None],
         put: Callable[[StoreRequest], StoreStatus],
-    ) -> BackRoom:
-        """A back room for an association with these accepted contexts. `relay` gets what it answers, `put` keeps an instance.
-        BackRoomError when pynetdicom does not answer."""
+    ) -> StockAssociation:
+        """A stock association for these accepted contexts. `relay` gets what it answers, `put` keeps an instance.
+        StockAssociationError when pynetdicom does not answer."""
         ours, theirs = socket.socketpair()
         association = Association(self._ae, "acceptor")
-        association.name = f"back-room@{address}"
+        association.name = f"stock@{address}"
         association.set_socket(AssociationSocket(association, client_socket=theirs))
         acceptor = association.acceptor
         acceptor.maximum_length = self._settings.max_pdu
@@ -145,13 +145,13 @@ class BackRooms:
         association.bind(evt.EVT_C_STORE, take_instance, [put])
         for event, handler in self._handlers:
             association.bind(event, handler)
-        room = BackRoom(association, ours, self._commitments.heard)
+        stock = StockAssociation(association, ours, self._commitments.heard)
         try:
-            room.enter(request, contexts, relay)
+            stock.enter(request, contexts, relay)
         except (StreamClosedError, StreamTimeoutError):
-            room.close()
-            raise BackRoomError from None
-        return room
+            stock.close()
+            raise StockAssociationError from None
+        return stock
 
 
 def take_instance(event: Event, put: Callable[[StoreRequest], StoreStatus]) -> StoreStatus:

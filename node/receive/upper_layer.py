@@ -26,7 +26,7 @@ from node.dimse.pdu import AbortReason, AbortSource, Header, PDUType
 from node.dimse.stream import Stream, StreamClosedError, StreamTimeoutError
 from node.receive.contexts import BOTH_ROLES, COMMITMENT, VERIFICATION, supported
 from node.receive.policy import Caller, Refusal, Rejection
-from node.receive.services import House, Services
+from node.receive.services import Services, Shared
 from node.receive.slots import Visitor
 from node.telemetry.log import place_of
 
@@ -58,9 +58,9 @@ class _PeerAbortError(Exception):
 class Association:
     """The acceptor's side of one association. `serve` does all of it, in the thread that calls it."""
 
-    def __init__(self, house: House, stream: Stream, visitor: Visitor) -> None:
-        self._house = house
-        self._settings = house.settings
+    def __init__(self, shared: Shared, stream: Stream, visitor: Visitor) -> None:
+        self._shared = shared
+        self._settings = shared.settings
         self._stream = stream
         self._visitor = visitor
         self._header = memoryview(bytearray(pdu.HEADER_LENGTH))
@@ -88,7 +88,7 @@ class Association:
         finally:
             if self._services is not None:
                 self._services.close()
-            self._house.slots.part(self._visitor)
+            self._shared.slots.part(self._visitor)
             self._stream.finish(LINGER_S)
 
     # ------------------------------------------------------------------ Sta2: awaiting a request
@@ -118,24 +118,24 @@ class Association:
             words, check = f"its association request is malformed: {error}", "check that the peer speaks DICOM"
             raise _AbortError(AbortReason.NOT_SPECIFIED, words, check, AbortSource.USER) from None
         self._log = self._log.bind(source=request.calling)
-        caller = self._house.policy.judge(request, self._visitor.address, self._stream.certificate())
+        caller = self._shared.policy.judge(request, self._visitor.address, self._stream.certificate())
         if not isinstance(caller, Refusal):
             caller = self._take_slot(request) or caller
         if isinstance(caller, Refusal):
             self._log.warning("association.rejected", reason=caller.reason, check=caller.check)
             self._answer(pdu.reject(*caller.rejection.value))
-            self._house.store.rejected(request.calling, self._visitor.address, caller.reason)
+            self._shared.store.rejected(request.calling, self._visitor.address, caller.reason)
             return False
         self._accept(request, caller)
         return True
 
     def _take_slot(self, request: Request) -> Refusal | None:
-        if self._house.is_draining():
+        if self._shared.is_draining():
             return Refusal(Rejection.TEMPORARY_CONGESTION, "the service is stopping", "the peer may try again later")
         brings = any(proposal.abstract_syntax not in (VERIFICATION, COMMITMENT) for proposal in request.proposals)
-        if brings and (full := self._house.store.full()):
+        if brings and (full := self._shared.store.full()):
             return Refusal(Rejection.TEMPORARY_CONGESTION, full, "free some space; the peer may try again later")
-        limit = self._house.slots.associate(self._visitor, request.calling)
+        limit = self._shared.slots.associate(self._visitor, request.calling)
         if limit is None:
             return None
         count = getattr(self._settings, limit)
@@ -155,7 +155,7 @@ class Association:
         implementation = IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
         answer = encode_accept(request, contexts, self._settings.max_pdu, implementation, BOTH_ROLES)
         accepted = [context for context in contexts if context.result is ContextResult.ACCEPTED]
-        self._services = Services(self._house, self._stream, self._visitor, request, accepted)
+        self._services = Services(self._shared, self._stream, self._visitor, request, accepted)
         self._incoming = Incoming(self._settings.max_instance_mb * 1_000_000, self._services.drops)
         self._stream.write(answer, self._settings.acse_timeout_s)
         taken = {context.abstract_syntax for context in accepted}

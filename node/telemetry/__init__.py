@@ -1,1 +1,1 @@
-"""What the node tells about itself: logs, without patient data."""
+"""What the node tells about itself: logs and traces, without patient data."""

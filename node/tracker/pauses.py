@@ -30,7 +30,7 @@ def deliveries_to(destination: str) -> str:
 
 
 def pause(tracker: Tracker, what: str, actor: str) -> None:
-    """Begin no more jobs of that; what is in hand is finished. Pausing what is paused changes nothing."""
+    """Begin no more jobs of that kind; work in progress is finished. Pausing what is paused changes nothing."""
     with tracker.write() as session:
         if session.get(Pause, what) is None:
             session.add(Pause(what=what, since=tracker.clock(), actor=actor))

@@ -1,4 +1,4 @@
-"""Storage commitment asked of destinations."""
+"""Storage commitment that is requested from destinations."""
 
 import sqlalchemy as sa
 from alembic import op

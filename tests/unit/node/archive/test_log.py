@@ -13,7 +13,7 @@ from node.archive.digest import Digest, sha256
 from node.archive.facade import Archive
 from node.archive.layout import instance_key
 from node.archive.local import LocalFolder
-from node.archive.log import Entry, Log, LogFullError
+from node.archive.log import Log, LogEntry, LogFullError
 from node.archive.segment import BLOCK
 from node.errors import LostError, StorageError, StorageFullError
 
@@ -50,7 +50,7 @@ def log(folder: LocalFolder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
     opened.close()
 
 
-def put(log: Log, number: int, content: bytes) -> Entry:
+def put(log: Log, number: int, content: bytes) -> LogEntry:
     entry = log.append(key(number), HEAD, content, sha256(content), NOW)
     log.make_durable([entry])
     log.keep(entry)

@@ -23,7 +23,7 @@ from pydicom.uid import LegacyConvertedEnhancedMRImageStorage, MRImageStorage, S
 from scipy.spatial.transform import Rotation
 
 from node.config.settings import OutputSettings, ReportSettings
-from node.derived import attributes
+from node.derived import copied_attributes
 from node.derived.encode import encode
 from node.dicom.stored_values import decimals
 from node.dicom.transfer_syntax import TRANSFER_SYNTAXES, to_bytes
@@ -33,9 +33,9 @@ from .defects import spoil
 
 COPIED = sorted(
     {
-        "SpecificCharacterSet", *attributes.PATIENT, *attributes.CLINICAL_TRIAL, *attributes.STUDY,
-        *attributes.DEIDENTIFICATION, *attributes.SERIES, *attributes.ACQUISITION, *attributes.CONTRAST, *attributes.MR,
-        *attributes.EQUIPMENT,
+        "SpecificCharacterSet", *copied_attributes.PATIENT, *copied_attributes.CLINICAL_TRIAL, *copied_attributes.STUDY,
+        *copied_attributes.DEIDENTIFICATION, *copied_attributes.SERIES, *copied_attributes.ACQUISITION, *copied_attributes.CONTRAST, *copied_attributes.MR,
+        *copied_attributes.EQUIPMENT,
     }
     - {"StudyInstanceUID"}
 )  # fmt: skip
