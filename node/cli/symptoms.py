@@ -46,11 +46,6 @@ SYMPTOMS = {
             "`diffmsr-node db rebuild` makes a new one from what is stored: see [operate](operate.md#after-an-accident).",
         ),
         Symptom(
-            "A job failed again and again",
-            "`diffmsr-node queue show 3` has the reason of each attempt.",
-            ("E_WORKER_DIED",),
-        ),
-        Symptom(
             "The disk fills",
             "`diffmsr-node storage free --dry-run` shows what `[storage] retention_days` and `watermark_percent` would free. Without "
             "them everything stays.",
@@ -119,6 +114,7 @@ SYMPTOMS = {
                 "E_NOT_PARALLEL",
                 "E_PLANES_APART",
                 "E_FIELD_OF_VIEW",
+                "E_TISSUE_NOT_COVERED",
                 "E_REFERENCE_COARSE",
                 "E_NO_OVERLAP",
                 "E_TISSUE_NOT_COVERED",
@@ -228,6 +224,8 @@ SYMPTOMS = {
                 "W_MISALIGNED",
                 "W_REFERENCE_MOVED",
                 "W_REGISTRATION_UNSURE",
+                "W_FIELD_OF_VIEW",
+                "W_EVERY_SECOND_IMAGE",
                 "W_COVERAGE",
                 "W_ATTRIBUTES_CORRECTED",
             ),

@@ -101,7 +101,7 @@ def _lines(facts: Statement) -> Iterator[str]:
         f"C-STORE: an instance needs {_names(facts.required_of_received)}. When the same instance is sent again the "
         "answer is success, and it is stored once. The same "
         "pixels with corrected attributes of patient or study are kept as a new version. Other pixels under a UID of the same "
-        "study are refused until an administrator drops the series (`diffmsr-node queue drop`). Instances that are not MR are "
+        "study are refused until an administrator drops the series (`diffmsr-node queue drop STUDY_UID`). Instances that are not MR are "
         "never processed. They are answered with success and counted, and kept only with "
         '`[scp] keep_other = "keep"`; a storage commitment for one that is not kept fails. Private SOP classes are '
         "accepted in the same way, as `[scp] private_sop_classes` says, and so are retired storage SOP classes.",

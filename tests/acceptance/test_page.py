@@ -123,7 +123,9 @@ def test_a_study_is_followed_looked_at_held_released_and_sent_again(site: Site, 
 
     archive, name = Archive.in_folder(site.folder / "data"), views.result_of(database, job(Kind.INFER).id)[0]
     result, layers = archive.open_result(name), archive.layers(name)
-    kept = np.frombuffer(archive.layers_slice(name, layers, shown), "<u2").reshape(3, layers.info.rows, layers.info.columns)
+    kept = np.frombuffer(archive.layers_slice(name, layers, shown), "<u2").reshape(
+        3, layers.info.rows, layers.info.columns
+    )
     values = np.moveaxis(np.array(got), 2, 0)  # (layer, row, column)
     assert [layer.name for layer in layers.info.layers] == ["zero_filled", "super_resolved", "reference"]
     for seen, stored, layer in zip(values, kept, layers.info.layers, strict=True):

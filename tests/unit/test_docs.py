@@ -35,8 +35,9 @@ PAGES = sorted({*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTR
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 GENERATED_PAGES = ("codes.md", "conformance.md")
 
-RUN_ELSEWHERE = ("start", "demo", "process")
-"""Commands that take minutes or go on until they are stopped: tests/acceptance runs them. Here only their options are checked."""
+RUN_ELSEWHERE = ("start", "demo", "process", "db restore", "db rebuild")
+"""Commands that take minutes or go on until they are stopped: tests/acceptance runs them; and those that exchange the tracker
+under the others: tests/unit/node/tracker runs them. Here only their options are checked."""
 
 EXPECTED = {"echo": 5, "status": 7, "doctor": 5, "replay": 4, "queue drop": 4, "queue report": 4}
 """Exit codes other than 0. On the machine of a test no service runs and no PACS answers, and of the studies there are only rows."""
