@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
 from node.dicom.uid import is_uid
 
 _PREAMBLE = bytes(128) + b"DICM"
@@ -57,6 +59,23 @@ def names_of(file: bytes) -> Named | None:
         at += 8 + length
     found = [values.get(number, "") for number in (0x0002, 0x0003, 0x0010)]
     return Named(*found) if at == end and all(map(is_uid, found)) else None
+
+
+def without_meta(data_set: bytes | memoryview, transfer_syntax_uid: str) -> bytes | memoryview:
+    """A data set as it was sent, without elements of group 0002 at its beginning. They belong to a file and not to a data set,
+    but some gateways send them; in a file they would be taken for its own."""
+    at, begins = 0, b"\x02\x00"
+    if transfer_syntax_uid in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
+        return data_set
+    while bytes(data_set[at : at + 2]) == begins and at + 12 <= len(data_set):
+        if transfer_syntax_uid == ImplicitVRLittleEndian:
+            length = 8 + int.from_bytes(data_set[at + 4 : at + 8], "little")
+        elif bytes(data_set[at + 4 : at + 6]) in (b"OB", b"UN"):
+            length = 12 + int.from_bytes(data_set[at + 8 : at + 12], "little")
+        else:
+            length = 8 + int.from_bytes(data_set[at + 6 : at + 8], "little")
+        at += length
+    return data_set[at:]
 
 
 def _uid(number: int, uid: str) -> bytes:

@@ -15,6 +15,7 @@ from node.archive.facade import Archive
 from node.archive.layout import instance_key
 from node.dicom.attributes import Attributes, Header
 from node.dicom.part10 import head as part10_head
+from node.dicom.part10 import without_meta
 from node.dicom.read import parse
 from node.dicom.uid import is_uid
 from node.dimse.status import StoreStatus as Status
@@ -104,6 +105,7 @@ class Store:
         if self.drops(sent.sop_class_uid):
             log.debug("receive.dropped", source=sent.calling_ae_title, sop_class=UID(sent.sop_class_uid).name)
             return Status.SUCCESS
+        sent = replace(sent, data_set=without_meta(sent.data_set, sent.transfer_syntax_uid))
         head = part10_head(
             sent.sop_class_uid,
             sent.sop_uid,

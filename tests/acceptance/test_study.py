@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.uid import MRImageStorage, RawDataStorage
+from pydicom.uid import MRImageStorage, RawDataStorage, generate_uid
 
 from tests.conftest import free_port
 from tests.dicom import enhanced, mr_series, study, write
@@ -161,7 +161,7 @@ def test_late_slices_supersede_what_was_made_without_them(site: Site, pacs: Orth
     files = Files(tmp_path / "scanner", slices=6)
     raw = dcmread(files.t1[0])
     raw.SOPClassUID = raw.file_meta.MediaStorageSOPClassUID = RawDataStorage
-    raw.SOPInstanceUID = raw.file_meta.MediaStorageSOPInstanceUID = f"{files.study_uid}.99"
+    raw.SOPInstanceUID = raw.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     send(site.port, *files.t1, *write([raw], tmp_path / "raw"), *files.t2[:4])
     site.finished(files.study_uid)
     send(site.port, *files.t2[4:])

@@ -79,6 +79,15 @@ class Node:
             rows = tracker.execute("SELECT sop_uid, key, sha256, transfer_syntax_uid FROM instance").fetchall()
         return {uid: archive.instance(key, Digest(sha256, syntax)).content() for uid, key, sha256, syntax in rows}
 
+    def counted(self) -> int:
+        """How many instances its studies have, as the tracker counts them."""
+        with closing(sqlite3.connect(self.folder / "data" / "tracker.sqlite3")) as tracker:
+            ((studies, series),) = tracker.execute(
+                "SELECT (SELECT sum(instances) FROM study), (SELECT sum(instances) FROM series)"
+            ).fetchall()
+        assert studies == series
+        return int(studies)
+
     def kill(self) -> None:
         """SIGKILL."""
         self.process.kill()

@@ -214,6 +214,7 @@ def test_an_instance_that_is_cut_is_not_kept(node: Node, cut: str) -> None:
         assert wire.store(sop_uid, content).status == 0
     assert node.stored()[sop_uid].endswith(content)
     assert not list((node.folder / "data" / "incoming").rglob(".part-*"))
+    assert node.counted() == len(node.stored())
 
 
 def test_a_malformed_request_for_commitment(tmp_path: Path) -> None:
