@@ -94,7 +94,7 @@ class Services:
             self._house.store.ended(peer, called, host, stored - self._dropped, refused, self._dropped, self._name)
 
     def drops(self, context_id: int) -> bool:
-        """Whether the data sets of that presentation context are of no use here."""
+        """Whether the data sets of that presentation context are instances that are not kept."""
         context = self._contexts.get(context_id)
         if context is None or context.abstract_syntax in _BACK_ROOM_CLASSES:
             return False
