@@ -138,7 +138,9 @@ def test_every_command_in_the_documentation_runs(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(cli_queue, "time", SimpleNamespace(sleep=_stop))  # somebody presses Ctrl-C at once
     node = Node(tmp_path)
     lines = {line for page in PAGES for line in commands(page)}
-    assert set(RUN_ELSEWHERE) <= {resolve(line)[1] for line in lines}, "what is not in the documentation needs no exception"
+    assert set(RUN_ELSEWHERE) <= {resolve(line)[1] for line in lines}, (
+        "what is not in the documentation needs no exception"
+    )
     wrong = []
     for line in sorted(lines, key=_order):
         command, name, words = resolve(line)
