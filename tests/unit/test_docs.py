@@ -106,6 +106,8 @@ class Node:
         )
         content.flush()
         self.study = delivered.study_uid
+        self.backup = folder / "backup.sqlite3"
+        database.backup(self.backup)
         self.jobs = {"queue release": held.deliver, "queue retry": failed.deliver, "queue cancel": ready.deliver}
         self.any_job = delivered.deliver
 
@@ -115,6 +117,7 @@ class Node:
             "STUDY_UID": self.study,
             "FOLDER": str(ROOT / "node" / "demo" / "sample" / "T2"),
             "NAME": "berta",
+            "FILE": str(self.backup),
             "3": str(self.jobs.get(name, self.any_job)),
             "/etc/diffmsr-node/node.toml": str(self.folder / "etc" / "node.toml"),
         }
@@ -122,10 +125,6 @@ class Node:
         if name == "init":
             words += ["--data-dir", str(self.folder / "new"), "--force"]
             words += [] if "--config" in words else ["--config", str(self.folder / "other.toml")]
-        if name == "db backup" and not words:
-            words = [str(self.folder / "copy.sqlite3")]
-        if name == "users set" and not words:
-            words = ["anna"]
         if name == "doctor":
             words = [*(word for word in words if word != "--send-test"), "--no-golden"]
         answers = "secret-secret\n" * 2 if name == "users set" else "y\n"
@@ -140,18 +139,26 @@ def test_every_command_in_the_documentation_runs(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(cli_queue, "time", SimpleNamespace(sleep=_stop))  # somebody presses Ctrl-C at once
     node = Node(tmp_path)
     lines = {line for page in PAGES for line in commands(page)}
-    names = {line: resolve(line)[1] for line in lines}
-    assert set(RUN_ELSEWHERE) <= set(names.values()), "what is not in the documentation needs no exception"
+    assert set(RUN_ELSEWHERE) <= {resolve(line)[1] for line in lines}, (
+        "what is not in the documentation needs no exception"
+    )
     wrong = []
-    for line in sorted(lines, key=lambda line: (not line.startswith("users set"), line)):
-        if names[line] in RUN_ELSEWHERE:
+    for line in sorted(lines, key=_order):
+        command, name, words = resolve(line)
+        named_only = not words and any(parameter.required for parameter in command.params)
+        if name in RUN_ELSEWHERE or named_only:
             continue
         done = node.run(line)
         error = done.exception
         code = error.exit_code if isinstance(error, NodeError) else done.exit_code
-        if code != EXPECTED.get(names[line], 0):
+        if code != EXPECTED.get(name, 0):
             wrong.append(f"{line}: exit code {code}: {error} {done.output[-300:]}")
     assert not wrong, "\n".join(wrong)
+
+
+def _order(line: str) -> tuple[bool, bool, str]:
+    """Users first, because the page needs them. Last what puts another tracker in the place of this one."""
+    return line.startswith(("db restore", "db rebuild")), not line.startswith("users set"), line
 
 
 def _stop(_: float) -> None:

@@ -27,7 +27,7 @@ def written() -> Iterator[tuple[str, str, Any, bool, bool]]:
         heading = re.fullmatch(r"(?:# )?\[\[?([a-z_.]+)\]\]?(?: +#.*)?", line)
         key = re.match(r"(?P<comment># )?(?P<key>[a-z_0-9]+) = (?P<value>.*)", line)
         if heading:
-            section, words = heading[1], "  #" in line
+            section, words = heading[1], "  #" in line or (words and line.startswith("#"))
         elif key:
             value = key["value"]
             if value.endswith("["):
