@@ -137,8 +137,8 @@ def test_half_an_association_request_keeps_nobody_out(node: Node, first: bytes |
 )
 def test_half_a_message_holds_an_association_only_for_its_time(node: Node, first: bytes) -> None:
     held = [Wire(node.port, address=address) for address in ADDRESSES[:18]]
-    for wire in held:
-        wire.associate(calling=b"HALF")
+    for number, wire in enumerate(held):
+        wire.associate(calling=b"HALF%d" % number)
         wire.send(first)
     with Scanner(node, root=f"1.2.826.12.{len(first)}") as scanner:
         scanner.gets_through()
