@@ -72,7 +72,7 @@ def test_a_result_comes_back_as_it_was(result: Result) -> None:
     content = encode_result(result)
     found = decode_result(content)
     assert same(found, result)
-    assert decode_measured(BytesIO(content)) == Measured(result.quality, result.acquired)
+    assert decode_measured(BytesIO(content)) == Measured(result.quality, result.acquired, tuple(result.warnings))
     assert encode_result(found) == content, "the same result gives the same bytes"
 
 
