@@ -64,6 +64,11 @@ SYMPTOMS = {
             "`diffmsr-node queue list --state failed` shows the jobs.",
             ("E_STORED_DAMAGED", "E_STORED_MISSING"),
         ),
+        Symptom(
+            "Each worker dies that takes a certain job",
+            "`diffmsr-node queue list --state failed` shows the job, the log of the service how its workers ended.",
+            ("E_WORKER_DIED",),
+        ),
     ),
     "A scanner sends": (
         Symptom(
@@ -117,7 +122,6 @@ SYMPTOMS = {
                 "E_TISSUE_NOT_COVERED",
                 "E_REFERENCE_COARSE",
                 "E_NO_OVERLAP",
-                "E_TISSUE_NOT_COVERED",
                 "E_MISALIGNED",
             ),
         ),
@@ -224,8 +228,6 @@ SYMPTOMS = {
                 "W_MISALIGNED",
                 "W_REFERENCE_MOVED",
                 "W_REGISTRATION_UNSURE",
-                "W_FIELD_OF_VIEW",
-                "W_EVERY_SECOND_IMAGE",
                 "W_COVERAGE",
                 "W_ATTRIBUTES_CORRECTED",
             ),

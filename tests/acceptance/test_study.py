@@ -174,8 +174,15 @@ def test_late_slices_supersede_what_was_made_without_them(site: Site, pacs: Orth
     assert (len(part), len(whole)) == (4, 6), "the complete series is a series of its own"
     assert whole[0].SeriesNumber != part[0].SeriesNumber
     assert {d.SeriesDescription for d in whole} == {f"{part[0].SeriesDescription} (replaces {part[0].SeriesNumber})"}
-    reports = [str(report) for report in pacs.instances(files.study_uid, "SR")]
-    assert sum(f"replaces derived series {part[0].SeriesNumber}" in report for report in reports) == 1
+    texts = [
+        e.value
+        for report in pacs.instances(files.study_uid, "SR")
+        for e in report.iterall()
+        if e.keyword == "TextValue"
+    ]
+    assert any(
+        f"replaces derived series {part[0].SeriesNumber} ({part[0].SeriesInstanceUID})" in text for text in texts
+    )
     assert json.loads(site.node("status", "--json"))["received"]["instances"] == 12, (
         "raw data is acknowledged, not kept"
     )

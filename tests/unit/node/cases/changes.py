@@ -75,6 +75,14 @@ def move(ds: Dataset, axis: int, by: float) -> None:
     ds.ImagePositionPatient[axis] = float(ds.ImagePositionPatient[axis]) + by
 
 
+def beside_in_3d(images: list[Dataset]) -> list[Dataset]:
+    """A volume that leaves out a fifth of what the stack covers."""
+    for image in images:
+        image.MRAcquisitionType = "3D"
+        move(image, 0, 0.2 * image.Columns * float(image.PixelSpacing[1]))
+    return images
+
+
 def tilted(images: list[Dataset]) -> list[Dataset]:
     """The stack turned about the patient's x axis by 15 degrees."""
     turn = np.array([[1, 0, 0], [0, 0.9659258, -0.258819], [0, 0.258819, 0.9659258]])

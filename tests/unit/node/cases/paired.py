@@ -97,4 +97,7 @@ PAIRS = [
     Case("a T2 of unknown matrix", s.t2(AcquisitionMatrix=None), says={"W_ACQUIRED_MATRIX_UNKNOWN"}),
     Case("a T2 processed by the scanner", s.t2(ImageType=["DERIVED", "PRIMARY", "M", "DIS2D"]), says={"W_DERIVED"}),
     Case("fewer images than announced", s.t2(ImagesInAcquisition=9), says={"W_FEWER_THAN_ANNOUNCED"}),
+    Case("every second image of an interleaved series", s.changed(c.each(lambda ds, i: setattr(ds, "InstanceNumber", 2 * i + 1))),
+         says={"W_EVERY_SECOND_IMAGE"}),
+    Case("a volume that leaves out a part", s.changed(t1=c.beside_in_3d), says={"W_FIELD_OF_VIEW"}),
 ]  # fmt: skip
