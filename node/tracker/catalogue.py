@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, and_, select
 from node.tracker.database import Database
 from node.tracker.instances import current
 from node.tracker.states import Kind, State
-from node.tracker.tables import Instance, Job, Study
+from node.tracker.tables import Instance, Job, Series, Study
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,19 @@ def study_uids(database: Database, keys: StudyKeys) -> list[str]:
         return list(session.scalars(query.order_by(Study.last_received_at.desc(), Study.study_uid)))
 
 
-def instances(database: Database, study_uid: str) -> Sequence[Instance]:
-    """The received instances of a study, in the order of their keys."""
-    query = current().where(Instance.study_uid == study_uid).order_by(Instance.key)
+def instances(database: Database, study_uids: Sequence[str]) -> list[tuple[Instance, str | None]]:
+    """The received instances of studies, in the order of their keys, each with the modality of its series where that is
+    known."""
+    of_series = and_(Series.study_uid == Instance.study_uid, Series.series_uid == Instance.series_uid)
+    query = current().add_columns(Series.modality).outerjoin(Series, of_series)
     with database.read() as session:
-        return session.scalars(query).all()
+        found = session.execute(query.where(Instance.study_uid.in_(study_uids)).order_by(Instance.key))
+        return [(row, modality) for row, modality in found]
 
 
-def results(database: Database, study_uid: str) -> list[str]:
-    """The results of a study by their names in the archive, the latest last."""
-    done = (Job.study_uid == study_uid, Job.kind == Kind.INFER, Job.state == State.DONE)
+def results(database: Database, study_uids: Sequence[str]) -> list[str]:
+    """The results of studies by their names in the archive, the latest last."""
+    done = (Job.study_uid.in_(study_uids), Job.kind == Kind.INFER, Job.state == State.DONE)
     with database.read() as session:
         return list(session.scalars(select(Job.key).where(*done).order_by(Job.id)))
 

@@ -137,6 +137,12 @@ def job_ids(database: Database, wanted: JobFilter, *, phi: bool) -> list[int]:
         return list(session.scalars(select(Job.id).where(*_job_conditions(wanted, phi)).order_by(Job.id)))
 
 
+def job_count(database: Database, wanted: JobFilter, *, phi: bool) -> int:
+    """How many jobs match."""
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(Job).where(*_job_conditions(wanted, phi))) or 0
+
+
 def studies(database: Database, wanted: StudyFilter, *, phi: bool, page: int = 1, size: int = PAGE) -> Page[StudyRow]:
     """The studies that match, the one that was received last first. `phi` as for `jobs`."""
     matching = and_(True, *_study_conditions(wanted, phi))

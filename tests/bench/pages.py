@@ -3,6 +3,7 @@
 python -m tests.bench.pages [STUDIES] [REPEATS]
 """
 
+import os
 import statistics
 import sys
 import tempfile
@@ -47,7 +48,7 @@ def main(studies: int, repeats: int) -> None:
         server.start()
         with httpx2.Client(base_url=server.address, follow_redirects=False, timeout=60) as client:
             client.post("/login", data={"name": "anna", "password": PASSWORD})
-            print(f"{studies} studies, median and worst of {repeats}, ms")
+            print(f"load {os.getloadavg()[0]:.1f}; {studies} studies, median and worst of {repeats}, ms")
             for path in (
                 "/", "/dashboard?live=1", "/studies", f"/studies?page={studies // 50}", "/studies?text=family13+given3",
                 "/studies?state=waiting+for+its+partner", f"/studies/{shown.study_uid}", "/jobs", f"/jobs?page={studies // 15}",

@@ -1,6 +1,6 @@
 """What is kept of a study: the instances as received, and what was derived from them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,6 +37,8 @@ class Entry:
     sop_uid: str
     sop_class_uid: str
     transfer_syntax_uid: str
+    modality: str | None
+    """None where the tracker keeps nothing of headers."""
     stored: StoredInstance
 
     @property
@@ -49,7 +51,7 @@ def entries(site: Site, place: Place) -> list[Entry]:
     """What is at a place: received instances first. NotFoundError when there is nothing."""
     found = [
         entry
-        for entry in (*_received(site, place.study_uid), *_derived(site, place.study_uid))
+        for entry in of_studies(site, [place.study_uid]).get(place.study_uid, [])
         if place.series_uid in (None, entry.series_uid) and place.sop_uid in (None, entry.sop_uid)
     ]
     if not found:
@@ -57,16 +59,26 @@ def entries(site: Site, place: Place) -> list[Entry]:
     return found
 
 
-def _received(site: Site, study_uid: str) -> Iterator[Entry]:
-    for row in catalogue.instances(site.tracker.database, study_uid):
-        kept = stored(row, site.archive)
-        yield Entry(study_uid, row.series_uid, row.sop_uid, row.sop_class_uid, row.transfer_syntax_uid, kept)
+def of_studies(site: Site, study_uids: Sequence[str]) -> dict[str, list[Entry]]:
+    """What is kept of each study; studies of which nothing is kept are left out."""
+    found: dict[str, list[Entry]] = {}
+    for entry in (*_received(site, study_uids), *_derived(site, study_uids)):
+        found.setdefault(entry.study_uid, []).append(entry)
+    return found
 
 
-def _derived(site: Site, study_uid: str) -> Iterator[Entry]:
+def _received(site: Site, study_uids: Sequence[str]) -> Iterator[Entry]:
+    for row, modality in catalogue.instances(site.tracker.database, study_uids):
+        yield Entry(
+            row.study_uid, row.series_uid, row.sop_uid, row.sop_class_uid, row.transfer_syntax_uid, modality,
+            stored(row, site.archive),
+        )  # fmt: skip
+
+
+def _derived(site: Site, study_uids: Sequence[str]) -> Iterator[Entry]:
     """What was derived of each result. What is lost is left out: the delivery has it made again."""
     seen: set[str] = set()
-    for name in catalogue.results(site.tracker.database, study_uid):
+    for name in catalogue.results(site.tracker.database, study_uids):
         with suppress(LostError):
             for made in site.archive.derived(name) or ():
                 if made.sop_uid not in seen:
@@ -84,5 +96,6 @@ def _entry(kept: StoredInstance) -> Entry:
         str(header.SOPInstanceUID),
         str(header.SOPClassUID),
         str(header.file_meta.TransferSyntaxUID),
+        str(header.get("Modality", "")),
         kept,
     )

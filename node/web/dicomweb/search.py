@@ -8,15 +8,17 @@ from itertools import islice
 from pydicom import Dataset
 from starlette.exceptions import HTTPException
 
-from node.errors import DamagedFileError, LostError, NotFoundError
+from node.errors import DamagedFileError, LostError
 from node.tracker import catalogue
-from node.web.dicomweb.contents import Entry, Place, entries
+from node.web.dicomweb.contents import Entry, Place, of_studies
 from node.web.dicomweb.model import is_bulk
 from node.web.dicomweb.query import Query
 from node.web.site import Site
 
 MOST_READ = 500
 """Studies whose headers one search may read: beyond that it would take minutes."""
+
+_AT_ONCE = 50
 
 _PATIENT_AND_STUDY = (
     "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "TimezoneOffsetFromUTC", "StudyDescription",
@@ -62,23 +64,25 @@ def search(site: Site, level: QueryLevel, within: Place | None, query: Query, li
 def _answers(
     site: Site, level: QueryLevel, within: Place | None, study_uids: Sequence[str], query: Query, root: str
 ) -> Iterator[Dataset]:
-    for read, study_uid in enumerate(study_uids):
-        if read == MOST_READ:
-            raise HTTPException(
-                413, f"the search reads more than {MOST_READ} studies; narrow it, by StudyDate for example"
-            )
-        place = within or Place(study_uid)
-        try:
-            kept = entries(site, place)
-        except NotFoundError:  # purged since
-            continue
-        study = kept if place.series_uid is None else entries(site, Place(study_uid))
+    for study in _studies(site, study_uids):
+        kept = [e for e in study if within is None or within.series_uid in (None, e.series_uid)]
         for group in _groups(level, kept):
             header = _header(group)
             if header is not None:
                 answer = _answer(level, header, group, study, query, root)
                 if query.matches(answer):
                     yield _trimmed(answer, level, within, query)
+
+
+def _studies(site: Site, study_uids: Sequence[str]) -> Iterator[list[Entry]]:
+    """What is kept of each study, asked for some at a time."""
+    for start in range(0, len(study_uids), _AT_ONCE):
+        if start >= MOST_READ:
+            reason = f"the search reads more than {MOST_READ} studies; narrow it, by StudyDate for example"
+            raise HTTPException(413, reason)
+        some = study_uids[start : start + _AT_ONCE]
+        found = of_studies(site, some)
+        yield from (found[study_uid] for study_uid in some if study_uid in found)
 
 
 def _groups(level: QueryLevel, kept: Sequence[Entry]) -> list[list[Entry]]:
@@ -130,9 +134,14 @@ def _answer(
 
 
 def _modalities(study: Sequence[Entry]) -> list[str]:
-    """Of each series one header is read."""
-    headers = [_header(group) for group in _groups(QueryLevel.SERIES, study)]
-    return sorted({str(header.get("Modality", "")) for header in headers if header is not None} - {""})
+    """Where the tracker does not know that of a series, one header of it is read."""
+    found = set()
+    for group in _groups(QueryLevel.SERIES, study):
+        modality = group[0].modality
+        if modality is None and (header := _header(group)) is not None:
+            modality = str(header.get("Modality", ""))
+        found.add(modality or "")
+    return sorted(found - {""})
 
 
 def _trimmed(answer: Dataset, level: QueryLevel, within: Place | None, query: Query) -> Dataset:

@@ -43,10 +43,11 @@ def confirm(
 ) -> HTMLResponse:
     """Ask before something is done to jobs: to those of `id`, or to all that the filter finds."""
     wanted = _act(act)
-    chosen = _chosen(site, identity, id, everything, request.query_params)
+    jobs = filter_of(JobFilter, request.query_params)
+    count = listing.job_count(site.tracker.database, jobs, phi=identity.phi) if everything else len(_ids(id))
+    fields = jobs.model_dump(mode="json", exclude_none=True) if everything else {}
     return render(
-        request, "_ask.html", identity, act=wanted, count=len(chosen), id=id, everything=everything,
-        fields=filter_of(JobFilter, request.query_params).model_dump(mode="json", exclude_none=True) if everything else {},
+        request, "_ask.html", identity, act=wanted, count=count, id=id, everything=everything, fields=fields
     )  # fmt: skip
 
 
@@ -79,4 +80,8 @@ def _act(name: str) -> Act:
 def _chosen(site: Site, identity: Identity, ids: str, everything: bool, filter_fields: Mapping[str, str]) -> list[int]:
     if everything:
         return listing.job_ids(site.tracker.database, filter_of(JobFilter, filter_fields), phi=identity.phi)
-    return sorted({int(word) for word in ids.split(",") if word.isdecimal() and len(word) < 19})
+    return _ids(ids)
+
+
+def _ids(text: str) -> list[int]:
+    return sorted({int(word) for word in text.split(",") if word.isdecimal() and len(word) < 19})
