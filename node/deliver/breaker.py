@@ -13,6 +13,8 @@ from node.config.settings import DestinationSettings
 from node.tracker.queue import backoff_s
 
 FAILURES = 3
+LONGEST_PAUSE_S = 30.0
+"""However long the delays of a destination are: an administrator who has mended it and retries a job does not wait longer."""
 
 
 class Breaker:
@@ -53,4 +55,5 @@ class Breaker:
 
     def _pause_s(self) -> float:
         d = self._destination
-        return backoff_s(max(1, self._failures - FAILURES + 1), d.initial_delay_s, d.max_delay_s)
+        longest = min(d.max_delay_s, LONGEST_PAUSE_S)
+        return backoff_s(max(1, self._failures - FAILURES + 1), min(d.initial_delay_s, longest), longest)

@@ -30,18 +30,18 @@ class Seconds:
 
 def test_it_opens_after_some_failures_and_lets_one_through_per_pause() -> None:
     clock = Seconds()
-    destination = DestinationSettings(name="pacs", ae_title="P", host="h", initial_delay_s=100, max_delay_s=400)
+    destination = DestinationSettings(name="pacs", ae_title="P", host="h", initial_delay_s=10, max_delay_s=4000)
     breaker = Breaker(destination, clock)
     assert [breaker.failed() for _ in range(FAILURES)] == [False] * (FAILURES - 1) + [True]
-    assert 80 <= breaker.wait_s() <= 120
-    clock.now = 121
+    assert 8 <= breaker.wait_s() <= 12
+    clock.now = 13
     assert breaker.wait_s() == 0
     assert breaker.wait_s() > 0, "one delivery, not two"
     assert not breaker.failed()
-    assert 160 <= breaker.wait_s() <= 240, "the pause doubles"
+    assert 16 <= breaker.wait_s() <= 24, "the pause doubles"
     for _ in range(10):
         breaker.failed()
-    assert breaker.wait_s() <= 480, "up to max_delay_s"
+    assert breaker.wait_s() <= 36, "up to half a minute, whatever max_delay_s is"
     assert breaker.reached()
     assert breaker.wait_s() == 0
     assert not breaker.reached(), "it was closed already"
