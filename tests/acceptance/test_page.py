@@ -122,13 +122,13 @@ def test_a_study_is_followed_looked_at_held_released_and_sent_again(site: Site, 
         window.close()
 
     archive, name = Archive.in_folder(site.folder / "data"), views.result_of(database, job(Kind.INFER).id)[0]
-    result, layers = archive.open_result(name), archive.layers(name)
-    kept = np.frombuffer(archive.layers_slice(name, layers, shown), "<u2").reshape(
-        3, layers.info.rows, layers.info.columns
-    )
+    result = archive.open_result(name)
+    with archive.layers(name) as layers:
+        info, frames = layers.info, layers.read_slice(shown)
+    kept = np.frombuffer(frames, "<u2").reshape(3, info.rows, info.columns)
     values = np.moveaxis(np.array(got), 2, 0)  # (layer, row, column)
-    assert [layer.name for layer in layers.info.layers] == ["zero_filled", "super_resolved", "reference"]
-    for seen, stored, layer in zip(values, kept, layers.info.layers, strict=True):
+    assert [layer.name for layer in info.layers] == ["zero_filled", "super_resolved", "reference"]
+    for seen, stored, layer in zip(values, kept, info.layers, strict=True):
         assert np.allclose(seen, stored * layer.slope, rtol=1e-6)
         assert seen.max() > seen.min()
     targets = [dcmread(path) for path in files.t2]
