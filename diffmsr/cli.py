@@ -39,6 +39,12 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+WeightsOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Folder of weights and manifest; may be given several times. By default the shipped ones."),
+]
+
+
 @app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="TOML configuration, such as config/train.toml.")],
@@ -133,10 +139,7 @@ def evaluate(
     split_file: Annotated[
         Path | None, typer.Option(help="Split in TOML or JSON; by default the data set's own.")
     ] = None,
-    weights: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder of weights and manifest; may be given several times. By default the shipped ones."),
-    ] = None,
+    weights: WeightsOption = None,
     cnn: Annotated[Path | None, typer.Option(hidden=True, help="Now --weights, given once more.")] = None,
     metric: Annotated[Metric, typer.Option(help="published rounds to 8 bits and clips.")] = Metric.FLOAT,
     reference_shift: Annotated[float, typer.Option(help="Move the reference by so many pixels.")] = 0.0,
@@ -209,10 +212,7 @@ def lesions(
     target: Annotated[str | None, typer.Option(help="Contrast to super-resolve, such as T2 or FLAIR.")] = None,
     reference: Annotated[str | None, typer.Option(help="Contrast that guides, such as T1.")] = None,
     split: Annotated[str | None, typer.Option(help="Part of the split, or all.")] = None,
-    weights: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder of weights and manifest; may be given several times. By default the shipped ones."),
-    ] = None,
+    weights: WeightsOption = None,
     device: Annotated[str, typer.Option()] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="All figures.")] = False,
 ) -> None:

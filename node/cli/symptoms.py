@@ -96,7 +96,7 @@ SYMPTOMS = {
             "`max_associations_per_address` or `max_associations_per_ae_title`, which a router needs to be higher.",
         ),
     ),
-    "A study came, and there is no result": (
+    "A study was received, but it has no result": (
         Symptom(
             "Nothing at all happened",
             "`diffmsr-node studies` shows whether the study is there, and `diffmsr-node explain STUDY_UID` what was decided. "

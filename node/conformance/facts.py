@@ -4,7 +4,7 @@ presentation contexts, status codes, settings, and the derived objects themselve
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from pydantic_core import PydanticUndefined, to_jsonable_python
 from pydicom import Dataset
 from pydicom.uid import UID
@@ -21,7 +21,7 @@ from node.config.settings import (
     Settings,
     SourceSettings,
 )
-from node.conformance.samples import COPIED, SOP_CLASSES, WrittenObject, samples, written_attributes
+from node.conformance.samples import COPIED, SOP_CLASSES, Fact, WrittenObject, samples, written_attributes
 from node.deliver.scu import ECHO_CONTEXTS, storage_contexts
 from node.dicom.acquisition import ATTRIBUTES
 from node.dicom.part10 import Named
@@ -65,11 +65,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
 )
 
 
-class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class NamedUID(_Fact):
+class NamedUID(Fact):
     uid: str
     name: str
 
@@ -81,7 +77,7 @@ class StatedContext(NamedUID):
     role: str
 
 
-class Activity(_Fact):
+class Activity(Fact):
     """What the node associates for, with what it proposes then."""
 
     activity: str
@@ -89,7 +85,7 @@ class Activity(_Fact):
     contexts: tuple[StatedContext, ...]
 
 
-class ApplicationEntity(_Fact):
+class ApplicationEntity(Fact):
     ae_title: str
     host: str
     port: int
@@ -105,13 +101,13 @@ class ApplicationEntity(_Fact):
     tls: bool
 
 
-class QueryFacts(_Fact):
+class QueryFacts(Fact):
     level: str
     matching: tuple[str, ...]
     returned: tuple[str, ...]
 
 
-class AnswerCode(_Fact):
+class AnswerCode(Fact):
     code: str
     meaning: str
 
@@ -120,14 +116,14 @@ class UnderstoodCode(AnswerCode):
     behaviour: str
 
 
-class DerivedObjects(_Fact):
+class DerivedObjects(Fact):
     """Objects of one SOP class setting."""
 
     made: str
     objects: tuple[WrittenObject, ...]
 
 
-class Statement(_Fact):
+class Statement(Fact):
     schema_: int = Field(STATEMENT_SCHEMA, serialization_alias="schema")
     product: str = "DiffMSR node"
     version: str = __version__

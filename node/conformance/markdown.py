@@ -9,9 +9,8 @@ from pydicom.datadict import dictionary_description, tag_for_keyword
 
 from node.conformance.facts import ApplicationEntity, NamedUID, StatedContext, Statement
 from node.deliver.commitment_scu import SAME_ASSOCIATION_S
+from node.dimse.negotiation import APPLICATION_CONTEXT
 from node.receive.commitment_scp import ATTEMPTS, GRACE_S
-
-APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 
 def markdown(facts: Statement) -> str:

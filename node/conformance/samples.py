@@ -84,10 +84,14 @@ def _result(n: int) -> tuple[Result, list[Dataset]]:
     return result, [*targets, *references]
 
 
-class WrittenAttribute(BaseModel):
-    """An attribute that the node writes itself."""
+class Fact(BaseModel):
+    """A part of the statement."""
 
     model_config = ConfigDict(frozen=True)
+
+
+class WrittenAttribute(Fact):
+    """An attribute that the node writes itself."""
 
     tag: str
     name: str
@@ -96,10 +100,8 @@ class WrittenAttribute(BaseModel):
     """Where it is the same in every object; else empty."""
 
 
-class WrittenObject(BaseModel):
+class WrittenObject(Fact):
     """What the node writes itself into objects of one SOP class."""
-
-    model_config = ConfigDict(frozen=True)
 
     uid: str
     name: str

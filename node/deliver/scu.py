@@ -12,7 +12,8 @@ from node.dicom.part10 import Named, data_set_of, names_of
 from node.dicom.read import Readable
 from node.dicom.transfer_syntax import recode, to_bytes
 from node.dimse.associations import Peer
-from node.dimse.outgoing import VERIFICATION, OutgoingAssociation
+from node.dimse.negotiation import VERIFICATION
+from node.dimse.outgoing import OutgoingAssociation
 from node.dimse.status import C_ECHO, C_STORE, Verdict, meaning, words
 
 ECHO_CONTEXTS = [(VERIFICATION, str(ImplicitVRLittleEndian))]

@@ -115,10 +115,7 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
                 evt_handlers=handlers,
             )
         except socket.gaierror as error:
-            raise peer.error(
-                f"cannot find the host ({(error.strerror or str(error)).lower()})",
-                "check the host name, and the name server",
-            ) from None
+            raise peer.error(*host_not_found(error)) from None
         if not self.association.is_established:
             raise peer.error(*self._why_not(time.monotonic() - started))
         hand_back_stolen_answers(self.association)
@@ -138,42 +135,61 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
         connection: Any = event.assoc.dul.socket
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def _why_not(self, after_s: float) -> tuple[str, str]:
+    def _why_not(self, after_s: float) -> "WhyNot":
         """(what happened, what to check) for an association that was not granted, after that many seconds."""
         peer = self._peer
         if self.association.is_rejected:
             answer: Any = self.association.acceptor.primitive
-            return (
-                f"association rejected ({answer.result_str.lower()}: {answer.reason_str.lower()})",
-                "check that the peer knows both AE titles, and this host's address",
-            )
+            return rejected(f"{answer.result_str.lower()}: {answer.reason_str.lower()}")
         if self._connected and self.association.rejected_contexts:
-            names = sorted({UID(context.abstract_syntax or "").name for context in self.association.rejected_contexts})
-            return (
-                f"the peer does not accept {' or '.join(names)}",
-                "check which SOP classes and transfer syntaxes it accepts",
-            )
+            return none_accepted(context.abstract_syntax or "" for context in self.association.rejected_contexts)
         if self._connected:
-            return (
-                f"no answer to the association request within {peer.timeout_s:g} s",
-                "check that it is a DICOM port",
-            )
+            return no_answer(peer)
         if after_s >= peer.timeout_s:
-            return f"no connection within {peer.timeout_s:g} s", "check host and port, and the firewalls in between"
+            return no_connection(peer)
         try:  # pynetdicom does not tell the reason, so connect once more
             socket.create_connection((peer.host, peer.port), timeout=peer.timeout_s).close()
         except OSError as error:
-            reason = (error.strerror or str(error) or type(error).__name__).lower()
-            return (
-                f"cannot connect ({reason})",
-                "check host and port, that the peer is running, and the firewalls in between",
-            )
-        if peer.tls:
-            return (
-                "the TLS handshake failed",
-                "check the certificates of both sides, and that the peer expects TLS on this port",
-            )
-        return "the connection was closed at once", "check that it is a DICOM port and does not expect TLS"
+            return cannot_connect(error)
+        return TLS_FAILED if peer.tls else CLOSED_AT_ONCE
+
+
+# Why an association is not granted: (what happened, what to check).
+
+WhyNot = tuple[str, str]
+
+TLS_FAILED: WhyNot = (
+    "the TLS handshake failed",
+    "check the certificates of both sides, and that the peer expects TLS on this port",
+)
+CLOSED_AT_ONCE: WhyNot = "the connection was closed at once", "check that it is a DICOM port and does not expect TLS"
+
+
+def host_not_found(error: socket.gaierror) -> WhyNot:
+    said = (error.strerror or str(error)).lower()
+    return f"cannot find the host ({said})", "check the host name, and the name server"
+
+
+def cannot_connect(error: OSError) -> WhyNot:
+    said = (error.strerror or str(error) or type(error).__name__).lower()
+    return f"cannot connect ({said})", "check host and port, that the peer is running, and the firewalls in between"
+
+
+def no_connection(peer: Peer) -> WhyNot:
+    return f"no connection within {peer.timeout_s:g} s", "check host and port, and the firewalls in between"
+
+
+def no_answer(peer: Peer) -> WhyNot:
+    return f"no answer to the association request within {peer.timeout_s:g} s", "check that it is a DICOM port"
+
+
+def rejected(reason: str) -> WhyNot:
+    return f"association rejected ({reason})", "check that the peer knows both AE titles, and this host's address"
+
+
+def none_accepted(sop_class_uids: Iterable[str]) -> WhyNot:
+    names = sorted({UID(uid).name for uid in sop_class_uids})
+    return f"the peer does not accept {' or '.join(names)}", "check which SOP classes and transfer syntaxes it accepts"
 
 
 def _acknowledge_at_once(event: evt.Event) -> None:

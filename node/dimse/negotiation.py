@@ -13,6 +13,9 @@ from pydicom.uid import ImplicitVRLittleEndian
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 """DICOM's only application context name (PS3.7 A.2.1)."""
 
+VERIFICATION = "1.2.840.10008.1.1"
+"""SOP class of C-ECHO (PS3.4 annex A)."""
+
 MAX_REQUEST = 1 << 20
 """Bytes of an A-ASSOCIATE-RQ: 128 contexts of thirty transfer syntaxes are a tenth of it."""
 

@@ -12,11 +12,23 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from pydicom.uid import UID
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from node.dimse import pdu
-from node.dimse.associations import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Peer, client_context
+from node.dimse.associations import (
+    CLOSED_AT_ONCE,
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    TLS_FAILED,
+    Peer,
+    cannot_connect,
+    client_context,
+    host_not_found,
+    no_answer,
+    no_connection,
+    none_accepted,
+    rejected,
+)
 from node.dimse.command import (
     AFFECTED_SOP_CLASS_UID,
     AFFECTED_SOP_INSTANCE_UID,
@@ -35,6 +47,7 @@ from node.dimse.message import Incoming, InvalidDataError, TooLargeError
 from node.dimse.negotiation import (
     MAX_REQUEST,
     P_DATA_OVERHEAD,
+    VERIFICATION,
     ContextResult,
     MalformedError,
     Proposal,
@@ -53,8 +66,6 @@ _WRITTEN_AT_ONCE = 1 << 18
 _UNSIGNED = struct.Struct("<H")
 _HAS_DATA_SET = 0x0001
 _MEDIUM_PRIORITY = 0x0000
-VERIFICATION = "1.2.840.10008.1.1"
-"""SOP class of C-ECHO."""
 
 
 class OutgoingAssociation:
@@ -120,21 +131,13 @@ class OutgoingAssociation:
             header = pdu.read_header(self._stream, self._header, MAX_REQUEST, peer.timeout_s)
             body = b"" if header is None else self._rest_of(header)
         except StreamTimeoutError:
-            what = f"no answer to the association request within {peer.timeout_s:g} s"
-            raise peer.error(what, "check that it is a DICOM port") from None
+            raise peer.error(*no_answer(peer)) from None
         except StreamClosedError:
             header = None
-        if header is None and peer.tls:  # TLS 1.3 refuses a certificate only now
-            raise peer.error(*_TLS_FAILED)
         if header is None:
-            raise peer.error(
-                "the connection was closed at once", "check that it is a DICOM port and does not expect TLS"
-            )
+            raise peer.error(*(TLS_FAILED if peer.tls else CLOSED_AT_ONCE))  # TLS 1.3 refuses a certificate only now
         if header.kind == PDUType.ASSOCIATE_RJ:
-            raise peer.error(
-                f"association rejected ({_reason_of(body)})",
-                "check that the peer knows both AE titles, and this host's address",
-            )
+            raise peer.error(*rejected(_reason_of(body)))
         try:
             if header.kind != PDUType.ASSOCIATE_AC:
                 raise MalformedError("it is not one")
@@ -152,9 +155,7 @@ class OutgoingAssociation:
                 of_class[proposal.transfer_syntaxes[0]] = proposal.context_id
         if not self._accepted:
             self._write_farewell(pdu.abort(AbortSource.USER))
-            names = sorted({UID(proposal.abstract_syntax).name for proposal in proposals})
-            what = f"the peer does not accept {' or '.join(names)}"
-            raise peer.error(what, "check which SOP classes and transfer syntaxes it accepts")
+            raise peer.error(*none_accepted(proposal.abstract_syntax for proposal in proposals))
         self.is_established = True
 
     def _ask(
@@ -237,26 +238,16 @@ class OutgoingAssociation:
             self._stream.write(last, 1.0)
 
 
-_TLS_FAILED = (
-    "the TLS handshake failed",
-    "check the certificates of both sides, and that the peer expects TLS on this port",
-)
-
-
 def _connect(peer: Peer) -> Stream:
     context = client_context(peer) if peer.tls else None
     try:
         connection = socket.create_connection((peer.host, peer.port), timeout=peer.timeout_s)
     except socket.gaierror as error:
-        what = f"cannot find the host ({(error.strerror or str(error)).lower()})"
-        raise peer.error(what, "check the host name, and the name server") from None
+        raise peer.error(*host_not_found(error)) from None
     except TimeoutError:
-        what = f"no connection within {peer.timeout_s:g} s"
-        raise peer.error(what, "check host and port, and the firewalls in between") from None
+        raise peer.error(*no_connection(peer)) from None
     except OSError as error:
-        what = f"cannot connect ({(error.strerror or str(error) or type(error).__name__).lower()})"
-        check = "check host and port, that the peer is running, and the firewalls in between"
-        raise peer.error(what, check) from None
+        raise peer.error(*cannot_connect(error)) from None
     stream = Stream(connection)
     stream.prepare()
     if context is None:
@@ -267,7 +258,7 @@ def _connect(peer: Peer) -> Stream:
         stream.handshake(peer.timeout_s)
     except (ssl.SSLError, StreamClosedError, StreamTimeoutError):
         stream.close()
-        raise peer.error(*_TLS_FAILED) from None
+        raise peer.error(*TLS_FAILED) from None
     return stream
 
 

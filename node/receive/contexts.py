@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable
 from pydicom import uid
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from node.config.settings import SCPSettings
 from node.dimse.commitment_messages import PUSH_MODEL
+from node.dimse.negotiation import VERIFICATION
 
 MR_SOP_CLASSES = [uid.MRImageStorage, uid.EnhancedMRImageStorage, uid.LegacyConvertedEnhancedMRImageStorage]
 OTHER_SOP_CLASSES = sorted(
@@ -40,7 +40,7 @@ ACCEPTED_TRANSFER_SYNTAXES: list[str | uid.UID] = [
 ]
 
 
-VERIFICATION, COMMITMENT = str(Verification), PUSH_MODEL
+COMMITMENT = PUSH_MODEL
 
 _UNCOMPRESSED = [str(uid.ImplicitVRLittleEndian), str(uid.ExplicitVRLittleEndian)]
 _SYNTAXES_OF_MR = [str(syntax) for syntax in ACCEPTED_TRANSFER_SYNTAXES]

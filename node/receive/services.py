@@ -11,11 +11,11 @@ from node.dimse import command as dimse
 from node.dimse import pdu
 from node.dimse.command import Command, Field
 from node.dimse.message import Incoming, InvalidDataError
-from node.dimse.negotiation import P_DATA_OVERHEAD, Context, Request
+from node.dimse.negotiation import P_DATA_OVERHEAD, VERIFICATION, Context, Request
 from node.dimse.pdu import PDUType
 from node.dimse.status import StoreStatus
 from node.dimse.stream import Stream, StreamClosedError, StreamTimeoutError
-from node.receive.contexts import COMMITMENT, MR, VERIFICATION
+from node.receive.contexts import COMMITMENT, MR
 from node.receive.policy import Policy
 from node.receive.slots import Slots, Visitor
 from node.receive.stock import StockAssociation

@@ -45,7 +45,8 @@ class SparingAudit:
                 self._further[action] += 1
             else:
                 self._rows[peer] += 1
-        self._say(over)
+        if over is not None:
+            self._say(*over)
         if not spared:
             try_audit(self._tracker, action, actor, study_uid, details)
 
@@ -53,15 +54,14 @@ class SparingAudit:
         """Say what was counted since the last time."""
         with self._lock:
             over = self._end_window(None)
-        self._say(over)
+        self._say(*over)
 
     def _end_window(self, now: datetime | None) -> tuple[datetime | None, Counter[Action]]:
         over = self._since, self._further
         self._since, self._rows, self._further = now, Counter(), Counter()
         return over
 
-    def _say(self, over: tuple[datetime | None, Counter[Action]] | None) -> None:
-        since, further = over or (None, Counter[Action]())
+    def _say(self, since: datetime | None, further: Mapping[Action, int]) -> None:
         for action, times in further.items():
             key = "rejected" if action is Action.ASSOCIATION else "reason"
             details: dict[str, Detail] = {

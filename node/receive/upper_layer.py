@@ -15,6 +15,7 @@ from node.dimse.command import MalformedCommandError
 from node.dimse.message import Incoming, InvalidDataError, TooLargeError
 from node.dimse.negotiation import (
     MAX_REQUEST,
+    VERIFICATION,
     ContextResult,
     MalformedError,
     Request,
@@ -24,7 +25,7 @@ from node.dimse.negotiation import (
 )
 from node.dimse.pdu import AbortReason, AbortSource, Header, PDUType
 from node.dimse.stream import Stream, StreamClosedError, StreamTimeoutError
-from node.receive.contexts import BOTH_ROLES, COMMITMENT, VERIFICATION, supported
+from node.receive.contexts import BOTH_ROLES, COMMITMENT, supported
 from node.receive.policy import Caller, Refusal, Rejection
 from node.receive.services import Services, Shared
 from node.receive.slots import Visitor

@@ -1,6 +1,6 @@
 """What a dashboard shows: how much came and went, what waits, how each destination does."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import and_, func, select
@@ -166,23 +166,17 @@ def last_device(database: Database) -> DeviceRow | None:
 
 def last_errors(database: Database, limit: int) -> list[JobRow]:
     """The jobs that failed, or wait to be tried again, the latest first."""
-    query = (
-        select(Job)
-        .where(Job.kind.in_(list(Kind)), Job.state.in_((State.FAILED, State.RETRY_WAIT)))
-        .order_by(Job.updated_at.desc())
-        .limit(limit)
-    )
-    with database.read() as session:
-        return [JobRow(**job_row(job)) for job in session.scalars(query)]
+    return _latest(database, (State.FAILED, State.RETRY_WAIT), limit)
 
 
 def failed(database: Database, limit: int) -> list[JobRow]:
     """The jobs that have failed for good, the latest first."""
+    return _latest(database, (State.FAILED,), limit)
+
+
+def _latest(database: Database, states: Collection[State], limit: int) -> list[JobRow]:
     query = (
-        select(Job)
-        .where(Job.kind.in_(list(Kind)), Job.state == State.FAILED)
-        .order_by(Job.updated_at.desc())
-        .limit(limit)
+        select(Job).where(Job.kind.in_(list(Kind)), Job.state.in_(states)).order_by(Job.updated_at.desc()).limit(limit)
     )
     with database.read() as session:
         return [JobRow(**job_row(job)) for job in session.scalars(query)]
