@@ -70,18 +70,6 @@ def data_consistent(image: Tensor, low: Tensor) -> Tensor:
     return image + zero_fill(ifft2c(k * twice), rows, columns).real
 
 
-def inconsistency(images: NDArray[np.float32], low: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How far images (n, H, W) depart from the measured low-resolution ones (n, h, w). For each it is the norm of the
-    difference of their k-spaces where it was measured, over the norm of the measured one; 0 for an empty slice."""
-    norms, departures = np.zeros(len(low)), np.zeros(len(low))
-    for i in range(len(low)):  # the k-space of a whole stack would take four times its memory
-        measured = torch.from_numpy(np.ascontiguousarray(low[i], dtype=np.float32))
-        seen = crop(torch.from_numpy(np.ascontiguousarray(images[i], dtype=np.float32)), *measured.shape)
-        norms[i] = torch.linalg.vector_norm(measured)  # by Parseval, the same in image space and k-space
-        departures[i] = torch.linalg.vector_norm(seen - measured)
-    return np.asarray(np.divide(departures, norms, out=np.zeros_like(norms), where=norms > 0))
-
-
 def crop_to(image: ArrayLike, rows: int, columns: int) -> NDArray[np.float32]:
     """Magnitude of numpy images (..., H, W) with their k-space cropped, float32 (..., rows, columns)."""
     cropped = crop(torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)), rows, columns)

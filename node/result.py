@@ -35,9 +35,10 @@ class Quality:
 
     consistency: list[float]
     """For each slice: norm of the difference between the measured low-resolution k-space and the result's centre of
-    k-space, over the norm of the former."""
+    k-space, over the norm of the former, beyond what removed noise explains."""
     intensity_drift: list[float]
-    """For each slice: mean intensity of the result over that of the zero-filled target, minus 1."""
+    """For each slice: mean intensity of the result over that of the zero-filled target, minus 1, beyond what removed noise
+    explains."""
     registration: Registration | None
     """None when it was not requested."""
     seed_spread: list[float] | None

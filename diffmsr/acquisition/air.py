@@ -13,6 +13,8 @@ DARKEST = 0.1
 FEWEST = 40
 """Blocks of air, over the stack, below which nothing is concluded."""
 COILS = (1, 2, 4, 8, 16, 32)
+LIKELY = 0.5
+"""Confidence below which the air does not behave like noise, and the noise stays unknown."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,11 @@ class Air:
     deviation: float
     coils: int
     confidence: float
+
+    @property
+    def rms(self) -> float:
+        """Root mean square magnitude of the noise where there is no signal."""
+        return self.deviation * sqrt(2 * self.coils)
 
 
 def air_noise(stack: NDArray[np.float32]) -> Air | None:
@@ -42,6 +49,8 @@ def air_noise(stack: NDArray[np.float32]) -> Air | None:
     if len(dark) < FEWEST:
         return None
     spread = float(dark.std() / dark.mean())
+    if spread < 1e-6:  # one value everywhere
+        return None
     coils = min(COILS, key=lambda c: abs(np.log(_spread(c) / spread)))
     deviation = float(np.sqrt(np.square(dark).mean() / (2 * coils)))
     fit = abs(np.log(_spread(coils) / spread))
@@ -50,8 +59,13 @@ def air_noise(stack: NDArray[np.float32]) -> Air | None:
 
 def _spread(coils: int) -> float:
     """Standard deviation over mean of a chi variable with 2 * coils degrees of freedom."""
-    mean = sqrt(pi / 2) if coils == 1 else sqrt(2) * np.exp(_log_gamma(coils + 0.5) - _log_gamma(coils))
+    mean = _mean(coils)
     return float(sqrt(2 * coils - mean**2) / mean)
+
+
+def _mean(coils: int) -> float:
+    """Mean of a chi variable with 2 * coils degrees of freedom."""
+    return sqrt(pi / 2) if coils == 1 else float(sqrt(2) * np.exp(_log_gamma(coils + 0.5) - _log_gamma(coils)))
 
 
 def _log_gamma(x: float) -> float:

@@ -41,8 +41,8 @@ class Mix:
     coils: Probability = 0.3
     """Share combined of 4 or 8 coils."""
     known: Probability = 0.75
-    """Share of the facts (each by itself: filter, partial Fourier, shutter, noise) that are known, so that they can be
-    undone and given to the network."""
+    """Share of the facts (each by itself: filter, partial Fourier, shutter) that are known, so that they can be undone and
+    given to the network. Noise is never among them (see `features`)."""
 
 
 def draw_acquisition(mix: Mix, rng: np.random.Generator) -> tuple[Acquisition, Acquisition]:
@@ -91,7 +91,7 @@ def _filter(mix: Mix, rng: np.random.Generator) -> Filter:
 
 def _doubted(true: Acquisition, mix: Mix, rng: np.random.Generator) -> Acquisition:
     """What an estimate knows of an acquisition: some facts not at all, the strength of a filter within a tenth."""
-    known = rng.random(4) < mix.known
+    known = rng.random(3) < mix.known
     slip = float(rng.uniform(0.9, 1.1))
     applied = true.filter
     assert applied is not None
@@ -104,6 +104,6 @@ def _doubted(true: Acquisition, mix: Mix, rng: np.random.Generator) -> Acquisiti
         partial_fourier=true.partial_fourier if known[1] else (None, None),
         homodyne=true.homodyne if known[1] else None,
         ellipse=true.ellipse if known[2] else None,
-        noise=true.noise if known[3] else None,
-        coils=true.coils if known[3] else None,
+        noise=None,
+        coils=None,
     )

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmsr.acquisition.air import air_noise
+from diffmsr.acquisition.air import LIKELY, air_noise
 from diffmsr.acquisition.evidence import FILTERS, FRACTIONS, NARROWEST, axis_evidence, diagonal_evidence
 from diffmsr.acquisition.model import Acquisition, Along, Filter
 from diffmsr.acquisition.spectrum import Floats, axis_profile, diagonal_profile, mean_energy
@@ -21,13 +21,11 @@ AMBIGUOUS = 0.7
 """Below this, an extent that only the spectrum shows cannot be told apart from partial Fourier, or from a filter along its
 axis."""
 LIKE_A_HEAD = 2.2
-"""Squared distance per bin above which a spectrum is not that of a head, and nothing is concluded. It was at most 0.94 in
+"""Squared distance per bin above which a spectrum is not that of a head, and nothing but noise is concluded. It was at most 0.94 in
 57 stacks of 13 heads, and at least 2.4 in those of the ACR phantom on three scanners, which showed false edges."""
 ENOUGH = 48
 """Smallest number of rows and of columns for which the spectrum is used. The model of spectra comes from stacks of 60 and
 more; with fewer there are too few frequencies to tell an edge from anatomy."""
-LIKELY = 0.5
-"""Below this the air does not behave like noise, and the noise stays unknown."""
 HEADER = 0.9
 """Prior probability of what a header says."""
 SAME_EXTENT = 0.04
@@ -72,7 +70,10 @@ def estimate(stack: NDArray[np.float32], header: Acquisition = Acquisition()) ->
     energy = mean_energy(stack)
     axes = [_axis(energy, axis, header) for axis in (0, 1)]
     if max(axis.misfit for axis in axes) > LIKE_A_HEAD:
-        return Estimate(header, source=_sources_of(header))
+        noisy, sure_of_noise = _with_noise(header, stack)
+        return Estimate(
+            noisy, {"noise": sure_of_noise}, _sources_of(header) | {"noise": _source_of_noise(header, sure_of_noise)}
+        )
     applied, sure_of_filter = _common_filter(axes, header)
     found = [_of_axis(axis, applied, header, i) for i, axis in enumerate(axes)]
     if header.filter is None and any(
@@ -97,7 +98,7 @@ def estimate(stack: NDArray[np.float32], header: Acquisition = Acquisition()) ->
             sure_of_filter >= SURE,
         ),
         "ellipse": _source(header.ellipse is not None, sure_of_ellipse >= SURE),
-        "noise": _source(header.noise is not None, sure_of_noise >= LIKELY),
+        "noise": _source_of_noise(header, sure_of_noise),
     }
     for of in found:
         confidence |= of.confidence
@@ -317,6 +318,10 @@ def _with_noise(acquisition: Acquisition, stack: NDArray[np.float32]) -> tuple[A
     return replace(
         acquisition, noise=air.deviation / max(passed, 1e-3) / max(largest, 1e-12), coils=coils
     ), air.confidence
+
+
+def _source_of_noise(header: Acquisition, sure: float) -> Source:
+    return _source(header.noise is not None, sure >= LIKELY)
 
 
 def _sources_of(header: Acquisition) -> dict[str, Source]:

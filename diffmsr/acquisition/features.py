@@ -1,7 +1,5 @@
 """An acquisition as the numbers that a network gets."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -9,11 +7,11 @@ from diffmsr.acquisition.model import Acquisition, Filter
 from diffmsr.acquisition.transfer import curve
 
 SAMPLES = 10
-FEATURES = 8 + SAMPLES
+FEATURES = 6 + SAMPLES
 """Missing extent along rows and columns, missing share of partial Fourier (positive where the first end is missing),
-homodyne, ellipse, noise, noise times the root of the coils, and what the filter takes away at ten frequencies."""
-NOISE_UNIT = 0.03
-"""Noise that counts as 1."""
+homodyne, ellipse, and what the filter takes away at ten frequencies. Noise is left out: the air shows all of it, and the
+network has to leave the part that a full acquisition would have as well. Told of it, it took both away
+(docs/acquisition.md)."""
 
 
 def features(acquisition: Acquisition | None) -> Tensor:
@@ -25,9 +23,7 @@ def features(acquisition: Acquisition | None) -> Tensor:
         2 * (1 - (f or 1.0)) * (1 if end == "first" else -1)
         for f, end in zip(a.partial_fourier, a.missing, strict=True)
     ]
-    noise = (a.noise or 0.0) / NOISE_UNIT
     numbers = [*extents, *partial, float(bool(a.homodyne)), float(bool(a.ellipse))]
-    numbers += [noise, noise * math.sqrt(a.coils or 1)]
     applied = a.filter or Filter()
     share = 1.0 if applied.along in ("both", "radial") else 0.5  # of the axes that the filter works along
     taken = share * (1 - curve(applied, torch.linspace(0.1, 1, SAMPLES)))

@@ -92,14 +92,14 @@ def _measures(quality: Quality, settings: ReportSettings) -> Iterator[Measure]:
     yield Measure(
         "INCONSISTENCY", "K-space inconsistency", "1",
         "Each result is taken back to the low resolution that the scanner measured and compared with it in k-space: "
-        "norm of the difference over the norm of the measurement. 0 means that everything measured is kept; a value "
-        "above 0 means that the network changed a part of it.",
+        "norm of the difference over the norm of the measurement, less what removed noise explains. 0 means that everything "
+        "measured but noise is kept; a value above 0 means that the network changed a part of it.",
         slices=quality.consistency, limit=settings.max_inconsistency,
     )  # fmt: skip
     yield Measure(
         "INTENSITY_DRIFT", "Intensity drift", "1",
-        "Mean intensity of the result over that of the zero-filled target, less 1. 0 means that the brightness of a "
-        "slice is kept; +0.05 that it has become 5 % brighter.",
+        "Mean intensity of the result over that of the zero-filled target, less 1, and less what removed noise explains, "
+        "which makes a slice darker. 0 means that the brightness of a slice is kept; +0.05 that it has become 5 % brighter.",
         slices=quality.intensity_drift, limit=settings.max_intensity_drift,
     )  # fmt: skip
     if quality.seed_spread is not None:

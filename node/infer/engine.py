@@ -17,7 +17,7 @@ from node.dicom.geometry import finer_grid
 from node.errors import ModelError, RefusedError
 from node.infer.acquisition import DISAGREES, Understanding, understand, undone, without_filter
 from node.infer.parameters import result_parameters
-from node.infer.quality import grade, intensity_drift, seed_spread
+from node.infer.quality import departures, grade, seed_spread
 from node.infer.registration import follow, judge, register
 from node.infer.resample import Reference, resample_reference
 from node.infer.tissue import tissue_covered
@@ -132,26 +132,18 @@ class Engine:
         it is displaced by more than the settings allow, or when too small a matrix was acquired; ModelError when the
         output of the model is not finite.
         """
-        from diffmsr.kspace import inconsistency
-
         manifest = self._resolver.manifest
         understanding = understand(target, self._acquisition)
         measured = undone(target, understanding)
         guide, registration, warnings = self._guide(target, measured, reference)
         pixels, spread = self._run(target, guide, understanding, progress)
-        consistency = inconsistency(pixels, measured.pixels)
-        if understanding.rests_on_a_guess and consistency.max() > DISAGREES:
+        inconsistency, drift = departures(pixels, measured.pixels)
+        if understanding.rests_on_a_guess and max(inconsistency) > DISAGREES:
             understanding = without_filter(target, understanding)
             measured = undone(target, understanding)
             pixels, spread = self._run(target, guide, understanding, progress)
-            consistency = inconsistency(pixels, measured.pixels)
-        quality = grade(
-            [float(v) for v in consistency],
-            intensity_drift(pixels, measured.pixels),
-            spread,
-            registration,
-            self._report,
-        )
+            inconsistency, drift = departures(pixels, measured.pixels)
+        quality = grade(inconsistency, drift, spread, registration, self._report)
         positions, spacing = finer_grid(
             target.positions, target.orientation, target.spacing, manifest.scale, manifest.grid_offset
         )

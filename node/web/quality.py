@@ -47,13 +47,13 @@ def figures(quality: Quality, settings: ReportSettings) -> list[Figure]:
     measured = [
         (
             "K-space inconsistency",
-            "How much of what the scanner measured was changed: 0 is nothing.",
+            "How much of what the scanner measured was changed, beyond noise that was removed: 0 is nothing.",
             quality.consistency,
             settings.max_inconsistency,
         ),
         (
             "Intensity drift",
-            "Mean intensity over that of the zero-filled target, less 1.",
+            "Mean intensity over that of the zero-filled target, less 1, beyond noise that was removed.",
             quality.intensity_drift,
             settings.max_intensity_drift,
         ),

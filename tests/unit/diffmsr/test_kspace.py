@@ -79,7 +79,7 @@ def test_data_consistency_gives_back_what_was_measured_and_nothing_else(h: int, 
     image = torch.rand(2, rows, columns, generator=generator)
     low = torch.rand(2, low_rows, low_columns, generator=generator)
     consistent = kspace.data_consistent(image, low)
-    assert kspace.inconsistency(consistent.numpy(), low.numpy()) == pytest.approx([0, 0], abs=1e-5)
+    assert torch.allclose(kspace.crop(consistent, low_rows, low_columns).real, low, atol=1e-5)
     nothing = torch.zeros(2, low_rows, low_columns)
     before, after = (kspace.with_centre(kspace.fft2c(x), nothing) for x in (image, consistent))
     assert torch.allclose(before, after, atol=1e-3)
@@ -89,7 +89,7 @@ def test_data_consistency_gives_back_what_was_measured_and_nothing_else(h: int, 
 def test_data_consistency_is_exact_at_even_sizes_too(shape: tuple[int, int, int, int]) -> None:
     image, low = torch.rand(2, *shape[:2]), torch.rand(2, *shape[2:])
     consistent = kspace.data_consistent(image, low)
-    assert kspace.inconsistency(consistent.numpy(), low.numpy()) == pytest.approx([0, 0], abs=1e-5)
+    assert torch.allclose(kspace.crop(consistent, *shape[2:]).real, low, atol=1e-5)
     high = torch.complex(image, torch.rand(2, *shape[:2]))
     measured = torch.complex(low, torch.rand(2, *shape[2:]))
     assert torch.allclose(kspace.crop(kspace.data_consistent(high, measured), *shape[2:]), measured, atol=1e-5)

@@ -72,6 +72,24 @@ def test_an_elliptical_shutter_is_recognised(stack: Stack) -> None:
     assert estimate(stack(NAMED["ellipse"])).acquisition.ellipse is True
 
 
+def test_a_background_of_one_value_is_no_noise(stack: Stack) -> None:
+    stored = stack(FULL)
+    stored[:, 20:] = np.maximum(stored[:, 20:], 0.2)
+    stored[:, :20] = 0.1
+    assert estimate(stored).acquisition.noise is None
+
+
+def test_noise_is_found_in_what_is_not_like_a_head() -> None:
+    rng = np.random.default_rng(0)
+    blocks = np.kron(rng.random((4, 2, 2)) > 0.4, np.ones((40, 40)))
+    found = estimate(
+        np.hypot(blocks + 0.03 * rng.normal(size=blocks.shape), 0.03 * rng.normal(size=blocks.shape)).astype(np.float32)
+    )
+    assert found.acquisition.extent == (None, None)
+    assert found.acquisition.noise == pytest.approx(0.03, rel=0.15)
+    assert found.source["noise"] == "spectrum"
+
+
 def test_noise_and_coils_from_the_air(stack: Stack) -> None:
     found = estimate(stack(replace(FULL, noise=0.03, coils=4))).acquisition
     assert found.noise == pytest.approx(0.03, rel=0.3)
@@ -106,7 +124,8 @@ def test_a_phantom_tells_nothing() -> None:
     header = Acquisition(extent=(1.0, 0.9))
     found = estimate(disc, header)
     assert found.acquisition == header
-    assert (found.source["extent columns"], found.source["filter"], found.confidence) == ("header", "unknown", {})
+    assert (found.source["extent columns"], found.source["filter"]) == ("header", "unknown")
+    assert found.source["noise"] == "unknown"
 
 
 @pytest.mark.parametrize("extent", [0.5, 0.6])

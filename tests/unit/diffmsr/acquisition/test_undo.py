@@ -119,11 +119,15 @@ def test_every_fact_changes_what_is_told() -> None:
     changes = [
         {"extent": (0.8, 1.0)}, {"extent": (1.0, 0.8)}, {"partial_fourier": (0.75, 1.0)}, {"ellipse": True},
         {"partial_fourier": (0.75, 1.0), "missing": ("last", "first")}, {"partial_fourier": (1.0, 0.75)},
-        {"partial_fourier": (0.75, 1.0), "homodyne": True}, {"noise": 0.01}, {"noise": 0.01, "coils": 4},
+        {"partial_fourier": (0.75, 1.0), "homodyne": True},
         {"filter": Filter("hamming", 0.92)}, {"filter": Filter("hamming", 0.5)}, {"filter": Filter("hamming", 0.92, "rows")},
     ]  # fmt: skip
     told = {tuple(features(replace(FULL, **change)).tolist()) for change in changes}  # type: ignore[arg-type]
     assert len(told) == len(changes)
+
+
+def test_noise_is_not_told() -> None:
+    torch.testing.assert_close(features(replace(FULL, noise=0.03, coils=4)), torch.zeros(FEATURES))
 
 
 def test_draws_depend_on_their_generator_alone_and_cover_the_mix() -> None:
