@@ -148,13 +148,7 @@ def take_weights(run: Run, folder: Path) -> str:
     Returns a line that names the tensors which did not fit. Raises TrainingError when the folder holds neither file, or
     nothing fits.
     """
-    path = next((folder / name for name in (CHECKPOINT, WEIGHTS_FILE) if (folder / name).exists()), None)
-    if path is None:
-        raise TrainingError(f"init: {folder} holds neither {CHECKPOINT} nor {WEIGHTS_FILE}")
-    try:
-        tensors, _ = _read(path)
-    except (SafetensorError, OSError) as error:
-        raise TrainingError(f"init: {path} is not a safetensors file: {_first_line(error)}") from None
+    path, tensors = _initial(folder)
     live = _under("model.", tensors) or tensors
     left = _copy_matching(live, run.model)
     _copy_matching(_under("average.", tensors) or tensors, run.average)
@@ -163,6 +157,23 @@ def take_weights(run: Run, folder: Path) -> str:
         raise TrainingError(f"init: nothing in {path} fits preset {run.model.config.name}")
     fresh = f"; not in it, and newly initialised: {', '.join(left)}" if left else ""
     return f"{total - len(left)} of {total} tensors from {path}{fresh}"
+
+
+def initial_weights(folder: Path) -> dict[str, Tensor]:
+    """The averaged weights that a run started from. Raises TrainingError when the folder holds none."""
+    _, tensors = _initial(folder)
+    return _under("average.", tensors) or tensors
+
+
+def _initial(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    path = next((folder / name for name in (CHECKPOINT, WEIGHTS_FILE) if (folder / name).exists()), None)
+    if path is None:
+        raise TrainingError(f"init: {folder} holds neither {CHECKPOINT} nor {WEIGHTS_FILE}")
+    try:
+        tensors, _ = _read(path)
+    except (SafetensorError, OSError) as error:
+        raise TrainingError(f"init: {path} is not a safetensors file: {_first_line(error)}") from None
+    return path, tensors
 
 
 def _copy_matching(source: Mapping[str, Tensor], model: Model) -> list[str]:

@@ -68,6 +68,9 @@ class Config:
     """Fields of the preset to change, such as steps = 8. A changed network can be trained and measured, not exported."""
     init: Path | None = None
     """Folder of weights, or of another run, to start from. Tensors that do not fit by name and shape are initialised."""
+    keep_initial: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the weights of `init` in the exported ones; the rest is what training made of them. Fine-tuned weights
+    forget a part of what they could do before, and the mean of both keeps most of either (Wortsman et al. 2022)."""
     seed: Annotated[int, Field(ge=0, lt=2**22)] = 0
     """Bounded so that the seeds of the noise, which derive from it, fit into 63 bits."""
     joint: bool = True
@@ -161,6 +164,8 @@ def check(config: Config) -> None:
         raise TrainingError("share: at least one data set needs a share above 0")
     if not config.stage_one.slices and config.init is None:
         raise TrainingError("stage_one.slices = 0: without stage one, init must name weights that have completed it")
+    if config.keep_initial and config.init is None:
+        raise TrainingError("keep_initial needs init, which names the weights to keep a share of")
     try:
         device = torch.device(config.device)
     except RuntimeError as error:

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save as save_bytes
+from torch import Tensor
 
 from diffmsr.data import DATASETS, RESEARCH_ONLY, read_slices, usual_pair
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, TrainedPair
-from diffmsr.train.checkpoint import CHECKPOINT, Run, resume
+from diffmsr.train.checkpoint import CHECKPOINT, Run, initial_weights, resume
 from diffmsr.train.config import Config, TrainingError, first_line
 from diffmsr.train.progress import LOG
 
@@ -53,7 +54,7 @@ def export_weights(run: Run, config: Config, folder: Path, dtype: torch.dtype = 
         )
     slices = (read_slices(name, Path(root), config.split.get(name)) for name, root in config.data.items())
     pairs = {TrainedPair(*usual_pair(piece.images)) for pieces in slices for piece in pieces}
-    tensors = {name: value.to("cpu", dtype).contiguous() for name, value in run.average.state_dict().items()}
+    tensors = {name: value.to(dtype).contiguous() for name, value in exported_tensors(run, config).items()}
     for name, value in tensors.items():
         if not value.isfinite().all():
             raise TrainingError(f"{name} is not finite as {str(dtype).removeprefix('torch.')}")
@@ -66,6 +67,21 @@ def export_weights(run: Run, config: Config, folder: Path, dtype: torch.dtype = 
     except OSError as error:
         raise TrainingError(f"cannot write weights into {folder}: {error.strerror}") from None
     return manifest
+
+
+def exported_tensors(run: Run, config: Config) -> dict[str, Tensor]:
+    """The averaged weights of a run, with `keep_initial` of those that it started from; a tensor that those do not have is
+    the run's own."""
+    trained = {name: value.to("cpu") for name, value in run.average.state_dict().items()}
+    if not config.keep_initial or config.init is None:
+        return trained
+    initial = initial_weights(config.init)
+    return {
+        name: value.lerp(initial[name].to(value.dtype), config.keep_initial)
+        if name in initial and initial[name].shape == value.shape and value.is_floating_point()
+        else value
+        for name, value in trained.items()
+    }
 
 
 def manifest_of(run: Run, config: Config, pairs: Iterable[TrainedPair], sha256: str = "") -> Manifest:
@@ -88,8 +104,9 @@ def manifest_of(run: Run, config: Config, pairs: Iterable[TrainedPair], sha256: 
 
 
 def _origin(config: Config) -> dict[str, str]:
-    """The weights that the run started from."""
-    return {"started_from": config.init.name} if config.init else {}
+    """The weights that the run started from, and the share of them that was kept."""
+    kept = {"share_of_those": f"{config.keep_initial:g}"} if config.keep_initial else {}
+    return {"started_from": config.init.name} | kept if config.init else {}
 
 
 def _licence(config: Config) -> str:

@@ -37,6 +37,7 @@ learning_rate = 1e-3
         (GOOD.replace("slices = 8", "patch = 66\nslices = 8", 1), "patch = 66 must divide by 4"),
         (GOOD.replace("lgg = 1.0", "lgg = 0.0"), "at least one data set"),
         (GOOD.replace("slices = 8", "slices = 0", 1), "init must name weights"),
+        ("keep_initial = 0.2\n" + GOOD, "keep_initial needs init"),
         (GOOD.replace("1e-3", '"fast"', 1), "stage_one.learning_rate"),
         (GOOD.replace("data", 'preset = "giant"\ndata', 1), "unknown preset 'giant'"),
         (GOOD.replace("data", "seed = 20240101\ndata", 1), "seed: Input should be less than"),

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from diffmsr.acquisition import FEATURES
 from diffmsr.inference import SuperResolver
@@ -187,6 +188,21 @@ def test_exported_weights_load(config: Config, tmp_path: Path) -> None:
     assert resolver.manifest.training["slices"] == 12
     out = resolver(np.ones((1, 16, 16), np.float32), np.ones((1, 64, 64), np.float32), [0])
     assert out.shape == (1, 64, 64)
+
+
+def test_a_share_of_the_initial_weights_is_kept_in_the_exported_ones(config: Config, tmp_path: Path) -> None:
+    first = train(replace(config, stage_two=None), tmp_path / "first")
+    after = replace(config, init=tmp_path / "first", keep_initial=0.25)
+    second = train(after, tmp_path / "second")
+    manifest = export_weights(second, after, tmp_path / "weights")
+    assert manifest.training["started_from"] == "first"
+    assert manifest.training["share_of_those"] == "0.25"
+    exported = load_file(tmp_path / "weights" / "model.safetensors")
+    before, trained = first.average.state_dict(), second.average.state_dict()
+    moved = [name for name, value in trained.items() if not torch.equal(value, before[name])]
+    assert moved
+    for name in moved:
+        assert torch.allclose(exported[name], 0.25 * before[name] + 0.75 * trained[name], atol=1e-6), name
 
 
 def test_data_that_are_not_finite_are_said_to_be_so(config: Config) -> None:
