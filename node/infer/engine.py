@@ -137,12 +137,12 @@ class Engine:
         measured = undone(target, understanding)
         guide, registration, warnings = self._guide(target, measured, reference)
         pixels, spread = self._run(target, guide, understanding, progress)
-        inconsistency, drift = departures(pixels, measured.pixels)
+        inconsistency, drift = departures(pixels, measured.pixels, target.pixels)
         if understanding.rests_on_a_guess and max(inconsistency) > DISAGREES:
             understanding = without_filter(target, understanding)
             measured = undone(target, understanding)
             pixels, spread = self._run(target, guide, understanding, progress)
-            inconsistency, drift = departures(pixels, measured.pixels)
+            inconsistency, drift = departures(pixels, measured.pixels, target.pixels)
         quality = grade(inconsistency, drift, spread, registration, self._report)
         positions, spacing = finer_grid(
             target.positions, target.orientation, target.spacing, manifest.scale, manifest.grid_offset

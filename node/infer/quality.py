@@ -9,16 +9,21 @@ from node.config.settings import ReportSettings
 from node.result import Quality, Registration
 
 FAINT = 2.5
-"""Times the root mean square of the noise: fainter pixels of the measured image are air, or cannot be told from it."""
+"""Times the root mean square of the noise: fainter pixels, on average of measured image and result, are air, or cannot be
+told from it."""
+SLACK = 1.3
+"""How much more energy than the mean of the stack's air the noise of a slice may have."""
 LEAST_SIGNAL = 0.05
 """Share of the pixels that are not faint in any stack of images. With less, the whole target is noise, and no excuse."""
 DARK_SLICE = 0.05
 """Norm of a slice, over that of the brightest slice of its stack, below which there is nothing in it to judge by itself."""
 
 
-def departures(images: NDArray[np.float32], low: NDArray[np.float32]) -> tuple[list[float], list[float]]:
+def departures(
+    images: NDArray[np.float32], low: NDArray[np.float32], stored: NDArray[np.float32]
+) -> tuple[list[float], list[float]]:
     """How far a result (n, H, W) departs from the measured low-resolution images (n, h, w), as (inconsistency, drift) of each
-    slice.
+    slice. `stored` are the latter as the scanner stored them, before anything was undone: their air shows noise as it is.
 
     The result is taken back to the measured k-space. Inconsistency is the norm of the difference over the norm of what was
     measured, by Parseval's theorem the same in k-space and in the image. Drift is the mean over the mean of what was measured,
@@ -31,25 +36,41 @@ def departures(images: NDArray[np.float32], low: NDArray[np.float32]) -> tuple[l
     from diffmsr.acquisition.air import LIKELY
     from diffmsr.kspace import crop_to
 
-    air = air_noise(low)
-    deviation, coils, faint = 0.0, 1, 0.0
-    if air is not None and air.confidence >= LIKELY and (low > FAINT * air.rms).mean() > LEAST_SIGNAL:
-        deviation, coils, faint = air.deviation, air.coils, FAINT * air.rms
-    largest = max(float(np.linalg.norm(slice_.astype(np.float64))) for slice_ in low)
-    inconsistency, drift = [], []
-    for image, stored in zip(images, low, strict=True):  # the k-space of a whole stack would take four times its memory
-        measured, seen = stored.astype(np.float64), crop_to(image, *stored.shape).astype(np.float64)
-        signal = measured > faint
-        difference = np.where(signal, seen - measured, np.maximum(seen - faint, 0))
-        energy = max(0.0, float(np.square(difference).sum()) - deviation**2 * int(signal.sum()))
-        norm = max(float(np.linalg.norm(measured)), DARK_SLICE * largest)
-        inconsistency.append(energy**0.5 / norm if norm else 0.0)
-        brightness = max(float(measured[signal].sum()), DARK_SLICE * largest * measured.size**0.5)
-        change = float(seen[signal].sum() - measured[signal].sum())
-        raised = float(((2 * coils - 1) * deviation**2 / (2 * measured[signal])).sum())
-        change = change if change > 0 else min(0.0, change + raised)
-        drift.append(change / brightness if brightness else 0.0)
-    return inconsistency, drift
+    air, left = air_noise(stored), air_noise(low)  # of the noise in the air, undoing changes the level and the shape
+    rms, coils = 0.0, 1
+    if air and left and air.confidence >= LIKELY and (low > FAINT * left.rms).mean() > LEAST_SIGNAL:
+        rms, coils = left.rms, air.coils
+    largest = max(float(np.linalg.norm(measured.astype(np.float64))) for measured in low)
+    both = []
+    for image, measured in zip(
+        images, low, strict=True
+    ):  # the k-space of a whole stack would take four times its memory
+        seen = crop_to(image, *measured.shape).astype(np.float64)
+        both.append(_departures(seen, measured.astype(np.float64), rms, coils, DARK_SLICE * largest))
+    return [one for one, _ in both], [other for _, other in both]
+
+
+def _departures(
+    seen: NDArray[np.float64], measured: NDArray[np.float64], rms: float, coils: int, least: float
+) -> tuple[float, float]:
+    """(inconsistency, drift) of a slice seen at low resolution, of a norm that counts as at least `least`. In air, the noise
+    has a root mean square of `rms`."""
+    faint, variance = FAINT * rms, rms**2 / (2 * coils)
+    signal = (measured + seen) / 2 > faint  # the measured image alone would choose pixels that noise has raised
+    difference, bright = seen - measured, measured[signal]
+    norm = max(float(np.linalg.norm(measured)), least)
+    if norm == 0:
+        return 0.0, 0.0
+    energy = max(0.0, float((np.square(difference[signal]) - variance).sum()))
+    energy += max(
+        0.0,
+        float((np.square(difference[~signal]) - SLACK * rms**2).sum()),
+        float(np.square(np.maximum(seen[~signal] - faint, 0)).sum()),
+    )
+    change = float(difference[signal].sum())
+    if change < 0 and rms:
+        change = min(0.0, change + float(((2 * coils - 1) * variance / (2 * np.maximum(bright, rms))).sum()))
+    return energy**0.5 / norm, change / max(float(bright.sum()), least * measured.size**0.5)
 
 
 def seed_spread(members: Sequence[NDArray[np.float32]]) -> list[float]:
