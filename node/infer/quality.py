@@ -42,9 +42,8 @@ def departures(
         rms, coils = left.rms, air.coils
     largest = max(float(np.linalg.norm(measured.astype(np.float64))) for measured in low)
     both = []
-    for image, measured in zip(
-        images, low, strict=True
-    ):  # the k-space of a whole stack would take four times its memory
+    # Slice by slice: the k-space of a whole stack would take four times its memory.
+    for image, measured in zip(images, low, strict=True):
         seen = crop_to(image, *measured.shape).astype(np.float64)
         both.append(_departures(seen, measured.astype(np.float64), rms, coils, DARK_SLICE * largest))
     return [one for one, _ in both], [other for _, other in both]
