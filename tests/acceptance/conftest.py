@@ -93,8 +93,12 @@ class Site:
         self.config.write_text(text)
         self.process: Service | None = None
 
-    def start(self) -> None:
+    def launch(self) -> None:
+        """Start it, without waiting until it is ready."""
         self.process = Service(["start", "--config", self.config], self.folder / "node.log")
+
+    def start(self) -> None:
+        self.launch()
         self.until(lambda: echo(self.port, "DIFFMSR"), "the node answers C-ECHO")
 
     def until(self, condition: Callable[[], Any], what: str) -> Any:
