@@ -1,13 +1,14 @@
-"""What is there in the end: read from the files with pydicom, from the database with sqlite3, and from the PACS by its REST API.
+"""What is there in the end: read from the files with pydicom, from the database with its driver, and from the PACS by its REST API.
 Nothing here is the node's own code."""
 
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from pydicom import Dataset, dcmread
 
@@ -18,41 +19,52 @@ JOBS = ("match", "infer", "derive", "deliver")
 """What becomes of a study, one job each."""
 
 
-def states(tracker: Path, study_uid: str) -> dict[str, list[str]]:
-    """The states of the jobs of a study, by kind; nothing where the database does not answer."""
+Ask = Callable[[str], list[tuple[Any, ...]]]
+"""Asks the database."""
+
+
+def asking_sqlite(path: Path) -> Ask:
+    """The rows of a query to SQLite; none while it does not answer."""
+
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        try:
+            with closing(sqlite3.connect(path)) as database:
+                return database.execute(query).fetchall()
+        except sqlite3.Error:
+            return []
+
+    return ask
+
+
+def states(ask: Ask, study_uid: str) -> dict[str, list[str]]:
+    """The states of the jobs of a study, by kind."""
     found: dict[str, list[str]] = {}
-    try:
-        with closing(sqlite3.connect(tracker)) as database:
-            for kind, state in database.execute("SELECT kind, state FROM job WHERE study_uid = ?", (study_uid,)):
-                found.setdefault(kind, []).append(state)
-    except sqlite3.Error:
-        return {}
+    for kind, state in ask(f"SELECT kind, state FROM job WHERE study_uid = '{study_uid}'"):
+        found.setdefault(kind, []).append(state)
     return found
 
 
-def is_done(tracker: Path, study_uid: str) -> bool:
-    return states(tracker, study_uid) == {kind: ["done"] for kind in JOBS}
+def is_done(ask: Ask, study_uid: str) -> bool:
+    return states(ask, study_uid) == {kind: ["done"] for kind in JOBS}
 
 
-def judge(data: Path, pacs: Orthanc, sent: Sequence[SentStudy], expected: Path) -> list[str]:
+def judge(archive: Path, ask: Ask, pacs: Orthanc, sent: Sequence[SentStudy], expected: Path) -> list[str]:
     """Everything that does not hold, one sentence each. `expected` is a folder with what is to come of the studies, made
     without service, network and faults."""
-    wrong = [*_instances(data, sent)]
-    tracker = data / "tracker.sqlite3"
+    wrong = _instances(archive, ask, sent)
     for study in sent:
-        if not is_done(tracker, study.study_uid):
-            wrong.append(f"study {study.study_uid} is not done: {states(tracker, study.study_uid)}")
-    return wrong + _derived(data, pacs, sent, expected)
+        if not is_done(ask, study.study_uid):
+            wrong.append(f"study {study.study_uid} is not done: {states(ask, study.study_uid)}")
+    return wrong + _derived(archive, pacs, sent, expected)
 
 
-def _instances(data: Path, sent: Sequence[SentStudy]) -> list[str]:
+def _instances(archive: Path, ask: Ask, sent: Sequence[SentStudy]) -> list[str]:
     """Each acknowledged instance has one file, with the bytes that were sent; and one row that is in force."""
     wrong = []
     kept: dict[str, list[bytes]] = {}
-    for path in (data / "instances").rglob("*.dcm"):
+    for path in (archive / "instances").rglob("*.dcm"):
         kept.setdefault(str(dcmread(path, stop_before_pixels=True).SOPInstanceUID), []).append(path.read_bytes())
-    with closing(sqlite3.connect(data / "tracker.sqlite3")) as database:
-        rows = [uid for (uid,) in database.execute("SELECT sop_uid FROM instance WHERE replaced_at IS NULL")]
+    rows = Counter(uid for (uid,) in ask("SELECT sop_uid FROM instance WHERE replaced_at IS NULL"))
     for study in sent:
         for uid in dict.fromkeys(study.acknowledged):
             contents = kept.get(uid, [])
@@ -60,15 +72,15 @@ def _instances(data: Path, sent: Sequence[SentStudy]) -> list[str]:
                 wrong.append(f"acknowledged instance {uid} has {len(contents)} files")
             elif data_set(contents[0]) != study.content[uid]:
                 wrong.append(f"acknowledged instance {uid} has other bytes than were sent")
-            if rows.count(uid) != 1:
-                wrong.append(f"acknowledged instance {uid} has {rows.count(uid)} rows")
+            if rows[uid] != 1:
+                wrong.append(f"acknowledged instance {uid} has {rows[uid]} rows")
     return wrong
 
 
-def _derived(data: Path, pacs: Orthanc, sent: Sequence[SentStudy], expected: Path) -> list[str]:
+def _derived(archive: Path, pacs: Orthanc, sent: Sequence[SentStudy], expected: Path) -> list[str]:
     """The PACS has each derived instance once, as the node keeps it, and no others; and they are those that are expected."""
     wrong = []
-    kept = [dcmread(path) for path in (data / "derived").rglob("*.dcm")]
+    kept = [dcmread(path) for path in (archive / "derived").rglob("*.dcm")]
     there = [dcmread(BytesIO(pacs.get(f"/instances/{n}/file"))) for n in json.loads(pacs.get("/instances"))]
     made = [dcmread(path) for path in expected.rglob("*.dcm")]
     studies = {study.study_uid for study in sent}

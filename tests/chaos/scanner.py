@@ -29,10 +29,10 @@ class SentStudy:
         """Every SOP instance UID that was answered with success, at whatever time."""
         self._over = threading.Event()
 
-    def send(self, port: int) -> None:
+    def send(self, port: int, host: str = "127.0.0.1") -> None:
         """Send it, and what was not acknowledged again, until all of it is or `give_up` is called. For a thread."""
         while not self._over.is_set() and (missing := self.missing()):
-            self._try(port, missing)
+            self._try(host, port, missing)
             self._over.wait(0.3)
 
     def give_up(self) -> None:
@@ -43,7 +43,7 @@ class SentStudy:
         known = set(self.acknowledged)
         return [path for path, uid in self._uids.items() if uid not in known]
 
-    def _try(self, port: int, paths: list[str]) -> None:
+    def _try(self, host: str, port: int, paths: list[str]) -> None:
         command = [
             require("storescu"),
             "-v",
@@ -59,7 +59,7 @@ class SentStudy:
             "DIFFMSR",
         ]
         with subprocess.Popen(
-            [*command, "127.0.0.1", str(port), *paths], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, host, str(port), *paths], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as scanner:
             assert scanner.stdout is not None
             sending = ""

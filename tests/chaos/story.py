@@ -25,7 +25,7 @@ def run(folder: Path, seed: int, kills: int) -> tuple[list[str], str]:
     pacs = Orthanc(folder / "pacs")
     pacs.start()
     site = Site(folder, pacs.port)
-    tracker = folder / "data" / "tracker.sqlite3"
+    ask = reader.asking_sqlite(folder / "data" / "tracker.sqlite3")
     done: Counter[str] = Counter()
     sent: list[SentStudy] = []
     senders: list[threading.Thread] = []
@@ -39,7 +39,7 @@ def run(folder: Path, seed: int, kills: int) -> tuple[list[str], str]:
         """Wait until all that was sent is done."""
         for study in sent:
             site.until(lambda study=study: not study.missing(), f"study {study.study_uid} is acknowledged")  # type: ignore[misc]
-            site.until(lambda study=study: _settled(tracker, study), f"study {study.study_uid} is done")  # type: ignore[misc]
+            site.until(lambda study=study: _settled(ask, study), f"study {study.study_uid} is done")  # type: ignore[misc]
 
     try:
         site.start()
@@ -49,7 +49,7 @@ def run(folder: Path, seed: int, kills: int) -> tuple[list[str], str]:
             if sum(done.values()) % STUDY_EVERY == 0:
                 send()
             fault = chance.choice(FAULTS)
-            _await(chance.choice(MOMENTS), tracker, sent[-1], chance)
+            _await(chance.choice(MOMENTS), ask, sent[-1], chance)
             fault(site, chance)
             done[fault.__name__] += 1
         finish()
@@ -58,7 +58,7 @@ def run(folder: Path, seed: int, kills: int) -> tuple[list[str], str]:
         site.node(
             "process", str(folder / "scanner"), "--output", str(folder / "expected"), "--config", str(site.config)
         )
-        wrong += reader.judge(folder / "data", pacs, sent, folder / "expected")
+        wrong += reader.judge(folder / "data", ask, pacs, sent, folder / "expected")
     finally:
         for study in sent:
             study.give_up()
@@ -73,19 +73,19 @@ def run(folder: Path, seed: int, kills: int) -> tuple[list[str], str]:
     )
 
 
-def _settled(tracker: Path, study: SentStudy) -> bool:
+def _settled(ask: reader.Ask, study: SentStudy) -> bool:
     """Whether a study has come to its end, good or bad."""
-    states = reader.states(tracker, study.study_uid)
+    states = reader.states(ask, study.study_uid)
     bad = {state for found in states.values() for state in found} & {"failed", "refused", "cancelled", "held"}
-    return bool(bad) or reader.is_done(tracker, study.study_uid)
+    return bool(bad) or reader.is_done(ask, study.study_uid)
 
 
-def _await(moment: str, tracker: Path, study: SentStudy, chance: random.Random) -> None:
+def _await(moment: str, ask: reader.Ask, study: SentStudy, chance: random.Random) -> None:
     """Wait for a moment in the life of a study, but not for long: it may have passed."""
     until_s = time.monotonic() + chance.uniform(0, LONGEST_WAIT_S) * (1 if moment == "whenever" else 3)
     while time.monotonic() < until_s:
         if moment == "arriving" and study.acknowledged:
             break
-        if set(reader.states(tracker, study.study_uid).get(moment, [])) & {"running", "sending"}:
+        if set(reader.states(ask, study.study_uid).get(moment, [])) & {"running", "sending"}:
             break
         time.sleep(0.05)
