@@ -36,10 +36,16 @@ bench-receive: $(STAMP)
 	bash tests/install-peers.sh
 	$(BIN)/python -m tests.bench.receive
 
-# 100,000 hostile conversations with a node, where the tests have 2,000, and 200 stops, where they have 3.
+# What tests do a few times, many times: docs/reliability.md. It takes about a day, and root for network namespaces.
 soak: $(STAMP)
 	STOPS=200 $(BIN)/python -m pytest tests/unit/node/test_service.py -k every_stop
 	HOSTILE_EXAMPLES=100000 $(BIN)/python -m pytest tests/hostile/test_conversations.py
+	$(BIN)/python -m tests.chaos --seed 1 --kills 200
+	$(BIN)/python -m tests.power
+	$(BIN)/python -m tests.hosts
+	$(BIN)/python -m tests.hosts.throughput
+	$(BIN)/python -m tests.fuzz --examples 100000
+	$(BIN)/python -m tests.bench.endurance --associations 10000
 	DRAWN_STUDIES=2000 $(BIN)/python -m pytest tests/unit/node/match/test_drawn_studies.py
 
 # A CycloneDX list of what the node needs to run, from an environment that has just that.

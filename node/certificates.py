@@ -18,6 +18,9 @@ def certificate_entries(settings: Settings) -> Iterator[tuple[str, TLSSettings]]
         yield "[web.tls]", settings.web.tls
     if settings.fetch and settings.fetch.tls:
         yield "[fetch] tls", settings.fetch.tls
+    if settings.audit and settings.audit.tls.cert_file and settings.audit.tls.key_file:
+        own = settings.audit.tls
+        yield "[audit.tls]", TLSSettings(cert_file=own.cert_file, key_file=own.key_file, ca_file=own.ca_file)
     peers: list[SourceSettings | DestinationSettings] = [*settings.sources, *settings.destinations]
     yield from ((f"tls of {peer.name}", peer.tls) for peer in peers if peer.tls)
 

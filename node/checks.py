@@ -5,8 +5,10 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,13 +19,16 @@ from node.archive.facade import Archive
 from node.config.settings import Settings
 from node.errors import ConfigError, NodeError
 from node.infer.engine import read_model
-from node.tracker import identity, status
+from node.tracker import identity, spool, status
 from node.tracker.database import Database, parse_url, without_secrets
 
 log = structlog.get_logger()
 
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs"})
 
+
+LATE_AUDIT = timedelta(minutes=10)
+"""Audit messages that have waited for longer are said to wait."""
 
 _RESTORE = (
     "put a backup in its place: diffmsr-node db restore FILE; or make it from what is stored: diffmsr-node db rebuild"
@@ -105,15 +110,21 @@ def tracker_place(settings: Settings) -> Check:
     return Check(name, Level.OK, "the tracker is on a local disk")
 
 
+@contextmanager
+def _database(settings: Settings) -> Iterator[Database]:
+    database = Database(settings.node.url)
+    try:
+        yield database
+    finally:
+        database.dispose()
+
+
 def tracker(settings: Settings) -> Check:
     """The database answers, and it is not of a later version."""
     try:
-        database = Database(settings.node.url)
-        try:
+        with _database(settings) as database:
             current, expected = database.revision()
             known = database.knows(current)
-        finally:
-            database.dispose()
     except NodeError as error:
         fix = (
             _RESTORE if settings.node.url.startswith("sqlite") else "start the database, or correct [node] database_url"
@@ -132,13 +143,10 @@ def tracker_whole(settings: Settings) -> Check:
     name = "tracker's content"
     fix = _RESTORE
     try:
-        database = Database(settings.node.url)
-        try:
+        with _database(settings) as database:
             problem = database.problem()
             expected = identity.remembered(settings.node.data_dir)
             found = identity.of(database) if problem is None else None
-        finally:
-            database.dispose()
     except NodeError as error:
         return Check(name, Level.FAIL, str(error), fix, failure=type(error))
     except OSError as error:
@@ -184,6 +192,7 @@ def hosts(settings: Settings) -> Check:
         (f"[[destinations]] {d.name}", urlsplit(d.url).hostname if d.url else d.host) for d in settings.destinations
     ]
     peers += [("[fetch]", settings.fetch.host)] if settings.fetch else []
+    peers += [("[audit]", settings.audit.host)] if settings.audit else []
     unknown = [f"{host} of {entry}" for entry, host in peers if host and not _resolves(host)]
     if unknown:
         fix = "correct host there, or see whether the name server of this machine answers"
@@ -220,12 +229,9 @@ def blocked_work(settings: Settings) -> Check:
     """No job is due that no worker will take."""
     name = "blocked work"
     try:
-        database = Database(settings.node.url)
-        try:
+        with _database(settings) as database:
             current, expected = database.revision()
             found = status.blocked_jobs(database, settings) if current == expected else []
-        finally:
-            database.dispose()
     except NodeError as error:
         fix = "start the database, or correct [node] database_url"
         return Check(name, Level.FAIL, str(error), fix, failure=type(error))
@@ -237,6 +243,42 @@ def blocked_work(settings: Settings) -> Check:
     return Check(name, Level.WARN, sentence, first.advice)
 
 
+def audit_messages(settings: Settings) -> Check:
+    """The collector of audit messages has what it is to have."""
+    name = "audit messages"
+    if settings.audit is None:
+        return Check(name, Level.OK, "no collector is configured: the audit trail stays in the tracker")
+    try:
+        with _database(settings) as database:
+            current, expected = database.revision()
+            found = spool.backlog(database) if current == expected else spool.Backlog(0, None)
+    except NodeError as error:
+        fix = "start the database, or correct [node] database_url"
+        return Check(name, Level.FAIL, str(error), fix, failure=type(error))
+    collector = settings.audit.entry
+    if found.since is not None and datetime.now(UTC) - found.since > LATE_AUDIT:
+        sentence = f"{found.rows} audit messages wait for {collector}, since {found.since:%Y-%m-%d %H:%M} UTC"
+        return Check(name, Level.WARN, sentence, "see whether it runs, and audit.not_sent in the log; nothing is lost")
+    return Check(name, Level.OK, f"{found.rows} wait for {collector}")
+
+
+def archive_owner(settings: Settings) -> Check:
+    """The archive that hosts share is the one of this tracker."""
+    name = "archive's tracker"
+    if settings.storage.archive is None:
+        return Check(name, Level.OK, "the archive is in the data folder")
+    try:
+        with _database(settings) as database:
+            current, expected = database.revision()
+            problem = identity.problem_with(Archive.of(settings), database) if current == expected else None
+    except NodeError as error:
+        return Check(name, Level.FAIL, str(error), "see whether it is mounted here", failure=type(error))
+    if problem is not None:
+        fix = "mount the archive that the other hosts use, or correct [storage] archive or [node] database_url"
+        return Check(name, Level.FAIL, f"[storage] archive {settings.storage.archive}: {problem}", fix)
+    return Check(name, Level.OK, f"{settings.storage.archive} belongs to this tracker")
+
+
 PRECONDITIONS: tuple[Question, ...] = (
     data_folder,
     archive_place,
@@ -246,11 +288,12 @@ PRECONDITIONS: tuple[Question, ...] = (
     destinations,
     disk_space,
     blocked_work,
+    audit_messages,
 )
 """In this order, because a later question relies on the answer to an earlier one."""
 
 
-TO_START: tuple[Question, ...] = (*PRECONDITIONS, tracker_whole)
+TO_START: tuple[Question, ...] = (*PRECONDITIONS, tracker_whole, archive_owner)
 """What a start asks, and the doctor: with what takes too long to be asked again and again."""
 
 

@@ -16,6 +16,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from node import __version__, checks
 from node.archive.facade import Archive
+from node.audit.forwarder import Forwarder
 from node.config.changes import compare
 from node.config.loading import load_settings
 from node.config.settings import Settings
@@ -45,11 +46,12 @@ from node.roles import Role
 from node.telemetry.log import log_crashes
 from node.telemetry.tracing import trace_to_collector
 from node.tracker import associations, identity, queue
-from node.tracker.audit import Action, Detail, audit
+from node.tracker.audit import Action, Detail, audit, try_audit
 from node.tracker.clock import SteadyClock
 from node.tracker.crew import Crew
 from node.tracker.database import Database
 from node.tracker.due import Destinations
+from node.tracker.duties import try_release
 from node.tracker.handle import Tracker
 from node.tracker.indexing import remove_labels
 from node.tracker.states import Kind
@@ -102,11 +104,12 @@ class Service:
             tracker = Tracker(database, clock=clock, node=node_id(self._settings.node.data_dir))
             try:
                 tracker.database.upgrade()
-                identity.confirm(tracker.database, self._settings.node.data_dir)
+                shared = archive if self._settings.storage.archive else None
+                identity.confirm(tracker.database, self._settings.node.data_dir, shared)
                 if not self._settings.node.index_patient:
                     remove_labels(tracker)
                 self._stops.append(archive.close)
-                self._record_configuration(tracker)
+                self._record_configuration(tracker, Action.CONFIGURED)
                 self._recover(tracker, archive)
                 self._start(tracker, archive)
                 sdnotify.SystemdNotifier().notify("READY=1")
@@ -156,7 +159,7 @@ class Service:
                 log.warning("reload.needs_restart", sections=list(found.needs_restart))
             if found.changes:
                 self._settings = found.settings
-                self._record_configuration(tracker)
+                self._record_configuration(tracker, Action.RELOADED)
                 for inform in self._informed:
                     inform()
                 self._hire(tracker)
@@ -165,18 +168,16 @@ class Service:
             log.info("reload.done", changes=len(found.changes))
         systemd.notify("READY=1")
 
-    def _record_configuration(self, tracker: Tracker) -> None:
+    def _record_configuration(self, tracker: Tracker, action: Action) -> None:
         """Leave in the audit trail what this process works with. The digest tells whether it is what it was before."""
         digest = hashlib.sha256(self._settings.model_dump_json().encode()).hexdigest()
         details: dict[str, Detail] = {"path": str(self._config_path), "sha256": digest, "version": __version__}
         details["roles"] = [role.value for role in self._roles]
-        audit(tracker, Action.CONFIGURED, "start", details=details)
+        audit(tracker, action, "start", details=details)
 
     def _recover(self, tracker: Tracker, archive: Archive) -> None:
-        """What a crash left: half-written files of instances never acknowledged, and jobs whose workers are gone.
-
-        The lock of `only_one` is ours, so every worker of these roles of this node is dead.
-        """
+        """What a crash left: half-written files of instances never acknowledged, and jobs whose workers are gone. The lock of
+        `only_one` is ours, so every worker of these roles of this node is dead."""
         mine = tuple(workers_of(self._settings.node.data_dir, role) for role in self._roles)
         rescued = queue.rescue(tracker, dead=lambda worker: worker.startswith(mine), actor="start")
         if Role.RECEIVE in self._roles:
@@ -214,13 +215,9 @@ class Service:
             return
         facts = model_facts(self._settings)
         site = Site(
-            self._settings,
-            tracker,
-            archive,
-            model=f"{facts.name} {facts.version}",
-            explain=lambda readables: explain_all(readables, self._settings),
-            failing=checks.Standing(self._settings).failing,
-        )
+            self._settings, tracker, archive, model=f"{facts.name} {facts.version}",
+            explain=lambda readables: explain_all(readables, self._settings), failing=checks.Standing(self._settings).failing,
+        )  # fmt: skip
         self._informed.append(lambda: site.reload(self._settings))
         server = WebServer(site)
         server.start()
@@ -273,6 +270,9 @@ class Service:
         if settings.notify is not None:
             notifier = Notifier(lambda: self._settings, tracker.database, Channels(settings.notify))
             self._repeat("notify", notifier.look, LOOK_EVERY_S)
+        if settings.audit is not None:
+            forwarder = Forwarder(tracker, settings.audit, settings.scp.ae_title)
+            self._repeat("audit", forwarder.look, forwarder.EVERY_S)
 
     def _start_receive(self, tracker: Tracker, archive: Archive) -> None:
         settings = self._settings
@@ -340,6 +340,9 @@ class Service:
         self._deadline = time.monotonic() + DRAIN_S
         for stop in reversed(self._stops):
             stop()
+        try_audit(tracker, Action.STOPPED, "stop", details={"roles": [role.value for role in self._roles]})
+        if Role.HOUSEKEEP in self._roles:
+            try_release(tracker)
         tracker.database.dispose()
 
     def _patience_s(self) -> float:

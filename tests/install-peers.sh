@@ -5,7 +5,7 @@ set -u
 declare -A package=(
     [Orthanc]=orthanc [dcmsend]=dcmtk [dciodvfy]=dicom3tools [ojph_compress]=openjph-tools [pg_ctlcluster]=postgresql
     [DicomSRValidator]=pixelmed-apps [chromium]=chromium [libOrthancDicomWeb.so]=orthanc-dicomweb [systemd-analyze]=systemd
-    [promtool]=prometheus
+    [promtool]=prometheus [strace]=strace
 )
 missing=()
 for program in "${!package[@]}"; do

@@ -20,6 +20,7 @@ from node.archive.digest import Digest, sha256
 from node.archive.layers import LayersFile, open_layers
 from node.archive.layout import (
     FOLDERS,
+    OWNER_KEY,
     DerivedName,
     derived_key,
     derived_prefix,
@@ -281,6 +282,21 @@ class Archive:
         return self._backend.location(page_key(name))
 
     # ------------------------------------------------------------------ care
+
+    def owner(self) -> str | None:
+        """The tracker whose archive this is; None where no tracker has used it yet. StorageError."""
+        try:
+            return self._backend.read(OWNER_KEY).decode(errors="replace").strip()
+        except MissingError:
+            return None
+
+    def belong_to(self, tracker: str, *, instead: bool = False) -> None:
+        """Make it the archive of a tracker. What belongs to one already stays so, unless this one comes `instead`."""
+        content = f"{tracker}\n".encode()
+        if instead:
+            self._backend.replace(OWNER_KEY, content)
+        else:
+            self._backend.create(OWNER_KEY, content)
 
     def location(self, key: str) -> str:
         """Where a person finds what is kept under the key: a path, or an address. Only for display."""

@@ -7,6 +7,7 @@
     layers/NAME.layers                         what the viewer shows of it
     derived/NAME/00000-SOP.dcm                 an instance made of the result NAME, numbered in the order to be sent
     derived/NAME/index.json, report.html       which instances those are, with their digests; the report as a page
+    tracker-id                                 the tracker whose archive this is, where hosts share it
 
 NAME is the key of the infer job. A key is relative, has no empty part and no part that begins with a dot, so as a path
 it cannot leave the archive's folder.
@@ -19,6 +20,7 @@ from node.dicom.uid import is_uid
 from node.errors import StorageError
 
 FOLDERS = ("instances", "results", "layers", "derived")
+OWNER_KEY = "tracker-id"
 
 _DIGEST_DIGITS = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]*")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from node.archive import log
-from node.archive.segment import Record
+from node.archive.segment import Record, fsync_folder
 from node.errors import ConfigError, MissingError, StorageError, StorageFullError
 from node.identity import node_id
 
@@ -154,7 +154,14 @@ class LocalFolder:
     def open_log(self) -> log.Log | None:
         """The log of this process, to keep instances in until `settle` gives them files; None for a folder that other hosts
         may share, where only whole files are seen by all at once. StorageError."""
-        return log.Log(self._incoming() / _LOG) if self._home == self.root else None
+        if self._home != self.root:
+            return None
+        folder = self._incoming() / _LOG
+        try:
+            self._make_durable(folder)
+        except OSError as error:
+            raise _as_storage_error(error, folder) from None
+        return log.Log(folder)
 
     def settle(self, entries: Sequence[log.LogEntry], current: Callable[[Sequence[log.LogEntry]], set[str]]) -> None:
         """Give entries of the log files of their own, durable when this returns. `current` says which of them, by key, are
@@ -173,7 +180,7 @@ class LocalFolder:
             for path, temporary in made.items():
                 temporary.replace(path)
             for folder in {path.parent for path in made}:
-                _fsync_folder(folder)
+                fsync_folder(folder)
         except OSError as error:
             for temporary in made.values():
                 temporary.unlink(missing_ok=True)
@@ -234,7 +241,7 @@ class LocalFolder:
             return
         folder.mkdir(parents=True, exist_ok=True)
         for parent in folder.parents:
-            _fsync_folder(parent)
+            fsync_folder(parent)
             if parent == self.root:
                 break
         if len(self._durable) > 10_000:
@@ -260,7 +267,7 @@ def write_durably(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, content, path.parent, replace=True)
         for folder in new_folders:
-            _fsync_folder(folder.parent)
+            fsync_folder(folder.parent)
     except OSError as error:
         raise _as_storage_error(error, path) from None
 
@@ -279,7 +286,7 @@ def _write(path: Path, content: bytes, scratch: Path, *, replace: bool) -> bool:
             temporary.replace(path)
         elif not _give_new_name(temporary, path):
             return False
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
         return True
     finally:
         if temporary is not None:
@@ -324,11 +331,3 @@ def _lock(folder: Path) -> IO[bytes] | None:
 def _as_storage_error(error: OSError, path: Path) -> StorageError:
     kind = StorageFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
     return kind(f"cannot write {path}: {error.strerror}")
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -70,14 +70,24 @@ def size_of(key: str, head: bytes, data_length: int) -> int:
 
 
 def create(path: Path, size: int) -> None:
-    """Make a segment file of zeros, all of which are on the disk: a write into it then changes nothing but data, so making
-    it durable takes one write. OSError."""
+    """Make a segment file of zeros, all of which are on the disk, with its name: a write into it then changes nothing but data,
+    so making it durable takes one write. OSError."""
     with path.open("xb") as file:
         for _ in range(size // len(_ZEROS)):
             file.write(_ZEROS)
         file.write(_ZEROS[: size % len(_ZEROS)])
         file.flush()
         os.fsync(file.fileno())
+    fsync_folder(path.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def begin(descriptor: int) -> bytes:

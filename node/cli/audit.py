@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from node.cli.options import ConfigOption, DryRunOption, JsonOption, YesOption, acting, actor, open_tracker
 from node.cli.render import out, print_json
 from node.config.loading import find_config, load_settings
-from node.tracker import audit, views
+from node.tracker import audit, duties, views
 
 audit_app = typer.Typer(help="Read the audit trail, and remove its old rows.", no_args_is_help=True)
 
@@ -45,16 +45,19 @@ def audit_expire(
 ) -> None:
     """Remove rows that are older than a day. The trail keeps a row that says who removed how many, and before which day.
 
-    Nothing else removes rows: the database refuses to change or delete them.
+    Nothing else removes rows: the database refuses to change or delete them. Rows that the collector of [audit] does not
+    have yet stay.
 
     Examples: audit expire 2025-01-31 --dry-run; audit expire 2025-01-31 --yes
     """
-    tracker = acting(load_settings(find_config(config)))
+    settings = load_settings(find_config(config))
+    tracker = acting(settings)
     moment = before.replace(tzinfo=UTC)
-    count = audit.count_before(tracker, moment)
+    sent = duties.position(tracker, duties.Name.AUDIT_MESSAGES) if settings.audit else None
+    count = audit.count_before(tracker, moment, sent)
     if dry_run:
         out.print(f"would remove {count} rows from before {before:%Y-%m-%d}")
         return
     if not yes and not typer.confirm(f"remove {count} rows from before {before:%Y-%m-%d}?"):
         raise typer.Exit(1)
-    out.print(f"{audit.expire(tracker, moment, actor())} rows are removed")
+    out.print(f"{audit.expire(tracker, moment, actor(), sent)} rows are removed")

@@ -131,6 +131,7 @@ def _begin_with(settings: Settings) -> None:
     """Have the data folder take the tracker that is in place, and the next start look for instances without rows."""
     database = Database(settings.node.url)
     database.upgrade()
-    identity.confirm(database, settings.node.data_dir)
+    shared = Archive.of(settings) if settings.storage.archive else None
+    identity.confirm(database, settings.node.data_dir, shared, instead=True)
     database.dispose()
     mark(settings.node.data_dir)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import TomlConfigSettingsSource
@@ -132,6 +133,23 @@ def _refuse_secrets(values: dict[str, Any], path: Path) -> None:
             f"{path}: [notify] urls: addresses hold passwords; write them into a file of their own and name it with urls_file, or "
             "set DIFFMSR_NODE_NOTIFY__URLS in the environment"
         )
+    node = values.get("node")
+    if isinstance(node, dict) and _holds_password(node.get("database_url")):
+        raise ConfigError(
+            f"{path}: [node] database_url holds a password; write the address into a file of its own and name it with "
+            "database_url_file, or set DIFFMSR_NODE_NODE__DATABASE_URL in the environment"
+        )
+
+
+def _holds_password(url: object) -> bool:
+    """Whether the address of a database holds one, in its usual place or among the parameters."""
+    if not isinstance(url, str):
+        return False
+    try:
+        parts = urlsplit(url)
+        return parts.password is not None or any("password" in name.lower() for name, _ in parse_qsl(parts.query))
+    except ValueError:  # said where the address is used
+        return False
 
 
 def _where(location: tuple[int | str, ...]) -> str:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from node.codes import CODES
+from node.config.audit import AuditSettings
 from node.config.base import AETitle, Fingerprint, Host, Port, Positive, Seconds, Section, TLSSettings, WebAddress
 from node.config.match import MatchSettings
 from node.config.notify import NotifySettings
@@ -278,6 +279,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     web: WebSettings = WebSettings()
     notify: NotifySettings | None = None
+    audit: AuditSettings | None = None
     tracing: TracingSettings | None = None
 
     @property

@@ -10,7 +10,7 @@ from node.archive.facade import Archive
 from node.config.settings import StorageSettings
 from node.errors import NodeError, StorageFullError
 from node.housekeeping import retention
-from node.tracker import blocked, indexing, purge, queue
+from node.tracker import blocked, duties, indexing, purge, queue
 from node.tracker.clock import SteadyClock, rebase
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
@@ -33,19 +33,29 @@ def schedule(
     unserved: Collection[Kind] = (),
     storage: StorageSettings | None = None,
 ) -> BackgroundScheduler:
-    """The clock of housekeeping, not yet started. `storage` says how long studies are kept, None for ever. `unserved` are the kinds of jobs that the configuration has no worker
-    for."""
+    """The clock of housekeeping, not yet started. `storage` says how long studies are kept, None for ever. `unserved` are the
+    kinds of jobs that the configuration has no worker for. Of several hosts with this role one does the work."""
     tasks: dict[str, tuple[Task, float]] = {
         "rescue": (lambda: rescue(tracker), RESCUE_EVERY_S),
         "blocked": (lambda: resolve_blocked(tracker, unserved), RESCUE_EVERY_S),
-        "disk": (lambda: watch_disk(archive), DISK_EVERY_S),
         "purge": (lambda: purge.resume(tracker, archive), DISK_EVERY_S),
     }
     if storage is not None:
         tasks["retention"] = (lambda: retention.free(tracker, archive, storage), DISK_EVERY_S)
     if index_patient:
         tasks["labels"] = (lambda: indexing.add_labels(tracker, archive), LABELS_EVERY_S)
-    return clock(tasks)
+    alone = {name: (only_here(tracker, task), seconds) for name, (task, seconds) in tasks.items()}
+    return clock(alone | {"disk": (lambda: watch_disk(archive), DISK_EVERY_S)})
+
+
+def only_here(tracker: Tracker, task: Task) -> Task:
+    """The task, as long as no other node does the housekeeping."""
+
+    def run() -> None:
+        if duties.take(tracker, duties.Name.HOUSEKEEPING):
+            task()
+
+    return run
 
 
 def clock(tasks: Mapping[str, tuple[Task, float]], at_once: bool = False) -> BackgroundScheduler:

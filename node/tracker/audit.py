@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 
 import structlog
-from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, text
 from sqlalchemy.orm import Session
 
 from node.errors import NodeError
@@ -40,6 +40,10 @@ class Action(StrEnum):
     VIEWED = "viewed"
     PURGED = "purged"
     CONFIGURED = "configuration loaded"
+    """A service has started, with this configuration."""
+    RELOADED = "configuration reloaded"
+    STOPPED = "stopped"
+    """A service has stopped in order."""
     ADMINISTERED = "administered"
     """A person changed a job, or had something sent again."""
     LOGGED_IN = "logged in"
@@ -88,23 +92,28 @@ def try_audit(
         log.error("audit.failed", action=action, study=study_uid, reason=str(error))
 
 
-def count_before(tracker: Tracker, before: datetime) -> int:
+def count_before(tracker: Tracker, before: datetime, sent_up_to: int | None = None) -> int:
     """How many rows `expire` would remove."""
     with tracker.read() as session:
-        return session.scalar(select(func.count()).select_from(Audit).where(Audit.at < before)) or 0
+        return session.scalar(select(func.count()).select_from(Audit).where(_old(before, sent_up_to))) or 0
 
 
-def expire(tracker: Tracker, before: datetime, actor: str) -> int:
-    """Remove the rows that are older than `before`, and say so in a new one. Returns how many were removed."""
+def expire(tracker: Tracker, before: datetime, actor: str, sent_up_to: int | None = None) -> int:
+    """Remove the rows that are older than `before`, and say so in a new one. Returns how many were removed. Where audit
+    messages are sent, `sent_up_to` is the last row that has arrived; those after it stay."""
     with tracker.write() as session:
         connection = session.connection()
         unguard(connection)
-        removed = connection.execute(delete(Audit).where(Audit.at < before)).rowcount
+        removed = connection.execute(delete(Audit).where(_old(before, sent_up_to))).rowcount
         guard(connection)
         audit(
             tracker, Action.EXPIRED, actor, details={"before": before.isoformat(), "rows": removed}, session=session
         )  # fmt: skip
     return removed
+
+
+def _old(before: datetime, sent_up_to: int | None) -> ColumnElement[bool]:
+    return Audit.at < before if sent_up_to is None else and_(Audit.at < before, Audit.id <= sent_up_to)
 
 
 def guard(connection: Connection) -> None:

@@ -40,6 +40,19 @@ PATIENCE_S = 30.0
 """How long a writer waits for other writers of SQLite."""
 
 
+_POSTGRESQL = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+    "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
+    "-c idle_in_transaction_session_timeout=60s",
+}
+"""How soon both sides notice that the other is gone: long before a lease runs out. Else a host that is cut off in the middle of a
+transaction would keep its locks for hours, and wait as long for an answer. What the URL says itself counts."""
+
+
 class Database:
     """Sessions for reading and for writing. A write is one transaction, begun as a writer: SQLite then never fails
     half way for a lock it could not upgrade."""
@@ -197,7 +210,12 @@ def without_secrets(url: URL) -> str:
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    if url.startswith("sqlite"):
+        engine = create_engine(url)
+    else:
+        given = make_url(url).query
+        defaults = {name: value for name, value in _POSTGRESQL.items() if name not in given}
+        engine = create_engine(url, pool_pre_ping=True, connect_args=defaults)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

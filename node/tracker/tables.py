@@ -288,6 +288,20 @@ class Audit(Base):
     details: Mapped[dict[str, Any]]
 
 
+class Duty(Base):
+    """What only one host may do at a time, see `duties.py`."""
+
+    __tablename__ = "duty"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(64))
+    """The node that does it."""
+    until: Mapped[datetime]
+    """Then another node may take it over."""
+    position: Mapped[int] = mapped_column(BigInteger, default=0)
+    """How far it is, where it works through rows: the last one that is done."""
+
+
 class Pause(Base):
     """Something that an administrator has paused, see `pauses.py`."""
 

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from node import __version__
 from node.certificates import certificate_entries, expiry
-from node.tracker import overview, pauses, peers
+from node.tracker import overview, pauses, peers, spool
 from node.tracker.audit import Action
 from node.tracker.growth import Change, Growth
 from node.tracker.states import FINISHED, LEASED, State
@@ -62,6 +62,7 @@ class Metrics:
         self._ready = gauge("ready", "1 when every precondition holds")
         self._blocked = gauge("blocked_jobs", "Jobs that are due and that no worker will take", "kind")
         self._conflicts = gauge("conflicts", "Instances refused because they came again with other pixels")
+        self._unsent = gauge("audit_messages_waiting", "Rows of the audit trail that the collector does not have yet")
         self._free = gauge("disk_free_bytes", "Free space of the archive")
         self._total = gauge("disk_size_bytes", "Size of that disk")
         self._kept = gauge("kept_bytes", "Size of the received instances that are kept")
@@ -122,6 +123,8 @@ class Metrics:
         for kind, count in Counts(job.kind for job in blocked_jobs(database, self._site.settings)).items():
             self._blocked.labels(kind).set(count)
         self._conflicts.set(conflicts(database))
+        if self._site.settings.audit is not None:
+            self._unsent.set(spool.backlog(database).rows)
         self._memory.clear()
         device = overview.last_device(database)
         if device is not None and device.memory_bytes is not None:

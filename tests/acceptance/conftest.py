@@ -93,8 +93,12 @@ class Site:
         self.config.write_text(text)
         self.process: Service | None = None
 
-    def start(self) -> None:
+    def launch(self) -> None:
+        """Start it, without waiting until it is ready."""
         self.process = Service(["start", "--config", self.config], self.folder / "node.log")
+
+    def start(self) -> None:
+        self.launch()
         self.until(lambda: echo(self.port, "DIFFMSR"), "the node answers C-ECHO")
 
     def until(self, condition: Callable[[], Any], what: str) -> Any:
@@ -170,8 +174,8 @@ def run_node(*arguments: str, environment: dict[str, str] | None = None) -> subp
     return run_program(arguments, environment)
 
 
-def echo(port: int, ae_title: str) -> bool:
-    command = [require("echoscu"), "-aec", ae_title, "127.0.0.1", str(port)]
+def echo(port: int, ae_title: str, host: str = "127.0.0.1") -> bool:
+    command = [require("echoscu"), "-to", "5", "-aec", ae_title, host, str(port)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 

@@ -22,6 +22,7 @@ from node.errors import ConfigError, NodeError
 from node.identity import worker_name
 from node.locks import only_one, running_roles
 from node.payloads import PairRequest, StackRequest
+from node.receive.store import Status, Store
 from node.roles import Role
 from node.service import Service
 from node.tracker import queue, steps, views
@@ -32,6 +33,7 @@ from node.tracker.outcomes import NewJob
 from node.tracker.states import Kind, State
 from tests.conftest import free_port
 from tests.dicom import mr_series
+from tests.unit.node.receive.test_receive import sent
 from tests.unit.node.tracker.jobs import audited
 from tests.waiting import until
 
@@ -196,3 +198,36 @@ def test_after_a_crash_files_without_a_row_are_entered(tmp_path: Path) -> None:
     assert received() == 0 and not marker.exists(), "a service that ended in order leaves none"
     marker.touch()  # as a crash leaves it
     run_until(settings, lambda: received() == 1, [Role.RECEIVE])
+
+
+def test_hosts_that_see_different_archives_are_told_apart(tmp_path: Path) -> None:
+    """A folder that is not mounted is empty, and another mount is another tracker's."""
+    shared, other = tmp_path / "shared", tmp_path / "other"
+    for folder in (shared, other):
+        folder.mkdir()
+    url = f"sqlite:///{tmp_path / 'tracker.sqlite3'}"
+
+    def host(name: str, place: Path, database_url: str = url) -> Settings:
+        return Settings(
+            node=NodeSettings(data_dir=tmp_path / name, database_url=database_url),
+            storage=StorageSettings(reserve_gb=0, archive=str(place)),
+        )
+
+    def start(settings: Settings) -> None:
+        run_until(settings, lambda: len(running_roles(settings.node.data_dir)) == len(ROLES))
+
+    start(host("first", shared))
+    start(host("second", shared))
+    with pytest.raises(ConfigError, match="belongs to tracker"):
+        start(host("stranger", shared, f"sqlite:///{tmp_path / 'another.sqlite3'}"))
+    keep_one(host("first", shared))
+    with pytest.raises(ConfigError, match="is empty, and the tracker knows instances"):
+        start(host("third", other))
+    assert not (other / "tracker-id").exists()
+
+
+def keep_one(settings: Settings) -> None:
+    """Receive an instance."""
+    (dataset,) = mr_series(1)
+    store = Store(Archive.of(settings), tracker_of(settings), 10)
+    assert store.put(sent(dataset)) is Status.SUCCESS

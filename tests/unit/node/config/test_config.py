@@ -130,3 +130,18 @@ def test_a_variable_of_an_unknown_section_is_an_error(tmp_path: Path, monkeypatc
     monkeypatch.setenv("DIFFMSR_NODE_SCPP__PORT", "104")
     with pytest.raises(ConfigError, match=r"no section \[scpp\]; did you mean DIFFMSR_NODE_SCP__"):
         load_settings(written(tmp_path, ""))
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://diffmsr:secret@db/diffmsr", "postgresql+psycopg://diffmsr@db/diffmsr?password=secret"]
+)
+def test_a_password_in_the_file_is_refused(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets come from files of their own, or from the environment."""
+    path = tmp_path / "node.toml"
+    path.write_text(f'[node]\ndatabase_url = "{url}"\n')
+    with pytest.raises(ConfigError, match="database_url_file") as refused:
+        load_settings(path)
+    assert "secret" not in str(refused.value)
+    path.write_text("")
+    monkeypatch.setenv("DIFFMSR_NODE_NODE__DATABASE_URL", url)
+    assert load_settings(path).node.url == url

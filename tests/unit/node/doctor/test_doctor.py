@@ -116,7 +116,7 @@ def test_a_sound_node_has_no_fault(site: Site) -> None:
     names = [answer.name for answer in examine(site.settings)]
     assert names == [
         "data folder", "archive", "tracker's place", "tracker", "model", "destinations", "disk space",
-        "blocked work", "tracker's content", "disk speed", "clock", "receiver", "page", "destination pacs",
+        "blocked work", "audit messages", "tracker's content", "archive's tracker", "disk speed", "clock", "receiver", "page", "destination pacs",
     ]  # fmt: skip
 
 
