@@ -100,7 +100,7 @@ def _check(session: Session, job: Job, act: Act) -> None:
         again = f". To send its result again: diffmsr-node queue resend {job_id}" if job.kind in _WITH_RESULT else ""
         raise TransitionError(f"job {job_id} is finished; {_ONLY[act]}{again}")
     if not allowed(job.state, state):
-        done = "cancelled already" if job.state is state else "finished" if job.state in FINISHED else job.state.value
+        done = "finished" if job.state is State.DONE else f"{job.state}{' already' if job.state is state else ''}"
         raise TransitionError(f"job {job_id} is {done}; {_ONLY[act]}")
     if state is State.READY and act != "release" and queue.outgrown(session, job):
         raise _outgrown(job)
