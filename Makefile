@@ -1,5 +1,5 @@
 # The two commands of the README, each doing all the set-up it needs on a fresh machine.
-.PHONY: demo test lint format screenshots site bench-receive soak sbom clean
+.PHONY: demo test lint format screenshots ohif site bench-receive soak sbom clean
 
 VENV := .venv
 PYTHON ?= python3
@@ -27,6 +27,12 @@ format: $(STAMP)
 screenshots: $(STAMP)
 	bash tests/install-peers.sh
 	$(BIN)/python -m tests.web.screenshots docs/screenshots
+
+# A stock build of OHIF (48 MB, by npm) shows source and result of a node side by side, in ohif.png.
+ohif: $(STAMP)
+	bash tests/install-peers.sh
+	mkdir -p .ohif && cd .ohif && npm pack --silent @ohif/app@3.12 && tar xzf ohif-app-*.tgz
+	$(BIN)/python -m tests.web.ohif .ohif/package/dist ohif.png
 
 site: $(STAMP)
 	$(BIN)/mkdocs build --quiet
@@ -65,4 +71,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .venv-sbom demo-output sbom.cdx.json
+	rm -rf $(VENV) .venv-sbom .ohif demo-output ohif.png sbom.cdx.json

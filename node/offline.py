@@ -60,13 +60,21 @@ class Processed(BaseModel):
         return self.model_dump(mode="json")
 
 
-def read_folder(folder: Path) -> Folder:
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is in all."""
+
+
+def _unseen(what: str, done: int, total: int) -> None:
+    """The progress that nobody watches."""
+
+
+def read_folder(folder: Path, progress: Progress = _unseen) -> Folder:
     """Find the DICOM files below `folder` (any depth, any name), also through symbolic links. NotFoundError when there is no
     such folder or no DICOM file in it; it says what the other files are."""
     if not folder.is_dir():
         raise NotFoundError(f"{folder} is not a folder")
     paths = sorted(_files_below(folder))
-    found = read_all(InstanceFile(path) for path in paths if path.is_file())
+    found = read_all((InstanceFile(path) for path in paths if path.is_file()), progress)
     dangling = [(InstanceFile(path), "a symbolic link to nothing") for path in paths if not path.exists()]
     found = replace(found, skipped=[*found.skipped, *dangling])
     if not found.instances:
@@ -96,13 +104,15 @@ def _files_below(folder: Path) -> Iterator[Path]:
         yield from (Path(place) / name for name in files)
 
 
-def read_all(readables: Iterable[Readable]) -> Folder:
+def read_all(readables: Iterable[Readable], progress: Progress = _unseen) -> Folder:
     """The headers of these files. Files that are not DICOM, are damaged or repeat an instance are skipped, each with
     the reason."""
     headers: dict[str, list[Dataset]] = {}
     instances: dict[str, Readable] = {}
     skipped: list[tuple[Readable, str]] = []
-    for readable in readables:
+    every = list(readables)
+    for done, readable in enumerate(every, 1):
+        progress("reading files", done, len(every))
         try:
             header = readable.read_header()
             study_uid, sop_uid = str(header.StudyInstanceUID), str(header.SOPInstanceUID)
@@ -131,17 +141,21 @@ def explain_all(
     return explain_folder(found, settings), found.skipped
 
 
-def explain_folder(folder: Folder, settings: Settings) -> list[StudyVerdict]:
+def explain_folder(folder: Folder, settings: Settings, progress: Progress = _unseen) -> list[StudyVerdict]:
     """The verdict on every study of a folder."""
     facts = model_facts(settings)
-    return [assess_study(headers, settings.match, facts) for headers in folder.headers.values()]
+    verdicts = []
+    for headers in folder.headers.values():
+        verdicts.append(assess_study(headers, settings.match, facts))
+        progress("matching studies", len(verdicts), len(folder.headers))
+    return verdicts
 
 
 def process_folder(
     folder: Folder,
     output: Path,
     settings: Settings,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
     made: Sequence[PairRequest] = (),
 ) -> Iterator[Processed]:
     """Match, super-resolve and encode every study of a folder; derived instances go to output/STUDY/SERIES/SOP.dcm.
@@ -172,7 +186,7 @@ def _process_pair(
     output: Path,
     settings: Settings,
     engine: Engine,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> Processed:
     super_resolved = run(
         request,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ def ablate(
         before = len(todo)
         for variant, seed in list(todo):
             try:
-                _finish(ablation, variant, seed, output, deadline, say)
+                number = 1 + len(chosen) * ablation.seeds - len(todo)
+                of = f"{number} of {len(chosen) * ablation.seeds}: {variant.name}, seed {seed}"
+                _finish(ablation, variant, seed, output, deadline, partial(_say, say, of))
             except _ElsewhereError:
                 continue
             except _OutOfTimeError:
@@ -85,6 +88,10 @@ def results_in(ablation: Ablation, output: Path) -> Results:
     return results
 
 
+def _say(say: Callable[[str], None], of: str, what: str) -> None:
+    say(f"{of}: {what}")
+
+
 def _finish(
     ablation: Ablation, variant: Variant, seed: int, output: Path, deadline: float | None, say: Callable[[str], None]
 ) -> None:
@@ -97,12 +104,12 @@ def _finish(
     for each, its_config in runs:
         with _held(each):
             if slices_of(each) < its_config.slices:
-                say(f"{variant.name}, seed {seed}: training in {each}")
+                say(f"training in {each}")
                 left = None if deadline is None else (deadline - time.monotonic()) / 60
                 if train(its_config, each, left).slices < its_config.slices:
                     raise _OutOfTimeError
     with _held(folder):
-        say(f"{variant.name}, seed {seed}: measuring")
+        say("measuring")
         run = resume(config, folder)
         figures = _measured(ablation, run, config)
         parameters = sum(parameter.numel() for parameter in run.model.parameters())

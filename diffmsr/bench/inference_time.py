@@ -38,7 +38,7 @@ def inference_times(
             tasks: dict[str, Task] = {way: partial(network, *inputs) for way, network in ways.items()}
             memory = {way: peak_memory(task, device) for way, task in tasks.items()}
             images = {way: ways[way](*inputs) for way in ("plain", "fast")}
-            times = in_turns(tasks | {"product": product}, rounds, device)
+            times = in_turns(tasks | {"product": product}, rounds, device, f"inference, {batch} at a time")
         ceiling = product_gflop / times.pop("product").least(device)
         row: dict[str, Any] = {
             "batch": batch,

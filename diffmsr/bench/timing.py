@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from diffmsr.progress import followed
+
 Task = Callable[[], object]
 
 
@@ -55,17 +57,16 @@ class Times:
         }
 
 
-def in_turns(tasks: Mapping[str, Task], rounds: int, device: str) -> dict[str, Times]:
-    """Times of each task in `rounds` rounds, in each of which every task runs once."""
+def in_turns(tasks: Mapping[str, Task], rounds: int, device: str, what: str) -> dict[str, Times]:
+    """Times of each task in `rounds` rounds, in each of which every task runs once. `what` stands beside the bar."""
     times = {name: Times() for name in tasks}
-    for _ in range(rounds):
-        for name, task in tasks.items():
-            finish(device)
-            began, used = time.perf_counter(), time.process_time()
-            task()
-            finish(device)
-            times[name].clock.append(time.perf_counter() - began)
-            times[name].processor.append(time.process_time() - used)
+    for name in followed([*tasks] * rounds, what, between=True):
+        finish(device)
+        began, used = time.perf_counter(), time.process_time()
+        tasks[name]()
+        finish(device)
+        times[name].clock.append(time.perf_counter() - began)
+        times[name].processor.append(time.process_time() - used)
     return times
 
 

@@ -36,7 +36,7 @@ def training_times(config: ModelConfig, device: str, rounds: int, batch: int = 8
     }
     for task in tasks.values():
         task()
-    times = in_turns(tasks, rounds, device)
+    times = in_turns(tasks, rounds, device, "training")
     found: dict[str, Any] = {"batch": batch, "patch": patch, "precision": settings.precision}
     for way, of in times.items():
         found[way] = {"slices_per_second": batch / statistics.median(of.clock), "best": batch / min(of.clock)}

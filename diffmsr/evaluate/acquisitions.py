@@ -13,10 +13,10 @@ from diffmsr.arrays import Magnitudes, Pixels
 from diffmsr.baselines import zero_filled
 from diffmsr.data import SCALE, DataError, Slice, as_tensor, subject_bandwidth, with_phase
 from diffmsr.evaluate.intervals import interval
-from diffmsr.evaluate.progress import followed
 from diffmsr.evaluate.run import FULL_BANDWIDTH
 from diffmsr.evaluate.selection import select
 from diffmsr.metrics import psnr
+from diffmsr.progress import followed
 
 STORED = "stored"
 """The image as the scanner stored it, zero-filled: what every gain is over."""
@@ -104,7 +104,7 @@ def _measured(
 ) -> dict[str, Any]:
     scores: list[list[dict[str, dict[str, float]]]] = []
     found: dict[str, Any] = {}
-    for subject, pieces in followed(patients, f"patients, {trial.name}"):
+    for subject, pieces in followed(patients.items(), f"patients, {trial.name}"):
         estimates: list[Estimate] = []
         of_patient = []
         for stack in stacks(pieces, target):

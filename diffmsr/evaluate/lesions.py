@@ -27,6 +27,7 @@ from diffmsr.evaluate.intervals import percentile_interval
 from diffmsr.evaluate.methods import Method, compared, input_kinds
 from diffmsr.evaluate.run import reconstructions
 from diffmsr.evaluate.selection import select
+from diffmsr.progress import followed
 
 TRUTH = "truth"
 CLASSES = {"up to 15": (1, 15), "16 to 100": (16, 100), "more than 100": (101, 10**9)}
@@ -62,7 +63,7 @@ def evaluate_lesions(
     methods = compared(weights)
     lesions: list[Lesion] = []
     false: dict[str, list[int]] = {name: [] for name in (TRUTH, *methods)}
-    for pieces in selection.patients.values():
+    for pieces in followed(selection.patients.values(), "patients"):
         drawn = [piece for piece in pieces if piece.lesions is not None]
         if drawn:
             of_subject, candidates = _of_patient(drawn, selection.target, selection.reference, weights)

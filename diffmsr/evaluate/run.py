@@ -15,9 +15,9 @@ from diffmsr.data import DataError, Slice, acquire, as_tensor, subject_bandwidth
 from diffmsr.evaluate.figure import Example, draw
 from diffmsr.evaluate.intervals import Scores, interval, mean
 from diffmsr.evaluate.methods import BICUBIC, ZERO_FILLED, Method, compared, input_kinds
-from diffmsr.evaluate.progress import followed
 from diffmsr.evaluate.selection import select
 from diffmsr.metrics import VARIANTS, quality
+from diffmsr.progress import followed
 
 FULL_BANDWIDTH = 0.65
 """Below this bandwidth, a scanner zero-filled the subject's images: much of their 'truth' is itself interpolated."""
@@ -77,7 +77,7 @@ def evaluate(
     scores: dict[str, list[Scores]] = {}
     rows: list[dict[str, Any]] = []
     examples: list[Example] = []
-    for subject, pieces in followed(patients, "patients"):
+    for subject, pieces in followed(patients.items(), "patients"):
         guides = _references(patients, subject, reference, conditions)
         scores[subject] = []
         for example in _guided(pieces, guides, target, methods, kinds):

@@ -4,31 +4,33 @@ Bytes that are read for use are compared with their digest first. Bytes that cha
 bytes that are gone raise MissingError. Neither is ever retried, and nothing is made from such bytes.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 from pydicom import Dataset
 
 from node.archive.codec import Measured, decode_measured, decode_result, encode_result
 from node.archive.digest import Digest, sha256
+from node.archive.index import DerivedInstance, Index, decode_index, encode_index
 from node.archive.layers import LayersFile, open_layers
 from node.archive.layout import (
     FOLDERS,
+<<<<<<< HEAD
     OWNER_KEY,
     DerivedName,
+=======
+>>>>>>> walk
     derived_key,
     derived_prefix,
     index_key,
     instance_key,
     layers_key,
     page_key,
-    parse_key,
     result_key,
 )
 from node.archive.local import LocalFolder
@@ -105,16 +107,6 @@ class StoredInstance:
 
     def __str__(self) -> str:
         return self.backend.location(self.key)
-
-
-@dataclass(frozen=True)
-class DerivedInstance:
-    """What was made of a result, and where it is kept."""
-
-    sop_uid: str
-    key: str
-    sha256: str | None
-    """Of the whole file; None where a version without digests made it."""
 
 
 class Archive:
@@ -232,9 +224,11 @@ class Archive:
 
     # ------------------------------------------------------------------ what is made of a result
 
-    def put_derived(self, name: str, instances: Iterable[tuple[str, bytes]], page: str) -> list[DerivedInstance]:
-        """Keep what was made of the result `name`: (SOP instance UID, Part 10 file) in the order to be sent, and the
-        report's page. It counts only when all of it is there."""
+    def put_derived(
+        self, name: str, instances: Iterable[tuple[str, bytes]], page: str, codes: Iterable[str] = ()
+    ) -> list[DerivedInstance]:
+        """Keep what was made of the result `name`: (SOP instance UID, Part 10 file) in the order to be sent, the report's
+        page, and the codes of the warnings that making it gave. It counts only when all of it is there."""
         self._backend.replace(page_key(name), page.encode())
         made = []
         for number, (sop_uid, content) in enumerate(instances):
@@ -243,17 +237,26 @@ class Archive:
             if not self._backend.create(instance.key, content) and not kept.is_intact():
                 self._backend.replace(instance.key, content)
             made.append(instance)
-        self._backend.replace(index_key(name), _index(made))
+        self._backend.replace(index_key(name), encode_index(made, codes))
         return made
 
     def derived(self, name: str) -> list[DerivedInstance] | None:
         """What `put_derived` kept, in the order to be sent; None when it was not made yet, or not to the end."""
+        found = self._index(name)
+        return None if found is None else found.instances
+
+    def derived_codes(self, name: str) -> frozenset[str]:
+        """The codes of the warnings that came with what `put_derived` kept."""
+        found = self._index(name)
+        return frozenset() if found is None else found.codes
+
+    def _index(self, name: str) -> Index | None:
         if not self._backend.exists(index_key(name)):
             return None
         content = self._backend.read(index_key(name))
         try:
-            return _indexed(json.loads(content), derived_prefix(name))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return decode_index(content, derived_prefix(name))
+        except ValueError:
             raise DamagedError(self._backend.location(index_key(name))) from None
 
     def adopt_derived(self, name: str) -> list[DerivedInstance] | None:
@@ -263,7 +266,7 @@ class Archive:
         if made is None or all(instance.sha256 is not None for instance in made):
             return made
         made = [replace(instance, sha256=sha256(self._backend.read(instance.key))) for instance in made]
-        self._backend.replace(index_key(name), _index(made))
+        self._backend.replace(index_key(name), encode_index(made))
         return made
 
     def derived_instance(self, key: str, sha256: str | None) -> StoredInstance:
@@ -328,21 +331,3 @@ class Archive:
         """Raise StorageFullError when the disk has less than the reserve left; of that, results of what was received
         already may use half."""
         self._backend.check_space(for_results)
-
-
-def _index(made: list[DerivedInstance]) -> bytes:
-    rows = [{"sop_uid": m.sop_uid, "name": m.key.rsplit("/", 1)[1], "sha256": m.sha256} for m in made]
-    return json.dumps({"instances": rows, "sha256": sha256(json.dumps(rows).encode())}, indent=1).encode()
-
-
-def _indexed(index: dict[str, Any], prefix: str) -> list[DerivedInstance]:
-    if "instances" in index:
-        if sha256(json.dumps(index["instances"]).encode()) != index["sha256"]:
-            raise ValueError("its digest differs")
-        return [DerivedInstance(r["sop_uid"], f"{prefix}{r['name']}", r["sha256"]) for r in index["instances"]]
-    made = [DerivedInstance(uid, f"{prefix}{name}", None) for uid, name in index.items()]
-    for instance in made:  # an index of a version without digests: SOP instance UID to file name
-        name = parse_key(instance.key)
-        if not isinstance(name, DerivedName) or name.sop_uid != instance.sop_uid:
-            raise ValueError("not an index")
-    return made

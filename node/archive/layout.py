@@ -111,12 +111,6 @@ def parse_key(key: str) -> InstanceName | DerivedName | None:
     return None
 
 
-def is_key(text: str) -> bool:
-    """Whether `text` has the form of a key."""
-    parts = text.split("/")
-    return len(parts) > 1 and parts[0] in FOLDERS and all(_NAME.fullmatch(part) for part in parts)
-
-
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise StorageError("not the name of a result, so it cannot be part of a key")

@@ -4,9 +4,8 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Column, Table
 
+from node.cli.lists import audit_table
 from node.cli.options import ConfigOption, DryRunOption, JsonOption, YesOption, acting, actor, open_tracker
 from node.cli.render import out, print_json
 from node.config.loading import find_config, load_settings
@@ -32,11 +31,7 @@ def audit_list(
     if as_json:
         print_json({"schema": views.SCHEMA, "audit": [row.to_json() for row in rows]})
         return
-    table = Table("at", "node", "who", "what", Column("study", overflow="fold"), Column("details", overflow="fold"))
-    for row in rows:
-        details = ", ".join(f"{name} {value}" for name, value in row.details.items())
-        table.add_row(views.iso(row.at), row.node, escape(row.actor), row.action, row.study_uid or "", escape(details))
-    out.print(table if rows else "the audit trail is empty")
+    out.print(audit_table(rows) if rows else "the audit trail is empty")
 
 
 @audit_app.command("expire")

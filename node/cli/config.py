@@ -36,8 +36,9 @@ def config_check(config: ConfigOption = None) -> None:
         if answer.level is checks.Level.FAIL:
             raise ConfigError(answer.says)
     model = next(answer for answer in answers if answer.name == "model")
+    count = len(settings.destinations)
     out.print(
-        f"{escape(str(path))} is valid; model {escape(model.sentence)}, {len(settings.destinations)} destinations"
+        f"{escape(str(path))} is valid; model {escape(model.sentence)}, {count} destination{'' if count == 1 else 's'}"
     )
     for answer in answers:
         if answer.level is checks.Level.WARN:

@@ -13,18 +13,9 @@ from rich.table import Table
 
 from node.archive.facade import Archive
 from node.archive.local import write_durably
+from node.cli.lists import events_table, instances_table, print_queue, queue_table
 from node.cli.options import PARTLY_DONE, ConfigOption, DryRunOption, JsonOption, YesOption, acting, actor, open_tracker
-from node.cli.render import (
-    err,
-    events_table,
-    instances_table,
-    job_table,
-    out,
-    print_json,
-    print_queue,
-    progress_bar,
-    queue_table,
-)
+from node.cli.render import err, job_table, out, print_json, progress_bar
 from node.config.loading import find_config, load_settings
 from node.config.settings import Settings
 from node.errors import NotFoundError, TransitionError

@@ -11,15 +11,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 
 from node.match.explanation import acquisition_lines
-from node.tracker.listing import ListedJob, Page, StudyRow
 from node.tracker.overview import DestinationRow
-from node.tracker.states import LEASED, State
 from node.tracker.status import Status
-from node.tracker.views import InstanceDelivery, JobDetail, JobEvent, StudyJob
-from node.web.words import MASK, date, local, person, plain, short
+from node.tracker.views import JobDetail, StudyJob
+from node.web.words import local, plain, short
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
@@ -69,7 +67,7 @@ def tolerate_any_terminal() -> None:
 
 @contextmanager
 def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar with the time left on stderr, one for each of several things, as a function of (what, done, total).
+    """Progress bars with the time left on stderr, one for each thing that is done, as a function of (what, done, total).
     Nothing is shown when `quiet`, or when stderr is not a terminal."""
     from rich.progress import Progress, TaskID
 
@@ -122,84 +120,6 @@ def status_table(
     return table
 
 
-WIDE = 100
-"""Columns. With fewer a list leaves out the study, so that state and time are never cut."""
-
-
-def queue_table(rows: Sequence[ListedJob]) -> Table:
-    """Jobs, one below the other. Number, kind, state and time stay whole at any width."""
-    wide = not out.is_terminal or out.width >= WIDE
-    columns = [
-        Column("job", justify="right", no_wrap=True),
-        *(Column(n, no_wrap=True) for n in ("kind", "state", "changed", "try")),
-    ]
-    columns += [Column("study", no_wrap=True)] if wide else []
-    table = Table(*columns, Column("what it says", overflow="fold"), box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(
-            str(row.id), row.kind, row.state, local(row.updated_at), f"{row.attempts}/{row.max_attempts}",
-            *([short(row.study_uid)] if wide else []), escape(_says(row)),
-        )  # fmt: skip
-    return table
-
-
-def print_queue(page: Page[ListedJob], everything: int) -> None:
-    """A part of the queue, and how much more there is."""
-    if not page.rows:
-        out.print(f"no job matches; {everything} jobs in the queue" if everything else "the queue is empty")
-        return
-    out.print(queue_table(page.rows))
-    if page.total > len(page.rows):
-        out.print(f"{len(page.rows)} of {page.total} jobs; --limit shows more")
-
-
-def studies_table(rows: Sequence[StudyRow], phi: bool) -> Table:
-    """Studies, one below the other; patients masked unless they may be seen. A narrow terminal gets fewer columns, so that
-    state and time are never cut."""
-    width = out.width if out.is_terminal else WIDE
-    wide = width >= WIDE
-    shown = {
-        "study": True,
-        "patient": phi or wide,
-        "date": width >= 72,
-        "state": True,
-        "received": True,
-        "why": wide,
-    }
-    folded = ("patient", "why") if wide else ("patient",)
-    columns = (
-        Column(name, no_wrap=name not in folded, overflow="fold") for name, is_shown in shown.items() if is_shown
-    )
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        who = f"{person(row.patient_name)} {plain(row.patient_id or '')}".strip() if phi else MASK
-        values = (
-            row.study_uid if wide else short(row.study_uid), escape(who), date(row.study_date), row.state,
-            local(row.last_received_at), escape(plain(row.reason or "")),
-        )  # fmt: skip
-        table.add_row(*(value for value, is_shown in zip(values, shown.values(), strict=True) if is_shown))
-    return table
-
-
-def print_studies(page: Page[StudyRow], phi: bool) -> None:
-    if not page.rows:
-        out.print("no study matches")
-        return
-    out.print(studies_table(page.rows, phi))
-    if page.total > len(page.rows):
-        out.print(f"{len(page.rows)} of {page.total} studies; --limit shows more")
-
-
-def _says(row: ListedJob) -> str:
-    where = f"to {row.destination}: " if row.destination else ""
-    done, total = row.progress
-    progress = f"{done} of {total}; " if total and row.state in LEASED else ""
-    again = (
-        f"; next attempt {local(row.next_attempt_at)}" if row.state is State.RETRY_WAIT and row.next_attempt_at else ""
-    )
-    return f"{where}{progress}{plain(row.error or row.why or '')}{again}"
-
-
 def job_table(job: JobDetail) -> Table:
     table = Table(show_header=False, box=None)
     facts = {
@@ -216,23 +136,6 @@ def job_table(job: JobDetail) -> Table:
     for name, value in facts.items():
         if value is not None:
             table.add_row(name, escape(str(value)))
-    return table
-
-
-def events_table(events: Sequence[JobEvent]) -> Table:
-    """What happened to a job. Time and state stay whole at any width."""
-    columns = Column("at", no_wrap=True), Column("state", no_wrap=True), Column("why", overflow="fold")
-    table = Table(*columns, Column("who", overflow="fold"), box=None, pad_edge=False)
-    for event in events:
-        table.add_row(local(event.at), event.to_state, escape(plain(event.why)), escape(plain(event.actor)))
-    return table
-
-
-def instances_table(instances: Sequence[InstanceDelivery]) -> Table:
-    columns = Column("SOP instance", overflow="fold"), Column("accepted", no_wrap=True)
-    table = Table(*columns, Column("the peer's last answer", overflow="fold"), box=None, pad_edge=False)
-    for row in instances:
-        table.add_row(row.sop_uid, "yes" if row.accepted else "no", escape(plain(row.status or "not sent yet")))
     return table
 
 

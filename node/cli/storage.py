@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from node.archive.facade import Archive
 from node.cli.options import ConfigOption, DryRunOption, JsonOption, YesOption, acting, actor
-from node.cli.render import out, print_json
+from node.cli.render import out, print_json, progress_bar
 from node.config.loading import find_config, load_settings
 from node.tracker import listing, retention, views
 from node.web.words import short
@@ -33,9 +33,11 @@ def storage_free(
     if not dry_run and found:
         if not yes and not typer.confirm(f"free {len(found)} studies?"):
             raise typer.Exit(1)
-        found = []
-        while freed := free(tracker, archive, settings.storage, actor()):
-            found += freed
+        total, found = len(found), []
+        with progress_bar(as_json) as progress:
+            while freed := free(tracker, archive, settings.storage, actor()):
+                found += freed
+                progress("studies", len(found), max(total, len(found)))
     if as_json:
         studies = [asdict(each) | {"last_received_at": each.last_received_at.isoformat()} for each in found]
         print_json({"schema": views.SCHEMA, "dry_run": dry_run, "studies": studies})

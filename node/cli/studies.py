@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from node.archive.facade import Archive
+from node.cli.lists import print_studies
 from node.cli.options import PARTLY_DONE, ConfigOption, JsonOption, acting, actor, open_tracker, settings_or_defaults
 from node.cli.render import (
     conflict_line,
@@ -16,7 +17,6 @@ from node.cli.render import (
     print_json,
     print_lines,
     print_skipped,
-    print_studies,
     progress_bar,
     terminal_width,
 )
@@ -77,8 +77,8 @@ def process(
 
     settings = settings_or_defaults(config)
     configure_logging("WARNING")
-    found = read_folder(folder)
     with progress_bar(as_json) as progress:
+        found = read_folder(folder, progress)
         processed = list(process_folder(found, output, settings, progress))
     if as_json:
         skipped = [{"path": str(where), "why": why} for where, why in found.skipped]
@@ -109,8 +109,9 @@ def explain(
     if Path(study).is_dir():
         from node.offline import by_reason, explain_folder, read_folder
 
-        found = read_folder(Path(study))
-        verdicts = explain_folder(found, settings_or_defaults(config))
+        with progress_bar(as_json) as progress:
+            found = read_folder(Path(study), progress)
+            verdicts = explain_folder(found, settings_or_defaults(config), progress)
         if as_json:
             skipped = [{"path": str(where), "why": why} for where, why in found.skipped]
             _print_studies([verdict.to_json() for verdict in verdicts], skipped=skipped)
@@ -176,7 +177,7 @@ def replay(
     with tempfile.TemporaryDirectory(prefix="diffmsr-replay-") as scratch, progress_bar(as_json) as progress:
         place = output or Path(scratch)
         if against is not None:
-            replays = list(replay_folder(read_folder(folder), against, settings, place, progress))
+            replays = list(replay_folder(read_folder(folder, progress), against, settings, place, progress))
         else:
             archive = Archive.of(settings, make=False)
             database = open_tracker(settings)

@@ -78,7 +78,7 @@ def load_settings(path: Path, warn: Callable[[str], None] = warn_on_stderr) -> S
     try:
         return Settings(**values)
     except ValidationError as error:
-        lines = [f"{path}: {_where(e['loc'])}: {_what(e)}" for e in error.errors()]
+        lines = [": ".join([str(path), *_where(e["loc"]), _what(e)]) for e in error.errors()]
         raise ConfigError("\n".join(lines)) from None
 
 
@@ -152,11 +152,25 @@ def _holds_password(url: object) -> bool:
         return False
 
 
-def _where(location: tuple[int | str, ...]) -> str:
+def _where(location: tuple[int | str, ...]) -> list[str]:
+    """The section and the key; nothing where the sentence itself names them."""
     if not location:
-        return "the file as a whole"
+        return []
     section, *rest = location
-    return " ".join([f"[{section}]", *[str(part) if isinstance(part, str) else f"#{part + 1}" for part in rest]])
+    return [" ".join([f"[{section}]", *[str(part) if isinstance(part, str) else f"#{part + 1}" for part in rest]])]
+
+
+_TYPES = {
+    "string_type": "text in quotes",
+    "path_type": "a path in quotes",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list in square brackets",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "int_from_float": "a whole number",
+}
+"""What pydantic calls the wrong types, in words for people."""
 
 
 def _what(error: Any) -> str:
@@ -170,11 +184,22 @@ def _what(error: Any) -> str:
         )
     if kind == "list_type" and isinstance(error["input"], dict):
         return f"write [[{location[-1]}]], in double brackets"
+    if kind == "missing":
+        return "is missing"
     if kind in ("int_parsing", "float_parsing", "int_type", "float_type"):
         return f"must be a number, not {error['input']!r}"
     if kind == "string_too_short":
         return "must not be empty"
-    return str(error["msg"]).removeprefix("Value error, ")
+    if kind == "literal_error":
+        return f"must be {error['ctx']['expected']}, not {error['input']!r}"
+    if kind in _TYPES:
+        return f"must be {_TYPES[kind]}, not {error['input']!r}"
+    said = str(error["msg"]).removeprefix("Value error, ")
+    return (
+        f"{said.replace('Input should be', 'must be', 1)}, not {error['input']!r}"
+        if said.startswith("Input should be")
+        else said
+    )
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

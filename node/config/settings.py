@@ -185,7 +185,7 @@ def _devices(value: str) -> str:
     names = [name.strip() for name in value.split(",")]
     if len(names) > 1 and {"auto", "all"} & set(names):
         raise ValueError('"auto" and "all" stand alone')
-    if not all(re.fullmatch(r"[a-z]+(:\d+)?", name) for name in names):
+    if not all(re.fullmatch(r"auto|all|cpu|cuda(:\d+)?", name) for name in names):
         raise ValueError('a device is "auto", "all", "cpu", "cuda" or "cuda:1"; several are separated by commas')
     if len(set(names)) < len(names):
         raise ValueError("a device is named twice")

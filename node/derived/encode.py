@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from node import __version__
 from node.config.settings import OutputSettings, ReportSettings
-from node.derived.findings import findings
+from node.derived.findings import ATTRIBUTES_CORRECTED, findings
 from node.derived.legacy_enhanced import legacy_enhanced_image
 from node.derived.mr import mr_images
 from node.derived.page import html_page
@@ -35,6 +35,11 @@ class Encoded:
     """The report as HTML."""
     corrections: list[str]
     """What was corrected or left out of defective sources: the name of the attribute, and nothing of its value."""
+
+    @property
+    def codes(self) -> frozenset[str]:
+        """The codes of the warnings that encoding gave, beside those of the result."""
+        return frozenset({ATTRIBUTES_CORRECTED} if self.corrections else ())
 
     @property
     def instances(self) -> list[Dataset]:

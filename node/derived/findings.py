@@ -14,6 +14,10 @@ RESEARCH_NOTICE = (
 )
 
 
+ATTRIBUTES_CORRECTED = "W_ATTRIBUTES_CORRECTED"
+"""The code of what had to be corrected in defective sources."""
+
+
 class Grade(Enum):
     """Imaging Series Quality (130550, DCM); the first three values are those of CID 6044."""
 
@@ -76,7 +80,7 @@ def findings(series: DerivedSeries, settings: ReportSettings) -> Findings:
     warnings = [
         *replacement,
         *result.warnings,
-        *(f"W_ATTRIBUTES_CORRECTED: {text}" for text in dict.fromkeys(series.corrections)),
+        *(f"{ATTRIBUTES_CORRECTED}: {text}" for text in dict.fromkeys(series.corrections)),
     ]
     quality = result.quality
     if quality is None:

@@ -4,7 +4,8 @@ import structlog
 from pydicom import Dataset
 from pydicom.uid import LegacyConvertedEnhancedMRImageStorage, MRImageStorage, SecondaryCaptureImageStorage
 
-from node.archive.facade import Archive, DerivedInstance
+from node.archive.facade import Archive
+from node.archive.index import DerivedInstance
 from node.config.settings import Settings
 from node.derived.derive import Sources, derive
 from node.errors import LostError
@@ -39,10 +40,11 @@ def make_derive_handler(tracker: Tracker, archive: Archive, settings: Settings) 
             for correction in derived.corrections:
                 log.warning("derived.source_corrected", study=asked.request.study_uid, reason=correction)
             lease.check()
-            kept = archive.put_derived(asked.result, derived.files, derived.page)
+            kept = archive.put_derived(asked.result, derived.files, derived.page, derived.codes)
         measured = archive.measured(asked.result)
         quality = measured.quality
         usable = quality is None or quality.usable
+        codes = measured.codes | archive.derived_codes(asked.result)
         hold = quality.doubts if quality is not None and settings.report.hold else None
         deliveries = tuple(
             steps.deliver_job(
@@ -53,11 +55,11 @@ def make_derive_handler(tracker: Tracker, archive: Archive, settings: Settings) 
                 held=hold,
             )
             for destination in settings.destinations
-            if destination.wants(usable, measured.codes)
+            if destination.wants(usable, codes)
         )
         sentence = f"{len(kept)} instances derived"
         grade = "usable" if usable else "not usable"
-        carrying = f" with {', '.join(sorted(measured.codes)) or 'no warning'}"
+        carrying = f" with {', '.join(sorted(codes)) or 'no warning'}"
         reason = f"wants results graded {grade}{carrying}" if settings.destinations else "is configured"
         where = "" if deliveries else f"; they stay here, because no [[destinations]] {reason}"
         return Done(f"{sentence}{where}", DeriveResult(instances=len(kept), sentence=f"{sentence}{where}"), deliveries)

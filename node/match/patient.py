@@ -34,9 +34,6 @@ class PatientRecord:
         return tuple(value or "" for value in astuple(self))
 
 
-NOBODY = PatientRecord(None, None, None, None, None)
-
-
 def patient_record(a: Attributes) -> PatientRecord:
     family, given, *_ = [*(a.text("PatientName") or "").split("=")[0].split("^"), "", ""]
     return PatientRecord(

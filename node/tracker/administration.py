@@ -31,6 +31,13 @@ _SENTENCES: dict[Act, str] = {
     "release": "released by an administrator",
 }
 
+_ONLY: dict[Act, str] = {
+    "retry": "only a job that waits, failed, or was refused or cancelled can be retried",
+    "cancel": "only a job that waits or is held can be cancelled",
+    "hold": "only a job that waits can be held",
+    "release": "only a held job can be released",
+}
+
 _AT_ONCE = 100
 """Jobs in one transaction: enough that thousands take seconds, few enough that nobody waits long for the lock."""
 
@@ -87,15 +94,14 @@ def _check(session: Session, job: Job, act: Act) -> None:
     state, job_id = _BECOMES[act], job.id
     if job.state in LEASED:
         raise TransitionError(f"job {job_id} is {job.state} right now; wait until it ends, or stop the service")
-    if state is State.READY and job.state is State.DONE:
-        again = f". To send its result again: diffmsr-node queue resend {job_id}" if job.kind in _WITH_RESULT else ""
-        raise TransitionError(
-            f"job {job_id} is finished; only a job that waits, failed, or was refused or cancelled can be retried{again}"
-        )
-    if not allowed(job.state, state):
-        raise TransitionError(f"job {job_id} is {job.state}; it cannot become {state}")
     if act == "release" and job.state is not State.HELD:
-        raise TransitionError(f"job {job_id} is {job.state}, not held")
+        raise TransitionError(f"job {job_id} is {job.state}; {_ONLY[act]}")
+    if act == "retry" and job.state is State.DONE:
+        again = f". To send its result again: diffmsr-node queue resend {job_id}" if job.kind in _WITH_RESULT else ""
+        raise TransitionError(f"job {job_id} is finished; {_ONLY[act]}{again}")
+    if not allowed(job.state, state):
+        done = "finished" if job.state is State.DONE else f"{job.state}{' already' if job.state is state else ''}"
+        raise TransitionError(f"job {job_id} is {done}; {_ONLY[act]}")
     if state is State.READY and act != "release" and queue.outgrown(session, job):
         raise _outgrown(job)
 

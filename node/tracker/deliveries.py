@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from node.archive.facade import DerivedInstance
+from node.archive.index import DerivedInstance
 from node.tracker.handle import Tracker
 from node.tracker.queue import Claim, leased
 from node.tracker.tables import Delivery, Job

@@ -65,7 +65,7 @@ def enqueue(tracker: Tracker, new: NewJob, actor: str, delay_s: float = 0) -> St
         known = session.scalars(select(Job.state).where(Job.key == new.key)).one_or_none()
         if known is None:
             due = now + timedelta(seconds=delay_s)
-            transitions.add(session, now, new, State.READY, actor, "asked for", due=due)
+            transitions.add(session, now, new, State.READY, actor, "requested", due=due)
         return known or State.READY
 
 

@@ -42,7 +42,11 @@ def want(session: Session, now: datetime, new: NewJob, parent_id: int | None, ac
     if session.scalars(select(Job.id).where(Job.key == new.key)).one_or_none() is not None:
         return
     state = State.READY if new.held is None else State.HELD
-    add(session, now, new, state, actor, new.held or "asked for", parent_id=parent_id)
+    add(session, now, new, state, actor, new.held or _requested(parent_id), parent_id=parent_id)
+
+
+def _requested(parent_id: int | None) -> str:
+    return "requested" if parent_id is None else f"requested by job {parent_id}"
 
 
 def move(session: Session, now: datetime, job: Job, state: State, actor: str, sentence: str) -> None:

@@ -8,8 +8,6 @@ from markupsafe import Markup, escape
 
 from node.codes import CODES
 
-MASK = "•••"
-
 
 def local(moment: datetime | None) -> str:
     """Time of day in the zone of the node; with the date when it is not today."""

@@ -31,7 +31,14 @@ from tests.conftest import free_port
 from tests.web.content import Content
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted({*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"})
+PAGES = sorted(
+    {
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "diffmsr" / "weights").rglob("*.md"),
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+    }
+)
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 GENERATED_PAGES = ("codes.md", "conformance.md")
 
@@ -117,6 +124,7 @@ class Node:
             "STUDY_UID": self.study,
             "FOLDER": str(ROOT / "node" / "demo" / "sample" / "T2"),
             "NAME": "berta",
+            "DAY": "2020-01-01",
             "FILE": str(self.backup),
             "3": str(self.jobs.get(name, self.any_job)),
             "/etc/diffmsr-node/node.toml": str(self.folder / "etc" / "node.toml"),
@@ -214,13 +222,16 @@ def test_what_the_documentation_names_is_there(page: Path) -> None:
             assert (ROOT / path).exists(), f"{page.name}: {path}"
     for module in re.findall(r"python -m (tests[\w.]*)", text):
         assert importlib.util.find_spec(module), f"{page.name}: {module}"
-    for command in re.findall(r"(?:`|^    )diffmsr ([a-z]+)", text, re.MULTILINE):
-        assert command in research_commands(), f"{page.name}: diffmsr {command}"
+    for line in re.findall(r"(?:`|^    )diffmsr ([a-z][^`#]*?)(?:`|#|$)", text, re.MULTILINE):
+        name, *words = line.split()
+        assert name in research_commands(), f"{page.name}: diffmsr {line}"
+        known = {option for parameter in research_commands()[name].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known, f"{page.name}: diffmsr {line}"
 
 
-def research_commands() -> set[str]:
+def research_commands() -> dict[str, Any]:
     command: Any = typer.main.get_command(research_app)
-    return set(command.commands)
+    return dict(command.commands)
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])

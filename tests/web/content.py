@@ -151,9 +151,9 @@ class Content:
             }
         )  # fmt: skip
         for seconds, before, after, why in (
-            (0, None, State.READY, "asked for"),
+            (0, None, State.READY, "requested"),
             (2, State.READY, State.RUNNING, "attempt 1 of 3"),
-            (60, State.RUNNING, state, error or "done as asked"),
+            (60, State.RUNNING, state, error or "done"),
         ):
             self._rows[Event].append(
                 {

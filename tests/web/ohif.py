@@ -1,8 +1,7 @@
-"""A stock build of OHIF reads a study of this node by DICOMweb, behind a proxy as a site would have one. It is too large for the
-test suite; run it by hand:
+"""A stock build of OHIF reads a study of this node by DICOMweb, behind a proxy as a site would have one. It takes minutes in
+software rendering, so it is not part of the test suite: make ohif
 
-    npm pack @ohif/app && tar xzf ohif-app-*.tgz
-    python -m tests.web.ohif package/dist picture.png
+python -m tests.web.ohif DIST-FOLDER PICTURE.png
 """
 
 import json
@@ -13,13 +12,18 @@ import urllib.error
 import urllib.request
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from tests.conftest import free_port
 from tests.web.browser import Window, chromium
 from tests.web.shelf import served_shelf
 
+MANY_GREYS = 30
+"""Grey values of an image; letters over an empty viewport have fewer."""
 SOFTWARE_WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 
 
@@ -101,7 +105,10 @@ def main(ohif: Path, picture: Path) -> None:
             page.get_by_text("AI SR x4: T2", exact=True).first.dispatch_event("dblclick")
             page.wait_for_timeout(20_000)
             page.screenshot(path=picture)
+            shown = Image.open(BytesIO(page.locator("canvas.cornerstone-canvas").first.screenshot())).convert("L")
             print("\n".join(window.complaints[:20]))
+            if len(set(shown.tobytes())) < MANY_GREYS:
+                sys.exit(f"OHIF shows no image; see {picture}")
         proxy.shutdown()
 
 

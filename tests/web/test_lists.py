@@ -1,5 +1,6 @@
 """Lists come from the database page by page, and by its indexes."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ from node.tracker.listing import JobFilter, StudyFilter
 from node.tracker.states import Kind, State
 from node.tracker.studies import StudyState
 from node.web.query import filter_of, query_of
-from tests.web.conftest import Person, make_site
+from tests.web.conftest import Person, fill, make_site
 from tests.web.content import Content
 
 
@@ -71,6 +72,15 @@ def test_a_filter_survives_the_address(content: Content) -> None:
     wanted = JobFilter(kind=Kind.DELIVER, state=State.HELD, text='a&b "c"')
     assert filter_of(JobFilter, dict(parse_qsl(query_of(wanted, page=2)))) == wanted
     assert filter_of(JobFilter, {"kind": "", "state": " ", "unknown": "x"}) == JobFilter()
+
+
+def test_the_page_of_a_job_shows_the_score_of_its_pair(tmp_path: Path) -> None:
+    house = fill(make_site(tmp_path))
+    page = Person(house.site, "vera").get(f"/jobs/{house.shown.infer}").text
+    table = page.partition('aria-label="Score of the pair')[2].partition("</table>")[0]
+    cells = re.findall(r"<(?:td|th)[^>]*>([^<]*)</", table)
+    assert cells[4:8] == ["contrast agent", "25", "25", "none"]
+    assert cells[8:11] == ["together", "25", "25"]
 
 
 def test_a_value_that_cannot_be_is_one_clear_answer(tmp_path: Path) -> None:

@@ -1,15 +1,20 @@
 """Folders of files as people keep them."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from pydicom import Dataset
+from typer.testing import CliRunner
 
+from node.cli.app import app
+from node.config.settings import Settings
 from node.errors import NotFoundError
-from node.offline import by_reason, read_folder
+from node.offline import by_reason, explain_folder, read_folder
 from node.telemetry.log import printable
 from tests.dicom import study, volume_of, write
 
@@ -52,6 +57,22 @@ def test_what_is_no_dicom_file_is_counted_by_reason(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"\x08\x00" + bytes(range(200)))
     with pytest.raises(NotFoundError, match="2 files: not a DICOM file"):
         read_folder(tmp_path)
+
+
+def test_how_far_a_folder_is_read_and_matched_can_be_watched(real: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    found = read_folder(real, lambda *step: seen.append(step))
+    explain_folder(found, Settings(), lambda *step: seen.append(step))
+    assert seen == [*(("reading files", n, 6) for n in range(1, 7)), ("matching studies", 1, 1)]
+
+
+def test_explain_lists_the_files_that_it_skipped(real: Path, tmp_path: Path) -> None:
+    shutil.copytree(real, tmp_path / "study")
+    (tmp_path / "study" / "notes.txt").write_text("text")
+    done = CliRunner().invoke(app, ["explain", str(tmp_path / "study"), "--json"])
+    told = json.loads(done.stdout)
+    assert told["skipped"] == [{"path": str(tmp_path / "study" / "notes.txt"), "why": "not a DICOM file"}]
+    assert len(told["studies"]) == 1
 
 
 def test_a_terminal_that_is_not_utf_8_gets_question_marks(tmp_path: Path) -> None:

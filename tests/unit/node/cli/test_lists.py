@@ -68,26 +68,37 @@ def test_a_job_is_one_whole_line_in_a_pipe(site: Site) -> None:
     assert failed.rstrip().endswith("to pacs: 0xA700 (out of resources)")
 
 
-def test_nothing_that_matters_is_cut_on_a_narrow_terminal(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_nothing_that_matters_is_cut_on_a_terminal(site: Site, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     from node.cli import render
 
     monkeypatch.setattr(render.out, "_force_terminal", True)
-    monkeypatch.setattr(render.out, "_width", 60)
-    text = site.run("queue", "list").stdout
-    assert "…" not in text
-    assert "waiting-pair" in text
-    assert len(re.findall(r"\d\d:\d\d:\d\d", text)) == 9
-    studies = site.run("studies").stdout
-    assert "waiting for its partner" in studies
+    monkeypatch.setattr(render.out, "_width", width)
+
+    def lines(*arguments: str) -> list[str]:
+        shown = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in site.run(*arguments).stdout.splitlines()]
+        assert all(len(line) <= width for line in shown), arguments
+        return shown
+
+    jobs = lines("queue", "list")
+    assert len(jobs) <= 1 + 2 * 9, "a job is two lines at most"
+    assert sum("waiting-pair" in line for line in jobs) == 1
+    assert len(re.findall(r"\d\d:\d\d:\d\d", "\n".join(jobs))) == 9
+    assert "to pacs: 0xA700 (out of resources)" in "\n".join(jobs)
+    studies = "\n".join(lines("studies", "--phi"))
+    for part in ("waiting for its partner", "Poe, Pat P3", site.failed.study_uid, site.waiting.study_uid):
+        assert part in studies
     assert len(re.findall(r"\d\d:\d\d:\d\d", studies)) == 3
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in (text + studies).splitlines()]
-    assert all(len(line) <= 60 for line in lines)
+    audit = "\n".join(lines("audit", "list"))
+    assert "viewed" in audit
+    assert not {"│", "─"} & set(audit)
+    assert f"{site.failed.study_uid}.9.4" in "\n".join(lines("queue", "show", str(site.failed.deliver)))
 
 
 def test_a_job_is_shown_with_whole_times_and_its_instances(site: Site) -> None:
     shown = site.run("queue", "show", str(site.failed.deliver)).stdout
     assert re.search(r"\d\d:\d\d:\d\d  sending? *|\d\d:\d\d:\d\d  running", shown)
-    assert re.search(r"\d\d:\d\d:\d\d  failed +0xA700 \(out of resources\) +host/deliver/1", shown)
+    assert re.search(r"\d\d:\d\d:\d\d  failed +host/deliver/1 +0xA700 \(out of resources\)", shown)
     assert shown.count("not sent yet") == 5
     assert "│" not in shown
 
@@ -123,8 +134,10 @@ def test_a_study_is_known_by_the_beginning_of_its_uid(site: Site) -> None:
 
 def test_a_job_that_is_done_is_not_asked_about(site: Site) -> None:
     done = site.run("queue", "cancel", str(site.failed.infer))
-    assert "cannot become cancelled" in str(done.exception)
+    assert "is finished; only a job that waits or is held can be cancelled" in str(done.exception)
     assert "?" not in done.stdout
+    released = site.run("queue", "release", str(site.failed.infer))
+    assert str(released.exception).endswith("is done; only a held job can be released")
     assert f"queue resend {site.failed.infer}" in str(site.run("queue", "retry", str(site.failed.infer)).exception)
 
 

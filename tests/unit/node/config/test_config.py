@@ -109,6 +109,9 @@ def test_devices_that_cannot_be_meant(tmp_path: Path, written_as: str, says: str
         load_settings(written(tmp_path, f"[model]\ndevice = '{written_as}'"))
 
 
+TWICE = 2 * "[[destinations]]\nname = 'a'\nae_title = 'A'\nhost = 'h'\n"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -118,6 +121,14 @@ def test_devices_that_cannot_be_meant(tmp_path: Path, written_as: str, says: str
         ("[[destinations]]\nname = 'a'\nae_title = 'A'\nhost = 'h'\nport = 'eleven'", "port: must be a number, not 'eleven'"),
         ("[[destinations]]\nname = 'a'\nae_title = 'A'\nhost = ''", "host: must not be empty"),
         ("[[destinations]]\nname = 'a'\nae_title = 'A'\nhost = 'h'\ncodes = ['W_COVERAG']", "did you mean W_COVERAGE?"),
+        ("node.data_dir = 3", "[node] data_dir: must be a path in quotes, not 3"),
+        ("[web]\nenabled = 'maybe'", "[web] enabled: must be true or false, not 'maybe'"),
+        ("[match]\ntargets = 'T2'", "[match] targets: must be a list in square brackets, not 'T2'"),
+        ("[output]\nsop_class = 'MR'", "sop_class: must be 'mr', 'sc' or 'legacy_enhanced', not 'MR'"),
+        ("[scp]\nport = 70000", "[scp] port: must be less than or equal to 65535, not 70000"),
+        ("[[destinations]]\nhost = 'h'", "[destinations] #1 name: is missing"),
+        ("[model]\ndevice = 'gpu'", "a device is \"auto\", \"all\", \"cpu\""),
+        (TWICE, "node.toml: [[destinations]] name a is used twice"),
     ],
 )  # fmt: skip
 def test_an_error_says_what_was_meant(tmp_path: Path, text: str, says: str) -> None:

@@ -102,6 +102,18 @@ def test_a_destination_gets_the_results_whose_warnings_it_wants(tmp_path: Path, 
         node.database.dispose()
 
 
+def test_a_destination_gets_the_results_of_sources_that_were_corrected(tmp_path: Path, study: Any) -> None:
+    study.target[0].PatientSex = "MALE"  # not one of the values that the standard allows
+    review = OTHER.model_copy(update={"codes": ["W_ATTRIBUTES_CORRECTED"]})
+    node = SuperResolved(tmp_path, study)
+    for _ in range(2):  # the second time what was derived is found, not made
+        assert node.derive(Settings(destinations=[review])) is State.DONE
+        assert node.last(Kind.DELIVER).payload["destination"] == "other"
+        assert node.archive.derived_codes(RESULT) == {"W_ATTRIBUTES_CORRECTED"}
+        make_derived_again(node)
+    node.database.dispose()
+
+
 @pytest.mark.parametrize("damage", [Path.unlink, spoil], ids=["missing", "damaged"])
 def test_a_lost_result_is_made_again_while_the_derive_job_waits(node: SuperResolved, damage: Any) -> None:
     path = Path(node.archive.location(result_key(RESULT)))

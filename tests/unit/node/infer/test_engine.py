@@ -1,10 +1,9 @@
 """The engine, with a resolver of known arithmetic in the place of the network."""
 
-import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +16,7 @@ from diffmsr.acquisition import Acquisition, Undoing
 from node.archive.facade import Archive
 from node.config.settings import AcquisitionSettings, ModelSettings, RegistrationSettings, ReportSettings
 from node.errors import LeaseLostError, ModelError, RefusedError
-from node.infer.engine import Engine, read_model
+from node.infer.engine import Engine
 from node.infer.volume import Volume
 from node.payloads import PairRequest, StackRequest
 from node.result import Result
@@ -282,48 +281,6 @@ def test_a_result_survives_the_archive(target: Volume, reference: Volume, tmp_pa
     assert replace(found, pixels=result.pixels, positions=result.positions) == replace(result)
 
 
-@pytest.mark.parametrize("load", [read_model, load], ids=["manifest", "weights"])
-def test_missing_weights_are_one_line(load: Callable[[ModelSettings], Any], tmp_path: Any) -> None:
-    with pytest.raises(ModelError) as failed:
-        load(ModelSettings(path=tmp_path / "none", device="cpu"))
-    assert str(tmp_path / "none") in str(failed.value)
-    assert "\n" not in str(failed.value)
-
-
-@pytest.fixture
-def weights(tmp_path: Any) -> Any:
-    """A folder with an untrained network of the smallest preset: real code, arbitrary numbers."""
-    import torch
-    from safetensors.torch import save_file
-
-    from diffmsr.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, TrainedPair
-    from diffmsr.models import PRESETS, build
-
-    torch.manual_seed(0)
-    path = tmp_path / "weights" / WEIGHTS_FILE
-    path.parent.mkdir()
-    save_file({name: tensor.contiguous() for name, tensor in build(PRESETS["tiny"]).state_dict().items()}, path)
-    facts = {field.name: "" for field in fields(Manifest)} | {
-        "name": "untrained", "version": "0", "preset": "tiny", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "scale": 4, "input_kind": "magnitude", "grid_offset": 0.0, "normalisation": "slice-max",
-        "trained_pairs": (TrainedPair("T2", "T1"),), "training": {}, "metrics": {},
-    }  # fmt: skip
-    Manifest(**facts).write(path.parent)
-    assert (path.parent / MANIFEST_FILE).is_file()
-    return path.parent
-
-
-def test_the_real_network_gives_the_same_bytes_every_time(weights: Any) -> None:
-    target, reference = volume("3", (3, 20, 18), (2.0, 2.4)), volume("44", (3, 80, 72), (0.5, 0.6))
-    settings = ModelSettings(path=weights, device="auto", batch_slices=2)
-    assert read_model(settings).name == "untrained"
-    request = request_for(target, reference)
-    first, second = (super_resolve(load(settings), target, reference, request, silent) for _ in range(2))
-    assert first.pixels.shape == (3, 80, 72)
-    assert first.pixels.tobytes() == second.pixels.tobytes()
-    assert first.weights_sha256 == read_model(settings).sha256
-
-
 def test_a_matrix_the_network_cannot_take_is_refused(target: Volume, reference: Volume) -> None:
     class Particular(Resolver):
         def __call__(self, target: Any, reference: Any, seeds: Any, *_: Any) -> Any:
@@ -331,24 +288,3 @@ def test_a_matrix_the_network_cannot_take_is_refused(target: Volume, reference: 
 
     with pytest.raises(RefusedError, match="E_MODEL_INPUT: an image of 16 x 12 pixels"):
         super_resolve(engine(Particular()), target, reference, request_for(target, reference), silent)
-
-
-def test_a_device_that_is_not_there_is_one_line(weights: Any) -> None:
-    for device in ("cuda:7", "abacus"):
-        with pytest.raises(ModelError, match=rf"\[model\] device = '{device}' cannot be used") as failed:
-            load(ModelSettings(path=weights, device=device))
-        assert "\n" not in str(failed.value)
-
-
-def test_damaged_weights_are_one_line(weights: Any) -> None:
-    (weights / "model.safetensors").write_bytes(b"not weights")
-    with pytest.raises(ModelError, match="SHA-256"):
-        load(ModelSettings(path=weights, device="cpu"))
-
-
-def test_weights_for_complex_images_are_refused(weights: Any) -> None:
-    manifest = weights / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"magnitude"', '"complex"'))
-    for use in (read_model, load):
-        with pytest.raises(ModelError, match="untrained takes complex images; DICOM series are magnitudes"):
-            use(ModelSettings(path=weights, device="cpu"))

@@ -75,11 +75,11 @@ def test_a_delivery_asked_for_as_held_waits_for_its_release(tracker: Tracker, cl
 def test_any_job_that_waits_can_be_held_and_only_a_held_one_released(tracker: Tracker, clock: Clock) -> None:
     matched(tracker, clock, infer_job())
     (row,) = views.jobs(tracker.database, kind=Kind.INFER)
-    with pytest.raises(TransitionError, match="cannot become ready"):
+    with pytest.raises(TransitionError, match="is ready; only a held job can be released"):
         administration.release(tracker, row.id, "admin")
     administration.hold(tracker, row.id, "admin")
     assert queue.claim(tracker, Kind.INFER, "w") is None
-    with pytest.raises(TransitionError, match="is held; it cannot become held"):
+    with pytest.raises(TransitionError, match="is held already; only a job that waits can be held"):
         administration.hold(tracker, row.id, "admin")
     administration.release(tracker, row.id, "admin")
     running = claimed(tracker, Kind.INFER)
@@ -91,5 +91,5 @@ def test_any_job_that_waits_can_be_held_and_only_a_held_one_released(tracker: Tr
     again = claimed(tracker, Kind.INFER)
     assert again.attempts == 2, "held is not retried: its attempts stay counted"
     queue.settle(tracker, again, Failed("broken"))
-    with pytest.raises(TransitionError, match="failed, not held"):
+    with pytest.raises(TransitionError, match="is failed; only a held job can be released"):
         administration.release(tracker, row.id, "admin")

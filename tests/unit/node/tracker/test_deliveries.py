@@ -2,7 +2,7 @@
 
 import pytest
 
-from node.archive.facade import DerivedInstance
+from node.archive.index import DerivedInstance
 from node.errors import LeaseLostError
 from node.tracker import commitments, deliveries, queue
 from node.tracker.handle import Tracker

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from node.archive.facade import DerivedInstance
+from node.archive.index import DerivedInstance
 from node.config.settings import DestinationSettings
 from node.errors import NotFoundError, TransitionError
 from node.payloads import PairRequest, StackRequest
