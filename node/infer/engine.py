@@ -138,7 +138,7 @@ class Engine:
         guide, registration, warnings = self._guide(target, measured, reference)
         pixels, spread = self._run(target, guide, understanding, progress)
         inconsistency, drift = departures(pixels, measured.pixels, target.pixels)
-        if understanding.rests_on_a_guess and max(inconsistency) > DISAGREES:
+        if understanding.rests_on_a_guess and np.median(inconsistency) > DISAGREES:
             understanding = without_filter(target, understanding)
             measured = undone(target, understanding)
             pixels, spread = self._run(target, guide, understanding, progress)

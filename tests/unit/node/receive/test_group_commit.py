@@ -26,7 +26,7 @@ from node.tracker.handle import Tracker
 from node.tracker.instances import of_study
 from node.tracker.purge import purge
 from tests.dicom import mr_series
-from tests.unit.node.receive.test_receive import sent
+from tests.unit.node.receive.test_store import sent
 
 STUDY = "1.2.826.7"
 
