@@ -20,11 +20,7 @@ from node.archive.index import DerivedInstance, Index, decode_index, encode_inde
 from node.archive.layers import LayersFile, open_layers
 from node.archive.layout import (
     FOLDERS,
-<<<<<<< HEAD
     OWNER_KEY,
-    DerivedName,
-=======
->>>>>>> walk
     derived_key,
     derived_prefix,
     index_key,
