@@ -4,6 +4,7 @@ Exit code 0 when nothing was lost, damaged, left undone or sent twice; else 1, w
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +17,7 @@ def main() -> int:
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--kills", type=int, default=12)
     given = arguments.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing stays behind
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         wrong, figures = run(Path(folder), given.seed, given.kills)
     print(figures)

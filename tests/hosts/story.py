@@ -19,7 +19,7 @@ ROLES = {
     "b": ("infer", "deliver", "housekeep"),
     "c": ("infer", "deliver", "housekeep", "receive"),
 }
-SLICES, MANY = 4, 48
+SLICES, MANY = 4, 24
 """Of a study that is done in a moment, and of one that leaves time for trouble."""
 
 
