@@ -62,7 +62,7 @@ def find_config(given: Path | None) -> Path:
 
 def load_settings(path: Path, warn: Callable[[str], None] = warn_on_stderr) -> Settings:
     """Read and validate a configuration file; relative paths in it are relative to it. `warn` is called with a sentence
-    for each key that has a new name.
+    for each key that has a new name, and for a password that the next release refuses.
 
     Raises ConfigError naming the file, the key and what is wrong.
     """
@@ -70,9 +70,9 @@ def load_settings(path: Path, warn: Callable[[str], None] = warn_on_stderr) -> S
         values = TomlConfigSettingsSource(Settings, toml_file=path).toml_data
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    for sentence in (*_rename_keys(values, path), *_rename_variables()):
-        warn(sentence)
     _refuse_secrets(values, path)
+    for sentence in (*_rename_keys(values, path), *_rename_variables(), *_exposed_secrets(values, path)):
+        warn(sentence)
     _anchor_paths(values, path.parent)
     _refuse_unknown_variables()
     try:
@@ -133,11 +133,15 @@ def _refuse_secrets(values: dict[str, Any], path: Path) -> None:
             f"{path}: [notify] urls: addresses hold passwords; write them into a file of their own and name it with urls_file, or "
             "set DIFFMSR_NODE_NOTIFY__URLS in the environment"
         )
+
+
+def _exposed_secrets(values: dict[str, Any], path: Path) -> Iterator[str]:
+    """Passwords that were allowed in the configuration until now."""
     node = values.get("node")
     if isinstance(node, dict) and _holds_password(node.get("database_url")):
-        raise ConfigError(
+        yield (
             f"{path}: [node] database_url holds a password; write the address into a file of its own and name it with "
-            "database_url_file, or set DIFFMSR_NODE_NODE__DATABASE_URL in the environment"
+            "database_url_file, or set DIFFMSR_NODE_NODE__DATABASE_URL in the environment. The next release refuses it here"
         )
 
 
