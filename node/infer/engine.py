@@ -15,7 +15,7 @@ from diffmsr.manifest import Manifest, ManifestError, default_weights_folder, re
 from node.config.settings import AcquisitionSettings, ModelSettings, RegistrationSettings, ReportSettings
 from node.dicom.geometry import finer_grid
 from node.errors import ModelError, RefusedError
-from node.infer.acquisition import DISAGREES, Understanding, understand, undone, without_filter
+from node.infer.acquisition import Understanding, understand, undone, without_filter
 from node.infer.parameters import result_parameters
 from node.infer.quality import departures, grade, seed_spread
 from node.infer.registration import follow, judge, register
@@ -138,7 +138,7 @@ class Engine:
         guide, registration, warnings = self._guide(target, measured, reference)
         pixels, spread = self._run(target, guide, understanding, progress)
         inconsistency, drift = departures(pixels, measured.pixels, target.pixels)
-        if understanding.rests_on_a_guess and np.median(inconsistency) > DISAGREES:
+        if understanding.is_contradicted(inconsistency):
             understanding = without_filter(target, understanding)
             measured = undone(target, understanding)
             pixels, spread = self._run(target, guide, understanding, progress)
