@@ -17,7 +17,7 @@ from pynetdicom.events import Event
 
 from node.archive.facade import Archive
 from node.config.settings import SourceSettings
-from node.dimse.associations import Peer, associate, hand_back_stolen_answers
+from node.dimse.associations import Peer, associate
 from node.dimse.commitment_messages import (
     CONTEXTS,
     PUSH_MODEL,
@@ -127,8 +127,6 @@ class Commitments:
             return ActionStatus.PROCESSING_FAILURE
         if state in FINISHED:
             return ActionStatus.DUPLICATE_TRANSACTION
-        if event.assoc not in self._heard_at:  # its first request; once is enough for all its reports
-            hand_back_stolen_answers(event.assoc)
         self._asked_on[key] = event.assoc
         self._heard_at[event.assoc] = time.monotonic()
         logger.info("commitment.requested", transaction=transaction_uid, instances=len(instances))
