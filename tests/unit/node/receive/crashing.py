@@ -12,7 +12,7 @@ from node.tracker import arrivals
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from tests.dicom import mr_series
-from tests.unit.node.receive.test_receive import sent
+from tests.unit.node.receive.storing import sent
 
 
 def die(*_: Any, **__: Any) -> Any:

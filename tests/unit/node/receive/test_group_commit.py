@@ -27,7 +27,7 @@ from node.tracker.tables import Study
 from tests.dicom import mr_series
 from tests.program import run_forked
 from tests.unit.node.receive import crashing
-from tests.unit.node.receive.test_receive import sent
+from tests.unit.node.receive.storing import sent
 from tests.waiting import until
 
 STUDY = "1.2.826.7"
