@@ -54,14 +54,12 @@ soak: $(STAMP)
 	$(BIN)/python -m tests.bench.endurance --associations 10000
 	DRAWN_STUDIES=2000 $(BIN)/python -m pytest tests/unit/node/match/test_drawn_studies.py
 
-# A CycloneDX list of what the node needs to run, from an environment that has just that.
-sbom:
-	$(PYTHON) -m venv --clear .venv-sbom/node
-	.venv-sbom/node/bin/pip install --quiet -c constraints.txt .
-	$(PYTHON) -m venv --clear .venv-sbom/tool
-	.venv-sbom/tool/bin/pip install --quiet cyclonedx-bom
+# A CycloneDX list of what the node needs to run, as it is installed here: an environment that has only the metadata of that.
+sbom: $(STAMP)
+	$(PYTHON) -m venv --clear --without-pip .venv-sbom/node
+	$(BIN)/python deploy/runtime_metadata.py .venv-sbom/node/lib/python*/site-packages
+	test -x .venv-sbom/tool/bin/cyclonedx-py || { $(PYTHON) -m venv .venv-sbom/tool && .venv-sbom/tool/bin/pip install --quiet cyclonedx-bom; }
 	.venv-sbom/tool/bin/cyclonedx-py environment .venv-sbom/node --pyproject pyproject.toml --output-reproducible --output-file sbom.cdx.json
-	rm -rf .venv-sbom
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "DiffMSR node needs Python 3.11 or newer; name one with: make PYTHON=...")'

@@ -292,7 +292,7 @@ class Service:
         adoption.start(archive, tracker, store.readmit)
         self._stops.append(lambda: adoption.stop(self._patience_s()))
         commitments = Commitments(
-            tracker, archive, settings.sources, settings.scp.ae_title, settings.scp.max_commitment_requests
+            tracker, archive, settings.sources, settings.scp.ae_title, settings.scp.max_commitment_requests, store.flush
         )
         receiver = Receiver(settings.scp, self._callers(), store, commitments)
         receiver.start()

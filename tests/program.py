@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PROGRAM = Path(sys.executable).parent / "diffmsr-node"
@@ -65,6 +65,14 @@ def run_program(
         child.join()
         assert child.exitcode is not None
         return subprocess.CompletedProcess([PROGRAM, *command], child.exitcode, out.read_text(), err.read_text())
+
+
+def run_forked(target: Callable[..., None], *arguments: object) -> int | None:
+    """Run a function of a module in a process of its own; its exit code."""
+    child = _CONTEXT.Process(target=target, args=arguments)
+    child.start()
+    child.join()
+    return child.exitcode
 
 
 def _main(

@@ -116,12 +116,11 @@ class Log:
             active.open_entries += 1
         entry = LogEntry(key, sha256, active)
         try:
-            with _storage_errors(active.path):
-                entry._record = segment.write(active.descriptor, active.nonce, offset, at, key, head, data_set, sha256)
-        except StorageError:
+            entry._record = segment.write(active.descriptor, active.nonce, offset, at, key, head, data_set, sha256)
+        except OSError as error:
             self._give_up(active)
             self.drop(entry)
-            raise
+            raise _as_storage_error(error, active.path) from None
         return entry
 
     def make_durable(self, entries: Iterable[LogEntry]) -> None:
@@ -129,13 +128,12 @@ class Log:
         to their segments can be trusted."""
         for one in {entry._segment for entry in entries}:
             try:
-                with _storage_errors(one.path):
-                    if one.failed:  # a second fdatasync does not report what the first one lost
-                        raise OSError(errno.EIO, os.strerror(errno.EIO))
-                    os.fdatasync(one.descriptor)
-            except StorageError:
+                if one.failed:  # a second fdatasync does not report what the first one lost
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                os.fdatasync(one.descriptor)
+            except OSError as error:
                 self._give_up(one)
-                raise
+                raise _as_storage_error(error, one.path) from None
 
     def keep(self, entry: LogEntry) -> None:
         """The tracker has it."""
@@ -274,5 +272,9 @@ def _storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = StorageFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
-        raise kind(f"cannot write {path}: {error.strerror}") from None
+        raise _as_storage_error(error, path) from None
+
+
+def _as_storage_error(error: OSError, path: Path) -> StorageError:
+    kind = StorageFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
+    return kind(f"cannot write {path}: {error.strerror}")

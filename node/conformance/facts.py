@@ -32,7 +32,7 @@ from node.dimse.query import FIND_CONTEXTS
 from node.dimse.status import Answer, Meaning
 from node.receive.contexts import supported_contexts
 from node.receive.fetch import GET, GET_CONTEXTS, MOVE_CONTEXTS, RETURN_KEYS
-from node.receive.store import IDENTIFYING_TAGS
+from node.receive.scan import IDENTIFYING_TAGS
 
 STATEMENT_SCHEMA = 1
 

@@ -75,7 +75,7 @@ def without_meta(data_set: bytes | memoryview, transfer_syntax_uid: str) -> byte
         else:
             length = 8 + int.from_bytes(data_set[at + 6 : at + 8], "little")
         at += length
-    return data_set[at:]
+    return data_set[at:] if at else data_set
 
 
 def _uid(number: int, uid: str) -> bytes:

@@ -1,5 +1,6 @@
 """Associations that the node opens. When one is not granted, one line says with whom, what happened and what to check."""
 
+import queue
 import socket
 import ssl
 import time
@@ -118,7 +119,7 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
             raise peer.error(*host_not_found(error)) from None
         if not self.association.is_established:
             raise peer.error(*self._why_not(time.monotonic() - started))
-        hand_back_stolen_answers(self.association)
+        keep_answers(self.association)
         return self.association
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -199,19 +200,25 @@ def _acknowledge_at_once(event: evt.Event) -> None:
     connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
-def hand_back_stolen_answers(association: Association) -> None:
-    """Close a race in pynetdicom 3.0. Its reactor thread pauses while a request waits for its answer, but it reports that it
-    is paused a moment too early. It may then take the answer off the queue and drop it as unexpected, and the request waits
-    until the DIMSE timeout. Give such an answer back: the reactor pauses before it reads the queue again."""
-    serve = association._serve_request
+def keep_answers(association: Association) -> None:
+    """Close a race in pynetdicom 3.0, before anything is received. Its reactor thread pauses while a request waits for its
+    answer, but it reports that it is paused a moment too early. It may then take the answer off the queue of messages and drop it
+    as unexpected, and the request waits until the DIMSE timeout."""
+    association.dimse.msg_queue = _Messages()
 
-    def serve_or_hand_back(msg: Any, context_id: int) -> None:
-        if msg.is_valid_response:
-            association.dimse.msg_queue.put((context_id, msg))
-        else:
-            serve(msg, context_id)
 
-    association._serve_request = serve_or_hand_back  # type: ignore[method-assign]
+class _Messages(queue.Queue[Any]):
+    """The reactor never waits for a message, and gets none that answers a request; a request waits for its answer."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        if block:
+            return super().get(block, timeout)
+        with self.mutex:
+            for index, item in enumerate(self.queue):
+                if item[1] is None or not item[1].is_valid_response:
+                    del self.queue[index]
+                    return item
+        raise queue.Empty
 
 
 def client_context(peer: Peer) -> ssl.SSLContext:

@@ -256,9 +256,11 @@ def _connect(peer: Peer) -> Stream:
     stream = TLSStream(secured)
     try:
         stream.handshake(peer.timeout_s)
-    except (ssl.SSLError, StreamClosedError, StreamTimeoutError):
+    except (ssl.SSLError, StreamClosedError, StreamTimeoutError) as error:
         stream.close()
-        raise peer.error(*TLS_FAILED) from None
+        what, check = TLS_FAILED
+        why = getattr(error, "verify_message", "")
+        raise peer.error(f"{what} ({why})" if why else what, check) from None
     return stream
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 _FOREVER_S = 0.0
@@ -55,8 +56,10 @@ class Stream:
     def acknowledge_at_once(self) -> None:
         """A sender with Nagle's algorithm holds back the end of its message until what came before is acknowledged. Linux
         delays that by up to 40 ms unless told otherwise, and has to be told again after each exchange."""
-        with suppress(OSError):
+        try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        except OSError:  # not TCP, or the peer has left
+            return
 
     def read_some(self, view: memoryview, within_s: float) -> int:
         """Read what is there into `view`, at least one byte; 0 at the end of the stream. StreamTimeoutError when nothing
@@ -140,11 +143,16 @@ class Stream:
     def _limit(self, option: int, seconds: float) -> None:
         if seconds <= 0:
             raise StreamTimeoutError
-        whole, fraction = divmod(max(seconds, 0.001), 1)  # zero would mean for ever
-        self._socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(whole), int(fraction * 1_000_000)))
+        self._socket.setsockopt(socket.SOL_SOCKET, option, _timeval(seconds))
 
     def _shutdown(self, how: int) -> None:
         self._socket.shutdown(how)
+
+
+@lru_cache(maxsize=64)
+def _timeval(seconds: float) -> bytes:
+    whole, fraction = divmod(max(seconds, 0.001), 1)  # zero would mean for ever
+    return struct.pack("ll", int(whole), int(fraction * 1_000_000))
 
 
 class TLSStream(Stream):

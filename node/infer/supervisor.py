@@ -3,7 +3,8 @@
 The service tells a worker on its standard input, line by line: "work" when a job was enqueued, "finish" when it is to end
 after its job. The end of the input means that the service is gone. A worker tells the service on its standard output, with
 the name of a kind of job, that it has enqueued one; and "alive", every few seconds while it waits for work, and after each
-batch while it has some. One that says nothing for `stall_s` hangs, in its computation or as a process, and is replaced.
+batch while it has some. One that says nothing for `stall_s` hangs, in its computation or as a process, and is replaced. One that
+has said nothing yet is still loading its model, and has no job.
 """
 
 import os
@@ -14,7 +15,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 import structlog
 
@@ -63,6 +63,8 @@ class Supervisor:
         self._stopping = stopping
         self._guard = threading.Lock()
         self._workers: dict[str, subprocess.Popen[str]] = {}
+        self._ready: set[int] = set()
+        """The processes that have said something."""
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -74,10 +76,13 @@ class Supervisor:
 
     def stop(self, patience_s: float) -> None:
         """Wait until each worker has finished its job, as it was told when the others were woken. One that takes longer than
-        `patience_s` is killed, and its job done again."""
+        `patience_s` is killed, and its job done again; one that is still loading has none, and is killed at once."""
         deadline = time.monotonic() + patience_s
         with self._guard:
             workers = list(self._workers.values())
+            loading = [worker for worker in workers if worker.pid not in self._ready]
+        for worker in loading:
+            worker.kill()
         for worker in workers:
             try:
                 worker.wait(max(0.0, deadline - time.monotonic()))
@@ -124,21 +129,24 @@ class Supervisor:
                 self._workers[device] = worker
         except OSError as error:
             return f"it cannot be started: {error.strerror}"
-        assert worker.stdout is not None
         watchdog = Watchdog(worker, self._stall_s)
-        self._listen(worker.stdout, watchdog)
+        self._listen(worker, watchdog)
         code = worker.wait()
         watchdog.end()
         with self._guard:
             del self._workers[device]
+            self._ready.discard(worker.pid)
         self._free_job_of(worker.pid)
         return f"no sign of life for {self._stall_s:g} s" if watchdog.has_bitten else f"exit code {code}"
 
-    def _listen(self, output: IO[str], watchdog: "Watchdog") -> None:
+    def _listen(self, worker: "subprocess.Popen[str]", watchdog: "Watchdog") -> None:
         """Wake the workers of this process for what the infer worker enqueues, until it ends."""
         known = {kind.value: kind for kind in Kind}
-        for line in output:
+        assert worker.stdout is not None
+        for line in worker.stdout:
             watchdog.heard()
+            with self._guard:
+                self._ready.add(worker.pid)
             if line.strip() in known:
                 self._tracker.wakeups.wake(known[line.strip()])
 

@@ -135,12 +135,12 @@ def work(settings: Settings, device: str) -> None:
     tracker.wakeups.listen(_announce)
     threading.Thread(target=_obey, args=(stop, tracker), daemon=True).start()
     pulse = Pulse(_say)
-    pulse.start()
     engine = Engine.load(settings.model, settings.registration, settings.acquisition, settings.report, device)
     archive = Archive.of(settings)
     worker = worker_name(settings.node.data_dir, Role.INFER)
     infer = make_infer_handler(tracker, archive, engine, settings.match.stack.max_matrix, pulse)
     log.info("infer.ready", model=engine.name, device=engine.device)
+    pulse.start()  # from now on the supervisor waits for its job when it stops
     run_worker(tracker, Kind.INFER, worker, infer, stop)
 
 

@@ -5,7 +5,7 @@ restart.
 Also as SCU, for a destination that opens an association to us to report on a request of the deliver stage."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -17,7 +17,7 @@ from pynetdicom.events import Event
 
 from node.archive.facade import Archive
 from node.config.settings import SourceSettings
-from node.dimse.associations import Peer, associate, hand_back_stolen_answers
+from node.dimse.associations import Peer, associate
 from node.dimse.commitment_messages import (
     CONTEXTS,
     PUSH_MODEL,
@@ -60,13 +60,15 @@ class Commitments:
         sources: Sequence[SourceSettings],
         ae_title: str,
         max_requests: int = 100,
+        flush: Callable[[], None] = lambda: None,
     ) -> None:
-        """`max_requests` is how many reports may be owed to one peer."""
+        """`max_requests` is how many reports may be owed to one peer. `flush` is that of the `Store`."""
         self._tracker = tracker
         self._archive = archive
         self._max_requests = max_requests
         self._sources = sources
         self._ae_title = ae_title
+        self._flush = flush
         self._asked_on: WeakValueDictionary[str, Association] = WeakValueDictionary()
         self._heard_at: WeakKeyDictionary[Association, float] = WeakKeyDictionary()
 
@@ -112,6 +114,7 @@ class Commitments:
             instances=tuple((instance.sop_class_uid, instance.sop_uid) for instance in instances),
         )
         try:
+            self._flush()
             known = anywhere(self._tracker, instances[0].sop_uid)
             study_uid = known[0].study_uid if known else ""
             new = NewJob(Kind.COMMIT, key, study_uid, request.model_dump(mode="json"), ATTEMPTS)
@@ -124,8 +127,6 @@ class Commitments:
             return ActionStatus.PROCESSING_FAILURE
         if state in FINISHED:
             return ActionStatus.DUPLICATE_TRANSACTION
-        if event.assoc not in self._heard_at:  # its first request; once is enough for all its reports
-            hand_back_stolen_answers(event.assoc)
         self._asked_on[key] = event.assoc
         self._heard_at[event.assoc] = time.monotonic()
         logger.info("commitment.requested", transaction=transaction_uid, instances=len(instances))
@@ -134,6 +135,7 @@ class Commitments:
     def report(self, lease: Lease) -> Outcome:
         """The work of a commit job: look for the instances, and report."""
         request = CommitmentRequest.model_validate(lease.claim.payload)
+        self._flush()
         verdict = self._judge(request)
         kept = f"{len(verdict.committed)} of {len(request.instances)} instances committed"
         peers = [Peer.source(source, self._ae_title) for source in self._sources if source.ae_title == request.ae_title]

@@ -1,60 +1,48 @@
-"""Group commit: the instances that all associations bring at the same moment become durable and recorded together.
+"""Group commit: the instances that all associations bring at the same moment become durable with one write.
 
-Each thread writes its instance to the log. The first thread that is done takes every instance that is written by then: one
-write makes them durable, and one transaction, committed after that write, enters them in the tracker. Meanwhile the other
-threads wait for the next group; a thread that is alone never waits. Later, in the background, the entries of the log get
-files of their own.
-
-The transaction itself need not survive a loss of power: what is in the log is entered again at the next start (see
-`recover`), and a part of the log is only used again when files and transactions are durable.
+Each thread writes its instance to the log. The first thread that is done takes every instance that is written by then, and has
+the disk make them durable. Meanwhile the other threads wait for the next group; a thread that is alone never waits. Then their
+senders are answered. A moment later `entering.py` gives them rows in the tracker, and in the background `settling.py` files of
+their own. Until then a start after a crash enters what is in the log (see `recover`). A part of the log is only used again
+when files and transactions are durable.
 """
 
 import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from functools import partial
 
 import structlog
 
+from node.archive.digest import Digest
 from node.archive.facade import Archive
 from node.archive.layout import InstanceName, parse_key
 from node.archive.log import Log, LogEntry
-from node.errors import NodeError
+from node.dicom.attributes import Header
+from node.errors import NodeError, StorageError
+from node.receive.entering import Entering
+from node.receive.known import Known
+from node.receive.settling import Settling
 from node.tracker import arrivals, instances
 from node.tracker.arrivals import Arrival
-from node.tracker.database import BusyError
 from node.tracker.handle import Tracker
 
 log = structlog.get_logger()
 
-SETTLE_AFTER_S = 1.0
-"""Files are made when no instance has arrived for this long, so a study is received before disk and processor are busy."""
-SETTLE_BEYOND = 128 << 20
-"""They are also made when the log holds this many bytes."""
-SETTLE_OLDER_S = 30.0
-"""They are also made when an entry has waited for this long."""
 PATIENCE_S = 4.0
 """How long a receiver waits for other writers of the tracker. It may wait twice for an instance, and a scanner hears within 10 s
 that it is to send it again."""
-BATCH = 64
-"""How many files are made at a time."""
-RETRY_S = 10.0
 
 
 @dataclass(eq=False)
 class _Waiting:
-    """An instance in the log, and the thread that waits for it."""
+    """An instance in the log, and the thread that waits for the disk."""
 
     entry: LogEntry
-    arrival: Arrival
-    is_new: bool | None = None
-    error: Exception | None = None
-
-    @property
-    def is_done(self) -> bool:
-        return self.is_new is not None or self.error is not None
+    turn: threading.Lock
+    """Held until the thread goes on: it is done, or it is the one to have the next group written."""
+    is_done: bool = False
+    error: StorageError | None = None
 
 
 class GroupCommit:
@@ -64,16 +52,12 @@ class GroupCommit:
         self._archive = archive
         self._tracker = tracker
         self._log = log_of_arrivals
-        self._quiet_s = quiet_s
-        self._changed = threading.Condition()
-        self._group: list[_Waiting] = []
-        self._committing = False
-        self._last_came = 0.0
-        self._one_settles = threading.Lock()
-        self._there_is_work = threading.Event()
-        self._stopping = threading.Event()
-        self._syncing = ThreadPoolExecutor(1, "syncing")
-        self._settling = threading.Thread(target=self._settle_forever, name="settling", daemon=True)
+        self._known = Known(tracker)
+        self._settling = Settling(archive, tracker, log_of_arrivals)
+        self._entering = Entering(tracker, log_of_arrivals, self._known, quiet_s, self._settling.came)
+        self._guard = threading.Lock()
+        self._next_group: list[_Waiting] = []
+        self._disk_works = False
 
     @classmethod
     def open(cls, archive: Archive, tracker: Tracker, quiet_s: float) -> "GroupCommit | None":
@@ -86,6 +70,7 @@ class GroupCommit:
         if opened is None:
             return None
         group_commit = cls(archive, tracker, opened, quiet_s)
+        group_commit._entering.start()
         group_commit._settling.start()
         return group_commit
 
@@ -95,104 +80,89 @@ class GroupCommit:
         return self._log.largest
 
     def keep(self, head: bytes, data_set: bytes | memoryview, arrival: Arrival) -> bool:
-        """Make an instance durable and enter it. False when it was there already; nothing has changed then. LogFullError when
-        it has to be kept otherwise, NodeError when it cannot be kept."""
-        now = self._tracker.clock()
-        waiting = _Waiting(self._log.append(arrival.key, head, data_set, arrival.sha256, now), arrival)
-        with self._changed:
-            self._group.append(waiting)
-            while self._committing and not waiting.is_done:
-                self._changed.wait()
-            mine = not waiting.is_done
-            if mine:
-                group, self._group, self._committing = self._group, [], True
-        if mine:
-            try:
-                self._commit(group)
-            finally:
-                with self._changed:
-                    self._committing = False
-                    self._last_came = time.monotonic()
-                    self._changed.notify_all()
-        if waiting.error is not None:
-            raise waiting.error
-        return bool(waiting.is_new)
+        """Make an instance durable, and have it entered: before this returns when it begins a series, else within a moment.
+        False when it was there already, or is just being kept; nothing has changed then. LogFullError when it has to be
+        kept otherwise, NodeError when it cannot be kept. One thread at a time for the same SOP instance UID."""
+        study_uid, sop_uid = arrival.study_uid, arrival.sop_uid
+        if not self._known.claim(study_uid, sop_uid):
+            return False
+        is_kept = False
+        try:
+            is_kept = self._keep(head, data_set, arrival)
+        finally:
+            if not is_kept:
+                self._known.release(study_uid, sop_uid)
+        return is_kept
+
+    def entered(self, study_uid: str, series_uid: str, sop_uid: str) -> None:
+        """An instance was kept and entered by other means."""
+        self._known.entered([(study_uid, series_uid, sop_uid)])
+
+    def flush(self) -> None:
+        """Return when everything that was acknowledged has its row. NodeError when that cannot be done now."""
+        self._entering.flush()
 
     def settle(self) -> None:
         """Give everything in the log a file of its own. StorageError, DatabaseError."""
-        with self._one_settles:
-            while batch := self._log.waiting()[:BATCH]:
-                self._archive.settle(batch, self._current)
-                self._tracker.database.make_durable()
-                self._log.settled(batch)
+        self._entering.flush()
+        self._settling.settle()
 
     def close(self) -> None:
-        """Settle what is left, if that can be done; else the next start does."""
-        self._stopping.set()
-        self._there_is_work.set()
-        self._settling.join()
-        try:
-            self.settle()
-        except NodeError as error:
-            log.warning("log.not_settled", reason=str(error))
-        self._syncing.shutdown()
+        """Enter and settle what is left, if that can be done; else the next start does."""
+        self._entering.close()
+        self._settling.close()
         self._log.close()
 
-    def _commit(self, group: Sequence[_Waiting]) -> None:
-        """Make a group durable and enter it, in one transaction or, where that fails, one by one."""
-        durable = self._syncing.submit(self._log.make_durable, [waiting.entry for waiting in group])
-        arrived = [waiting.arrival for waiting in group]
+    def _keep(self, head: bytes, data_set: bytes | memoryview, arrival: Arrival) -> bool:
+        entry = self._log.append(arrival.key, head, data_set, arrival.sha256, self._tracker.clock())
+        is_kept = False
         try:
-            together = arrivals.record_further(self._tracker, arrived, self._quiet_s, before_commit=durable.result)
-        except BusyError as error:  # one by one they would wait as long, each
-            wait([durable])
-            for waiting in group:
-                waiting.error = error
-                self._log.drop(waiting.entry)
-            return
-        except Exception:
-            together = False
-        for waiting in group:
-            try:
-                durable.result()
-                waiting.is_new = together or arrivals.record(
-                    self._tracker, waiting.arrival, self._quiet_s, durable=False
-                )
-            except Exception as error:
-                waiting.error = error
-            if waiting.is_new:
-                self._log.keep(waiting.entry)
+            self._make_durable(entry)
+            if self._known.has_series(arrival.study_uid, arrival.series_uid):
+                arrival.header = arrival.header and partial(self._header, arrival)
+                self._entering.soon(entry, arrival)
+                is_kept = True
             else:
-                self._log.drop(waiting.entry)
-        self._there_is_work.set()
+                is_kept = self._entering.at_once(entry, arrival)
+        finally:
+            if not is_kept:
+                self._log.drop(entry)
+        return is_kept
 
-    def _current(self, entries: Sequence[LogEntry]) -> set[str]:
-        """The keys that the tracker still names with that content: a study may have been purged meanwhile."""
-        return instances.named(self._tracker, {entry.key: entry.sha256 for entry in entries})
+    def _make_durable(self, entry: LogEntry) -> None:
+        waiting = _Waiting(entry, threading.Lock())
+        waiting.turn.acquire()
+        with self._guard:
+            self._next_group.append(waiting)
+            leads, self._disk_works = not self._disk_works, True
+        if not leads:
+            waiting.turn.acquire()
+        if not waiting.is_done:
+            self._lead()
+        if waiting.error is not None:
+            raise waiting.error
 
-    def _settle_forever(self) -> None:
-        while True:
-            self._there_is_work.wait()
-            if self._stopping.wait(SETTLE_AFTER_S / 2):
-                return
-            try:
-                self._log.prepare()
-                if self._is_time():
-                    self._there_is_work.clear()
-                    if self._stopping.is_set():  # `close` may have set the other just before
-                        return
-                    self.settle()
-            except NodeError as error:
-                self._there_is_work.set()
-                log.warning("log.not_settled", reason=str(error), next_try_in_s=RETRY_S)
-                self._stopping.wait(RETRY_S)
+    def _lead(self) -> None:
+        """Have everything that is written by now made durable, and give the lead to one of those who came meanwhile."""
+        with self._guard:
+            group, self._next_group = self._next_group, []
+        error = None
+        try:
+            self._log.make_durable([one.entry for one in group])
+        except StorageError as failure:
+            error = failure
+        for one in group:
+            one.is_done, one.error = True, error
+            one.turn.release()
+        with self._guard:
+            self._disk_works = bool(self._next_group)
+            if self._next_group:
+                self._next_group[0].turn.release()
 
-    def _is_time(self) -> bool:
-        if time.monotonic() - self._last_came >= SETTLE_AFTER_S:
-            return True
-        waiting = [entry.record for entry in self._log.waiting()]
-        old = self._tracker.clock() - timedelta(seconds=SETTLE_OLDER_S)
-        return any(record.at < old for record in waiting[:1]) or sum(r.content_length for r in waiting) > SETTLE_BEYOND
+    def _header(self, arrival: Arrival) -> Header:
+        """Of an instance in the log: its data set may be gone from memory when it is entered."""
+        digest = Digest(arrival.sha256, arrival.transfer_syntax_uid)
+        return self._archive.instance(arrival.key, digest).read_header()
 
 
 def recover(archive: Archive, tracker: Tracker, enter: Callable[[bytes, str], str | None]) -> int:

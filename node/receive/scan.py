@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from node.dicom.attributes import Attributes, Header
 from node.dicom.uid import is_uid
 
 _SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
@@ -40,6 +41,10 @@ _OTHERS = frozenset({str(DeflatedExplicitVRLittleEndian), str(ExplicitVRBigEndia
 _HEADER = struct.Struct("<HH2sH")
 _IMPLICIT_HEADER = struct.Struct("<HHL")
 _LENGTH = struct.Struct("<L")
+
+
+IDENTIFYING_TAGS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "ImagesInAcquisition"]
+"""What is read of a data set here; the rest must only be such that it can be parsed, so that matching can read it."""
 
 
 class _IrregularError(Exception):
@@ -74,6 +79,17 @@ def scan(data_set: bytes | memoryview, transfer_syntax_uid: str) -> Scanned | No
     if count and not _COUNT.fullmatch(count):
         return None
     return Scanned(sop_class, sop, study, series, int(count) if count else None)
+
+
+def read(header: Header) -> Scanned:
+    """The same of a data set that pydicom has read."""
+    return Scanned(
+        sop_class_uid=str(header.get("SOPClassUID", "")),
+        sop_uid=str(header.get("SOPInstanceUID", "")),
+        study_uid=str(header.get("StudyInstanceUID", "")),
+        series_uid=str(header.get("SeriesInstanceUID", "")),
+        images_in_acquisition=Attributes(header).count("ImagesInAcquisition"),
+    )
 
 
 class _Walk:

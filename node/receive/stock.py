@@ -17,7 +17,7 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from node.config.settings import SCPSettings
 from node.dimse import pdu
-from node.dimse.associations import application_entity
+from node.dimse.associations import application_entity, keep_answers
 from node.dimse.negotiation import Context, Proposal, Request, encode_request
 from node.dimse.pdu import PDUType
 from node.dimse.status import EchoStatus, StoreStatus
@@ -142,6 +142,7 @@ class StockAssociations:
         acceptor.implementation_version_name = self._ae.implementation_version_name
         acceptor.supported_contexts = supported_contexts({context.abstract_syntax for context in contexts})
         association.requestor.address_info = AddressInformation(address, 104)
+        keep_answers(association)
         association.bind(evt.EVT_C_STORE, take_instance, [put])
         for event, handler in self._handlers:
             association.bind(event, handler)

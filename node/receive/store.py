@@ -13,7 +13,7 @@ from pydicom.uid import UID
 from node.archive.digest import Digest, data_set_starts, sha256
 from node.archive.facade import Archive
 from node.archive.layout import instance_key
-from node.dicom.attributes import Attributes, Header
+from node.dicom.attributes import Header
 from node.dicom.part10 import head as part10_head
 from node.dicom.part10 import without_meta
 from node.dicom.read import parse
@@ -23,7 +23,7 @@ from node.errors import NodeError, StorageFullError
 from node.receive.contexts import MR
 from node.receive.duplicates import differing, is_correction, names
 from node.receive.group_commit import GroupCommit
-from node.receive.scan import Scanned, scan
+from node.receive.scan import Scanned, read, scan
 from node.receive.sparing import SparingAudit
 from node.telemetry.log import place_of
 from node.telemetry.tracing import span
@@ -35,9 +35,6 @@ from node.tracker.handle import Tracker
 from node.tracker.instances import intact_by_series, stored, was_replaced
 
 log = structlog.get_logger()
-
-IDENTIFYING_TAGS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "ImagesInAcquisition"]
-"""What is read of a data set here; the rest must only be such that it can be parsed, so that matching can read it."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,8 @@ class Store:
         self._keep_other = keep_other
         self._open: dict[str, dict[str, _Brought]] = {}
         """What each open association has brought, by study."""
-        self._locks = [threading.Lock() for _ in range(64)]
+        self._locks = [threading.Lock() for _ in range(1024)]
+        """Two associations may bring the same instance at the same moment; the second then finds the first."""
 
     def put(self, sent: StoreRequest, association: str | None = None) -> Status:
         """Keep one instance; the status is what the peer is told. `association` is a UUID of the association that a peer opened
@@ -105,7 +103,9 @@ class Store:
         if self.drops(sent.sop_class_uid):
             log.debug("receive.dropped", source=sent.calling_ae_title, sop_class=UID(sent.sop_class_uid).name)
             return Status.SUCCESS
-        sent = replace(sent, data_set=without_meta(sent.data_set, sent.transfer_syntax_uid))
+        data_set = without_meta(sent.data_set, sent.transfer_syntax_uid)
+        if len(data_set) != len(sent.data_set):
+            sent = replace(sent, data_set=data_set)
         head = part10_head(
             sent.sop_class_uid,
             sent.sop_uid,
@@ -114,7 +114,7 @@ class Store:
             sent.calling_ae_title,
         )
         try:
-            said = scan(sent.data_set, sent.transfer_syntax_uid) or _read(head, sent.data_set)
+            said = scan(sent.data_set, sent.transfer_syntax_uid) or read(_header(head, sent.data_set))
         except Exception as error:  # pydicom raises nearly anything on a damaged data set
             return self._refuse(sent, Status.CANNOT_UNDERSTAND, "data set cannot be read", type(error).__name__)
         if not all(is_uid(value) for value in (said.sop_uid, said.series_uid, said.study_uid)):
@@ -149,7 +149,7 @@ class Store:
             meta = parse(BytesIO(content), stop_before_pixels=True).file_meta
             starts = data_set_starts(content)
             head, data_set = content[:starts], memoryview(content)[starts:]
-            said = scan(data_set, str(meta.TransferSyntaxUID)) or _read(head, data_set)
+            said = scan(data_set, str(meta.TransferSyntaxUID)) or read(_header(head, data_set))
             sent = StoreRequest(
                 sop_class_uid=said.sop_class_uid,
                 sop_uid=said.sop_uid,
@@ -161,31 +161,38 @@ class Store:
             )
         except Exception as error:  # it was read before it was kept, so this is a mistake of ours
             return f"it cannot be read: {type(error).__name__}"
-        known = arrivals.look_up(self._tracker, said.study_uid, said.sop_uid)
-        if known.instance is not None and known.instance.sha256 != digest:
-            return None  # another content of the same instance was entered, and this one never acknowledged
-        if known.instance is None and was_replaced(self._tracker, said.study_uid, said.sop_uid, digest):
-            return None  # its series was dropped since
-        held = Digest(digest, sent.transfer_syntax_uid)
-        key = self._archive.put_instance(said.study_uid, said.series_uid, said.sop_uid, content, held)
-        if known.instance is None:
-            arrivals.record(self._tracker, self._arrival(sent, head, said, key, digest, known.purges), self._quiet_s)
+        with self._lock(said.sop_uid):
+            self.flush()
+            known = arrivals.look_up(self._tracker, said.study_uid, said.sop_uid)
+            if known.instance is not None and known.instance.sha256 != digest:
+                return None  # another content of the same instance was entered, and this one never acknowledged
+            if known.instance is None and was_replaced(self._tracker, said.study_uid, said.sop_uid, digest):
+                return None  # its series was dropped since
+            held = Digest(digest, sent.transfer_syntax_uid)
+            key = self._archive.put_instance(said.study_uid, said.series_uid, said.sop_uid, content, held)
+            if known.instance is None:
+                self._record(self._arrival(sent, head, said, key, digest, known.purges))
         return None
+
+    def flush(self) -> None:
+        """Return when everything that was acknowledged has its row in the tracker. NodeError when that cannot be done now."""
+        if self._group_commit is not None:
+            self._group_commit.flush()
 
     def _keep(self, sent: StoreRequest, head: bytes, said: Scanned) -> Status:
         digest = Digest(sha256(sent.data_set), sent.transfer_syntax_uid)
         group_commit = self._group_commit
-        if group_commit is not None and len(sent.data_set) <= group_commit.largest:
-            key = instance_key(said.study_uid, said.series_uid, said.sop_uid)
-            arrival = self._arrival(sent, head, said, key, digest.sha256 or "", None)
-            try:
-                self._archive.check_space()
-                if group_commit.keep(head, sent.data_set, arrival):
-                    return Status.SUCCESS
-            except StorageFullError as error:  # what is here already needs no space
-                log.debug("receive.not_logged", reason=str(error))
-        # Two associations may bring the same instance at the same moment; the second then finds the first.
-        with self._locks[hash(sent.sop_uid) % len(self._locks)]:
+        with self._lock(sent.sop_uid):
+            if group_commit is not None and len(sent.data_set) <= group_commit.largest:
+                key = instance_key(said.study_uid, said.series_uid, said.sop_uid)
+                arrival = self._arrival(sent, head, said, key, digest.sha256 or "", None)
+                try:
+                    self._archive.check_space()
+                    if group_commit.keep(head, sent.data_set, arrival):
+                        return Status.SUCCESS
+                except StorageFullError as error:  # what is here already needs no space
+                    log.debug("receive.not_logged", reason=str(error))
+            self.flush()
             return self._keep_alone(sent, head, said, digest)
 
     def _keep_alone(self, sent: StoreRequest, head: bytes, said: Scanned, digest: Digest) -> Status:
@@ -205,9 +212,19 @@ class Store:
             facts = {"sop_instance": sent.sop_uid, "study": said.study_uid, "source": sent.calling_ae_title}
             log.warning("receive.repaired", **facts)
             arrivals.repair(self._tracker, arrival, self._quiet_s)
-        elif not arrivals.record(self._tracker, arrival, self._quiet_s):
+        elif not self._record(arrival):
             return self._keep_alone(sent, head, said, digest)  # another host was first: compare with its
         return Status.SUCCESS
+
+    def _lock(self, sop_uid: str) -> threading.Lock:
+        return self._locks[hash(sop_uid) % len(self._locks)]
+
+    def _record(self, arrival: Arrival) -> bool:
+        """Enter an instance that has a file. False when it was there already."""
+        is_new = arrivals.record(self._tracker, arrival, self._quiet_s)
+        if is_new and self._group_commit is not None:
+            self._group_commit.entered(arrival.study_uid, arrival.series_uid, arrival.sop_uid)
+        return is_new
 
     def _arrival(
         self, sent: StoreRequest, head: bytes, said: Scanned, key: str, digest: str, purges: int | None
@@ -275,6 +292,7 @@ class Store:
 
     def intact(self, study_uid: str) -> Counter[str]:
         """How many instances of each series of a study are there and match their digests. It reads all of them."""
+        self.flush()
         return intact_by_series(self._tracker, self._archive, study_uid)
 
     def full(self) -> str | None:
@@ -305,6 +323,7 @@ class Store:
                 with span("receive", study_uid, brought.since_ns, **facts):
                     log.info("study.received", study=study_uid, **facts)
             try:
+                self.flush()
                 associations.closed(self._patient, association)
             except NodeError as error:  # its studies wait for [completion] association_quiet_s, and no longer
                 log.error("receive.association_not_closed", source=peer, reason=str(error))
@@ -326,15 +345,3 @@ class Store:
 def _header(head: bytes, data_set: bytes | memoryview) -> Header:
     """Whatever pydicom raises on a damaged data set."""
     return parse(BytesIO(head + data_set), stop_before_pixels=True)
-
-
-def _read(head: bytes, data_set: bytes | memoryview) -> Scanned:
-    """What a data set says, read by pydicom; whatever that raises on a damaged one."""
-    header = _header(head, data_set)
-    return Scanned(
-        sop_class_uid=str(header.get("SOPClassUID", "")),
-        sop_uid=str(header.get("SOPInstanceUID", "")),
-        study_uid=str(header.get("StudyInstanceUID", "")),
-        series_uid=str(header.get("SeriesInstanceUID", "")),
-        images_in_acquisition=Attributes(header).count("ImagesInAcquisition"),
-    )

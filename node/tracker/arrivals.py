@@ -65,7 +65,7 @@ _COUNT_IN_STUDY = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Arrival:
     """What the receiver knows of an instance once its file is durable."""
 
@@ -163,13 +163,10 @@ def _record(tracker: Tracker, arrival: Arrival, quiet_s: float, durable: bool) -
     return True
 
 
-def record_further(
-    tracker: Tracker, arrivals: Sequence[Arrival], quiet_s: float, before_commit: Callable[[], object]
-) -> bool:
+def record_further(tracker: Tracker, arrivals: Sequence[Arrival], quiet_s: float) -> bool:
     """Enter instances that add nothing but themselves, all in one short transaction that a loss of power may undo, as `record`
     does when it is not durable. False, changing nothing, when one of them means more: it is there already, it begins a
-    series or completes one, its study is being purged, or its match waits for nothing. What `before_commit` raises undoes
-    it all."""
+    series or completes one, its study is being purged, or its match waits for nothing."""
     now = tracker.clock()
     studies = Counter(arrival.study_uid for arrival in arrivals)
     series = Counter((arrival.study_uid, arrival.series_uid) for arrival in arrivals)
@@ -186,7 +183,6 @@ def record_further(
             for change, values in changes:
                 if connection.execute(change, values).rowcount != 1:
                     raise _MeansMoreError
-            before_commit()
     except _MeansMoreError:
         return False
     except DatabaseError as error:

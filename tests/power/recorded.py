@@ -16,7 +16,7 @@ from node.receive.store import Status, Store
 from node.tracker import identity
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
-from tests.unit.node.receive.test_store import sent
+from tests.unit.node.receive.storing import sent
 
 SEGMENT = 256 << 10
 """Segments are small, so that several are used, and used again."""

@@ -33,7 +33,7 @@ from node.tracker.outcomes import NewJob
 from node.tracker.states import Kind, State
 from tests.conftest import free_port
 from tests.dicom import mr_series
-from tests.unit.node.receive.test_store import sent
+from tests.unit.node.receive.storing import sent
 from tests.unit.node.tracker.jobs import audited
 from tests.waiting import until
 

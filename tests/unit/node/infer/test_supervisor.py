@@ -34,6 +34,9 @@ def say(text):
     with open(f"{folder}/{device}", "a") as file:
         file.write(text + "\\n")
 say(f"started {os.getpid()}")
+if device == "loading":
+    time.sleep(10**6)
+print("alive", flush=True)
 for line in sys.stdin:
     say(line.strip())
     if line.strip() == "work":
@@ -121,14 +124,23 @@ def test_a_worker_that_hangs_is_replaced_and_its_job_is_free(site: Any) -> None:
 
 def test_a_stop_lets_workers_finish(site: Any) -> None:
     running = site("cpu")
+    until(lambda: running.supervisor._ready, "it is ready")
     running.stop()
     assert running.said("cpu")[-1] == "finish"
     assert running.supervisor.pids() == {}
     assert len(running.said("cpu")) == 2, "it was not started again"
 
 
+def test_a_stop_does_not_wait_for_a_worker_that_is_still_loading(site: Any) -> None:
+    """Loading a model takes half a minute on a slow machine, and the service used up its time to stop for that."""
+    running = site("loading")
+    running.stop(patience_s=10**6)
+    assert running.supervisor.pids() == {}
+
+
 def test_a_worker_that_does_not_finish_is_killed(site: Any) -> None:
     running = site("stubborn")
+    until(lambda: running.supervisor._ready, "it is ready")
     running.stop(patience_s=0.5)
     assert running.supervisor.pids() == {}
 

@@ -29,7 +29,7 @@ from node.tracker.tables import Instance, Job, Series, Study
 from node.tracker.worker import Lease
 from node.verdicts import failures
 from tests.dicom import T2, mr_series, study
-from tests.unit.node.receive.test_store import sent
+from tests.unit.node.receive.storing import sent
 
 from .test_kept_pair import another_reference
 from .test_worker import MatchStage

@@ -1,12 +1,15 @@
-"""A store that keeps instances one by one, and one that keeps them in groups."""
+"""A store that keeps instances one by one, and one that keeps them in groups; and what is sent to it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+
+from pydicom import Dataset
 
 from node.archive.facade import Archive
 from node.receive.group_commit import GroupCommit
-from node.receive.store import Store
+from node.receive.store import Store, StoreRequest
 from node.tracker.handle import Tracker
 
 WAYS = ["one by one", "in groups"]
@@ -32,3 +35,17 @@ def stored(archive: Archive) -> list[Path]:
     for group_commit in _opened:
         group_commit.settle()
     return sorted(Path(archive.location("instances")).rglob("*.dcm"))
+
+
+def sent(ds: Dataset, **changes: object) -> StoreRequest:
+    """The request of a sender for an instance."""
+    buffer = BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    raw = buffer.getvalue()
+    meta_length = 128 + 4 + 12 + int.from_bytes(raw[140:144], "little")
+    facts = {
+        "sop_class_uid": str(ds.SOPClassUID), "sop_uid": str(ds.SOPInstanceUID),
+        "transfer_syntax_uid": str(ds.file_meta.TransferSyntaxUID), "implementation_class_uid": "1.2.3", "calling_ae_title": "MR1",
+        "data_set": raw[meta_length:], "abstract_syntax_uid": str(ds.SOPClassUID),
+    }  # fmt: skip
+    return StoreRequest(**(facts | changes))  # type: ignore[arg-type]

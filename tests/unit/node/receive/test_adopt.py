@@ -18,7 +18,7 @@ from node.tracker.instances import of_study
 from node.tracker.purge import purge
 from tests.dicom import mr_series
 from tests.unit.node.kept import path_of
-from tests.unit.node.receive.test_store import sent
+from tests.unit.node.receive.storing import sent
 
 LATER = datetime.now(UTC) + timedelta(hours=1)
 

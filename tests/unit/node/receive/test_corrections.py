@@ -17,7 +17,7 @@ from node.tracker.outcomes import NewJob, Refused
 from node.tracker.states import Kind
 from node.tracker.tables import Audit, Instance, Series, Study
 from tests.dicom import mr_series
-from tests.unit.node.receive.test_store import sent, stored
+from tests.unit.node.receive.storing import sent, stored
 
 
 def matched(tracker: Tracker) -> None:

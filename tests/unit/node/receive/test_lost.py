@@ -26,7 +26,7 @@ from node.tracker.tables import Audit, Study
 from tests.conftest import free_port
 from tests.dicom import mr_series
 from tests.unit.node.kept import path_of, spoil
-from tests.unit.node.receive.test_store import sent
+from tests.unit.node.receive.storing import sent
 from tests.waiting import until
 
 

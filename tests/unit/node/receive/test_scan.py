@@ -14,8 +14,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from node.dicom.part10 import head
-from node.receive.scan import scan
-from node.receive.store import _read
+from node.receive.scan import read, scan
+from node.receive.store import _header
 from tests.dicom import mr_series
 
 SYNTAXES = [str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian)]
@@ -31,7 +31,7 @@ def encoded(ds: Dataset, syntax: str) -> bytes:
 def as_pydicom_reads(data_set: bytes, syntax: str) -> Any:
     """None when it cannot."""
     try:
-        return _read(head("1.2", "1.2", syntax, "1.2", "A"), data_set)
+        return read(_header(head("1.2", "1.2", syntax, "1.2", "A"), data_set))
     except Exception:
         return None
 

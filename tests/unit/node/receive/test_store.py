@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -26,33 +25,20 @@ from node.config.settings import SCPSettings
 from node.errors import StorageFullError
 from node.receive.commitment_scp import Commitments
 from node.receive.server import Receiver
-from node.receive.store import Status, Store, StoreRequest
+from node.receive.store import Status, Store
 from node.tracker import views
 from node.tracker.handle import Tracker
 from node.tracker.instances import of_study
 from node.tracker.tables import Series
 from tests.conftest import free_port
 from tests.dicom import mr_series
-from tests.unit.node.receive.storing import WAYS, store_that_keeps, stored
+from tests.unit.node.receive.storing import WAYS, sent, store_that_keeps, stored
 
 
 @pytest.fixture(params=WAYS)
 def store(request: pytest.FixtureRequest, archive: Archive, tracker: Tracker) -> Iterator[Store]:
     with store_that_keeps(request.param, archive, tracker) as made:
         yield made
-
-
-def sent(ds: Dataset, **changes: object) -> StoreRequest:
-    buffer = BytesIO()
-    ds.save_as(buffer, enforce_file_format=True)
-    raw = buffer.getvalue()
-    meta_length = 128 + 4 + 12 + int.from_bytes(raw[140:144], "little")
-    facts = {
-        "sop_class_uid": str(ds.SOPClassUID), "sop_uid": str(ds.SOPInstanceUID),
-        "transfer_syntax_uid": str(ds.file_meta.TransferSyntaxUID), "implementation_class_uid": "1.2.3", "calling_ae_title": "MR1",
-        "data_set": raw[meta_length:], "abstract_syntax_uid": str(ds.SOPClassUID),
-    }  # fmt: skip
-    return StoreRequest(**(facts | changes))  # type: ignore[arg-type]
 
 
 def test_what_is_acknowledged_is_in_the_archive_byte_for_byte(store: Store, archive: Archive, tracker: Tracker) -> None:

@@ -27,7 +27,7 @@ from node.tracker.outcomes import Done, NewJob
 from node.tracker.states import Kind, State
 from node.tracker.tables import Audit
 from tests.dicom import mr_series
-from tests.unit.node.receive.test_store import sent
+from tests.unit.node.receive.storing import sent
 
 
 class Site:
