@@ -42,7 +42,7 @@ class _Waiting:
     turn: threading.Lock
     """Held until the thread goes on: it is done, or it is the one to have the next group written."""
     is_done: bool = False
-    error: StorageError | None = None
+    error: Exception | None = None
 
 
 class GroupCommit:
@@ -146,10 +146,10 @@ class GroupCommit:
         """Have everything that is written by now made durable, and give the lead to one of those who came meanwhile."""
         with self._guard:
             group, self._next_group = self._next_group, []
-        error = None
+        error: Exception | None = None
         try:
             self._log.make_durable([one.entry for one in group])
-        except StorageError as failure:
+        except Exception as failure:  # whatever it is, those who wait must hear of it
             error = failure
         for one in group:
             one.is_done, one.error = True, error
