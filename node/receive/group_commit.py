@@ -19,7 +19,7 @@ from node.archive.facade import Archive
 from node.archive.layout import InstanceName, parse_key
 from node.archive.log import Log, LogEntry
 from node.dicom.attributes import Header
-from node.errors import NodeError, StorageError
+from node.errors import NodeError
 from node.receive.entering import Entering
 from node.receive.known import Known
 from node.receive.settling import Settling
