@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import urllib.request
@@ -175,6 +176,12 @@ def run_node(*arguments: str, environment: dict[str, str] | None = None) -> subp
 
 
 def echo(port: int, ae_title: str, host: str = "127.0.0.1") -> bool:
+    try:
+        socket.create_connection(
+            (host, port), 5
+        ).close()  # to start a program for each look would cost more than what it waits for
+    except OSError:
+        return False
     command = [require("echoscu"), "-to", "5", "-aec", ae_title, host, str(port)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
