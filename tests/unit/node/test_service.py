@@ -16,6 +16,7 @@ import pytest
 
 from node.archive.digest import Digest, data_set_starts, sha256
 from node.archive.facade import Archive
+from node.config.audit import AuditSettings
 from node.config.settings import DestinationSettings, NodeSettings, SCPSettings, Settings, StorageSettings
 from node.dicom.transfer_syntax import to_bytes
 from node.errors import ConfigError, NodeError
@@ -33,6 +34,7 @@ from node.tracker.outcomes import NewJob
 from node.tracker.states import Kind, State
 from tests.conftest import free_port
 from tests.dicom import mr_series
+from tests.unit.node.audit.collector import Collector, judged
 from tests.unit.node.receive.storing import sent
 from tests.unit.node.tracker.jobs import audited
 from tests.waiting import until
@@ -158,6 +160,17 @@ def test_a_destination_that_hangs_delays_no_other(tmp_path: Path) -> None:
             return True
 
         run_until(settings, over, [Role.DELIVER])
+
+
+def test_it_sends_its_audit_trail(tmp_path: Path) -> None:
+    with Collector() as collector:
+        there = AuditSettings(host="localhost", port=collector.port, transport="tcp")
+        run_until(settings_in(tmp_path, audit=there), lambda: collector.messages)
+    assert [
+        judged(message).find("EventIdentification/EventTypeCode").get("originalText") for message in collector.messages
+    ] == [  # type: ignore[union-attr]
+        "Application Start"
+    ]
 
 
 def test_systemd_hears_that_it_is_ready_and_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from node import checks
 from node.audit.forwarder import BATCH, Forwarder
 from node.config.audit import AuditSettings, AuditTLS
+from node.config.settings import NodeSettings, Settings
 from node.errors import ConfigError
 from node.tracker import duties, spool
 from node.tracker.audit import Action, audit, expire
@@ -194,3 +196,19 @@ def test_what_was_not_sent_is_not_expired(tracker: Tracker) -> None:
     sent = duties.position(tracker, duties.Name.AUDIT_MESSAGES)
     assert expire(tracker, tracker.clock(), "anna", sent) == 3
     assert spool.backlog(tracker.database).rows == 3, "and the row that says so"
+
+
+def test_a_backlog_is_said(tmp_path: Path) -> None:
+    settings = Settings(
+        node=NodeSettings(data_dir=tmp_path), audit=AuditSettings(host="collector.example", transport="tcp")
+    )
+    database = Database(settings.node.url)
+    database.upgrade()
+    write(Tracker(database), 1)
+    assert checks.audit_messages(settings).says == "1 wait for [audit] collector.example:6514, tcp"
+    clock = Clock()  # long ago
+    write(Tracker(database, clock=clock), 1)
+    said = checks.audit_messages(settings)
+    assert said.level is checks.Level.WARN
+    assert said.sentence == "2 audit messages wait for [audit] collector.example:6514, tcp, since 2026-01-01 12:00 UTC"
+    database.dispose()
