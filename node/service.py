@@ -104,8 +104,8 @@ class Service:
             tracker = Tracker(database, clock=clock, node=node_id(self._settings.node.data_dir))
             try:
                 tracker.database.upgrade()
-                shared = archive if self._settings.storage.archive else None
-                identity.confirm(tracker.database, self._settings.node.data_dir, shared)
+                shared = self._settings.storage.archive is not None
+                identity.confirm(database, self._settings.node.data_dir, archive if shared else None)
                 if not self._settings.node.index_patient:
                     remove_labels(tracker)
                 self._stops.append(archive.close)
@@ -265,6 +265,7 @@ class Service:
         settings = self._settings
         scheduler = schedule(tracker, archive, settings.node.index_patient, unserved_kinds(settings), settings.storage)
         scheduler.start()
+        self._stops.append(lambda: try_release(tracker))
         self._schedulers.append(scheduler)
         self._stops.append(scheduler.shutdown)
         if settings.notify is not None:
@@ -341,8 +342,6 @@ class Service:
         for stop in reversed(self._stops):
             stop()
         try_audit(tracker, Action.STOPPED, "stop", details={"roles": [role.value for role in self._roles]})
-        if Role.HOUSEKEEP in self._roles:
-            try_release(tracker)
         tracker.database.dispose()
 
     def _patience_s(self) -> float:
