@@ -12,7 +12,7 @@ import structlog
 
 from node.archive.log import Log, LogEntry
 from node.errors import NodeError
-from node.receive.known import Known
+from node.receive.known import KnownInstances
 from node.telemetry.log import place_of
 from node.tracker import arrivals, instances
 from node.tracker.arrivals import Arrival
@@ -44,7 +44,7 @@ class Entering:
     """One object, with a thread of its own, serves all associations."""
 
     def __init__(
-        self, tracker: Tracker, log_of_arrivals: Log, known: Known, quiet_s: float, entered: Callable[[], None]
+        self, tracker: Tracker, log_of_arrivals: Log, known: KnownInstances, quiet_s: float, entered: Callable[[], None]
     ) -> None:
         """`entered` is called whenever instances have got their rows."""
         self._tracker = tracker

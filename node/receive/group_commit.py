@@ -21,7 +21,7 @@ from node.archive.log import Log, LogEntry
 from node.dicom.attributes import Header
 from node.errors import NodeError
 from node.receive.entering import Entering
-from node.receive.known import Known
+from node.receive.known import KnownInstances
 from node.receive.settling import Settling
 from node.tracker import arrivals, instances
 from node.tracker.arrivals import Arrival
@@ -52,7 +52,7 @@ class GroupCommit:
         self._archive = archive
         self._tracker = tracker
         self._log = log_of_arrivals
-        self._known = Known(tracker)
+        self._known = KnownInstances(tracker)
         self._settling = Settling(archive, tracker, log_of_arrivals)
         self._entering = Entering(tracker, log_of_arrivals, self._known, quiet_s, self._settling.came)
         self._guard = threading.Lock()

@@ -18,7 +18,7 @@ MOST = 200_000
 """SOP instance UIDs that are remembered, about 20 MB; a single study may have more."""
 
 
-class Known:
+class KnownInstances:
     """One object serves all threads."""
 
     def __init__(self, tracker: Tracker) -> None:
