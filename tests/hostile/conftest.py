@@ -6,7 +6,8 @@ import sqlite3
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -72,12 +73,17 @@ class Node:
     def descriptors(self) -> int:
         return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
-    def stored(self) -> dict[str, bytes]:
-        """SOP instance UID: what the archive has of it, for each instance that the tracker knows."""
+    def stored(self, acknowledged: Collection[str] = ()) -> dict[str, bytes]:
+        """SOP instance UID: what the archive has of it, for each instance that the tracker knows, as soon as it knows all these."""
+
+        def rows() -> list[tuple[str, str, str, str]] | None:
+            with closing(sqlite3.connect(self.folder / "data" / "tracker.sqlite3")) as tracker:
+                found = tracker.execute("SELECT sop_uid, key, sha256, transfer_syntax_uid FROM instance").fetchall()
+            return found if set(acknowledged) <= {uid for uid, *_ in found} else None
+
         archive = Archive.in_folder(self.folder / "data")
-        with closing(sqlite3.connect(self.folder / "data" / "tracker.sqlite3")) as tracker:
-            rows = tracker.execute("SELECT sop_uid, key, sha256, transfer_syntax_uid FROM instance").fetchall()
-        return {uid: archive.instance(key, Digest(sha256, syntax)).content() for uid, key, sha256, syntax in rows}
+        known = until(rows, "what was acknowledged has rows")
+        return {uid: archive.instance(key, Digest(sha256, syntax)).content() for uid, key, sha256, syntax in known}
 
     def counted(self) -> int:
         """How many instances its studies have, as the tracker counts them."""
@@ -109,6 +115,8 @@ class Scanner:
         self._pause_s = pause_s
         self.acknowledged: dict[str, bytes] = {}
         self.failure: BaseException | None = None
+        self.slowest_s = 0.0
+        """The longest time from a connection to its association."""
         self._rounds = 0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -129,15 +137,17 @@ class Scanner:
 
     def lost_nothing(self) -> None:
         assert self.failure is None, f"the scanner was not served: {self.failure!r}"
-        stored = self._node.stored()
+        stored = self._node.stored(self.acknowledged)
         for sop_uid, content in self.acknowledged.items():
             assert stored[sop_uid].endswith(content), sop_uid
 
     def _run(self) -> None:
         try:
             while not self._done.is_set():
+                began = time.monotonic()
                 with Wire(self._node.port, self._tls) as wire:
                     wire.associate(calling=b"SCANNER")
+                    self.slowest_s = max(self.slowest_s, time.monotonic() - began)
                     sop_uid = f"{self._root}.{self._rounds + 1}"
                     content = data_set(sop_uid, f"{self._root}.0", f"{self._root}.0.1", bytes(8 * 1000))
                     answer = wire.store(sop_uid, content)

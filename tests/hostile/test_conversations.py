@@ -141,12 +141,17 @@ def test_generated_conversations(watched: Node) -> None:
         assert node.status("VmRSS") < memory + 50_000
     scanner.lost_nothing()
 
-    stored = node.stored()
+    stored = node.stored(talk.kept)
     mine = {uid: content for uid, content in stored.items() if uid.startswith(f"{ROOT}.")}
     for uid, content in talk.kept.items():
         assert mine[uid].endswith(content), uid
     until(lambda: node.status("Threads") <= threads, "all threads have ended")
     until(lambda: node.descriptors() <= descriptors + POOLED + 2, "all descriptors have been given back")
+    print(
+        f"{EXAMPLES} conversations: {memory / 1000:.0f} MB, {threads} threads, {descriptors} descriptors before; "
+        f"{node.status('VmRSS') / 1000:.0f} MB, {node.status('Threads')} threads, {node.descriptors()} descriptors after; "
+        f"a scanner was associated within {scanner.slowest_s:.2f} s each time, load {os.getloadavg()[0]:.1f}"
+    )
     assert node.status("VmRSS") < memory + 50_000
     log = node.raw_log()
     assert b"Traceback" not in log and b'"crashed"' not in log and b'.crashed"' not in log and b"\x1b" not in log

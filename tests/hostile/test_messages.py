@@ -165,7 +165,7 @@ def test_values_of_one_byte(node: Node) -> None:
             wire.data(*values[at : at + 3000])
         answer = wire.receive()
         assert answer is not None and answer.status == 0
-    assert node.stored()["1.2.826.33"].endswith(content)
+    assert node.stored(["1.2.826.33"])["1.2.826.33"].endswith(content)
 
 
 STORE_33 = store_command(b"1.2.826.33")
@@ -182,7 +182,7 @@ def test_two_messages_in_one_pdu(node: Node) -> None:
         wire.data(pdv(1, two[50:], False))
         answers = [wire.receive() for _ in range(3)]
     assert [answer.status for answer in answers if answer is not None] == [0, 0, 0]
-    stored = node.stored()
+    stored = node.stored(["1.2.826.34.1", "1.2.826.34.2"])
     assert stored["1.2.826.34.1"].endswith(one) and stored["1.2.826.34.2"].endswith(two)
 
 
@@ -212,7 +212,7 @@ def test_an_instance_that_is_cut_is_not_kept(node: Node, cut: str) -> None:
     with Wire(node.port) as wire:
         wire.associate()
         assert wire.store(sop_uid, content).status == 0
-    assert node.stored()[sop_uid].endswith(content)
+    assert node.stored([sop_uid])[sop_uid].endswith(content)
     assert not list((node.folder / "data" / "incoming").rglob(".part-*"))
     assert node.counted() == len(node.stored())
 
