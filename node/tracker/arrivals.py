@@ -67,7 +67,7 @@ _COUNT_IN_STUDY = (
 
 @dataclass(slots=True)
 class Arrival:
-    """What the receiver knows of an instance once its file is durable."""
+    """What the receiver knows about an instance once its file is durable."""
 
     sop_uid: str
     series_uid: str

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from node.archive.facade import Archive
 from node.cli.app import app
 from node.config.loading import load_settings
+from node.errors import ConfigError
 from node.tracker import corrections, listing, pauses, trail
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
@@ -152,6 +153,19 @@ def test_the_status_says_where_things_are_and_what_keeps_them_from_working(site:
     assert "degraded" in full.stdout
     assert "below [storage] reserve_gb" in full.stdout
     assert json.loads(site.run("status", "--json").stdout)["degraded"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["status"], ["queue", "list"], ["replay", "1.2"], ["explain", "1.2"], ["queue", "retry", "1"], ["studies"]],
+)
+def test_an_account_that_may_not_read_the_data_folder_is_told_so(
+    site: Site, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setattr("node.cli.options.os.access", lambda *_: False)
+    done = site.run(*command)
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception).endswith("use the account of the service")
 
 
 def test_what_is_paused_stays_paused_until_it_is_resumed(site: Site) -> None:
