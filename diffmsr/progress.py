@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 
 def followed(items: Collection[Item], what: str, *, between: bool = False) -> Iterator[Item]:
-    """The items, one after the other, with a bar and the time left on stderr. Nothing is shown when that is no terminal. With
+    """The items, one after the other, with a bar and the time left on stderr. Nothing is shown when that is not a terminal. With
     `between` the bar is drawn between two items only, so it takes no time from what is measured."""
     console, shown = Console(stderr=True), sys.stderr.isatty()
     yield from track(

@@ -226,7 +226,7 @@ def disk_space(settings: Settings) -> Check:
 
 
 def blocked_work(settings: Settings) -> Check:
-    """No job is due that no worker will take."""
+    """Every job that is due has a worker that takes it."""
     name = "blocked work"
     try:
         with _database(settings) as database:

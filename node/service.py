@@ -153,7 +153,7 @@ class Service:
             found = compare(self._settings, read)
             checks.require(checks.run(found.settings, (checks.destinations,)))
         except NodeError as error:
-            log.error("reload.refused", reason=str(error), check="the settings of before stay in force")
+            log.error("reload.refused", reason=str(error), check="the previous settings stay in force")
         else:
             if found.needs_restart:
                 log.warning("reload.needs_restart", sections=list(found.needs_restart))
@@ -202,7 +202,7 @@ class Service:
         self._hire(tracker)
 
     def _hire(self, tracker: Tracker) -> None:
-        """Have workers that go by the settings in force. Those of before end, each at the next moment that its work allows."""
+        """Have workers that go by the settings in force. The previous ones end, each as soon as its work allows."""
         before, self._crew = self._crew, Crew()
         before.dismiss()
         for post in self._posts:

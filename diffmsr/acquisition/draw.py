@@ -1,4 +1,4 @@
-"""Acquisitions for training: what is left of them when a target reaches the network, and what the network knows of them."""
+"""Acquisitions for training: what is left of them when a target reaches the network, and what the network knows about them."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -90,7 +90,7 @@ def _filter(mix: Mix, rng: np.random.Generator) -> Filter:
 
 
 def _doubted(true: Acquisition, mix: Mix, rng: np.random.Generator) -> Acquisition:
-    """What an estimate knows of an acquisition: some facts not at all, the strength of a filter within a tenth."""
+    """What an estimate knows about an acquisition: some facts not at all, the strength of a filter within a tenth."""
     known = rng.random(3) < mix.known
     slip = float(rng.uniform(0.9, 1.1))
     applied = true.filter

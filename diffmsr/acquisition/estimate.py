@@ -277,7 +277,7 @@ def _named(applied: Filter) -> str:
 
 
 def _homodyne(header: Acquisition, found: list[_Found]) -> bool | None:
-    """Whether partial Fourier was filled in: so it was where the header has it and the images do not show its loss."""
+    """Whether the scanner filled in partial Fourier: the header names it, and the images do not show its loss."""
     if header.homodyne is not None:
         return header.homodyne
     partial = [of for of in found if of.fraction is not None and of.fraction < 1]

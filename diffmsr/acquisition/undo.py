@@ -21,7 +21,7 @@ class Undoing:
     filter: bool = True
     """Divide the scanner's filter out."""
     partial_fourier: bool = True
-    """Double the frequencies of which zero-filled partial Fourier has left one side."""
+    """Double the frequencies that zero-filled partial Fourier has left on one side only."""
     smooth: NonNegativeFloat = 0.001
     """Lambda of W / (W^2 + lambda) for a Hamming or Hanning filter: frequencies weakened to less than its root are not
     restored in full."""

@@ -52,7 +52,7 @@ def read_slices(name: str, root: Path, split_file: Path | None = None) -> list[S
     split = read_split(split_file) if split_file else DATASETS[name].split
     slices = DATASETS[name].read(root)
     if not slices:
-        raise DataError(f"{root}: the data set holds no slice")
+        raise DataError(f"{root}: the data set contains no slices")
     if split_file:  # the data set's own split may name patients that this folder does not hold
         check_split(slices, split, split_file)
     return apply_split(slices, split)

@@ -132,7 +132,7 @@ def _of_patient(
         for name, image in {TRUTH: example.truth, **example.images}.items():
             stacks.setdefault(name, []).append(image / unit)
     order = [piece.index for piece in shown]
-    # Slices that are no neighbours must not become neighbours: an empty slice stands where some are left out.
+    # Slices that are not neighbours must not become neighbours: an empty slice stands where some are left out.
     volume = np.zeros((order[-1] - order[0] + 1, *masks[order[0]].shape), bool)
     for index in order:
         volume[index - order[0]] = masks[index]

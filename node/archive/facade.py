@@ -85,8 +85,8 @@ class StoredInstance:
         return None if self.digest.sha256 is None else self.backend.read_logged(self.key, self.digest.sha256)
 
     def read_header(self) -> Dataset:
-        """The data set without its pixels. Also raises DamagedFileError when the instance was unreadable already when
-        it was kept."""
+        """The data set without its pixels. Also raises DamagedFileError when the instance was already unreadable
+        when it was kept."""
         return read_part10(BytesIO(self.content()), self, stop_before_pixels=True)
 
     def read_instance(self) -> Dataset:
@@ -148,7 +148,7 @@ class Archive:
         return StoredInstance(key, digest, self._backend)
 
     def instance_keys(self, before: datetime) -> Iterator[tuple[str, list[str]]]:
-        """Each study of which there are instances, with the keys of those that were kept before that time. StorageError."""
+        """Each study that has instances, with the keys of those that were kept before that time. StorageError."""
         return self._backend.instance_keys(before)
 
     def content(self, key: str) -> bytes:

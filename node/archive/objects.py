@@ -24,7 +24,7 @@ class Bucket:
     """Things kept by key, as objects of a bucket below a prefix."""
 
     def __init__(self, url: str, endpoint_url: str | None) -> None:
-        """`url` is s3://BUCKET/PREFIX. The endpoint has no default: no patient's images go to a provider whom nobody
+        """`url` is s3://BUCKET/PREFIX. The endpoint has no default: no patient's images go to a provider that nobody
         named."""
         named = endpoint_url or next((os.environ[v] for v in _ENDPOINT_VARIABLES if os.environ.get(v)), None)
         if named is None:

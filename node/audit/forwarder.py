@@ -81,7 +81,8 @@ class Forwarder:
         log.warning(
             "audit.not_sent",
             collector=self._settings.entry,
-            reason=str(error) or type(error).__name__,
+            error=type(error).__name__,
+            reason=str(error),
             waiting=spool.backlog(self._tracker.database).rows,
             check="messages wait in the audit trail; see whether the collector runs, and the certificates of [audit.tls]",
         )

@@ -88,7 +88,7 @@ def db_restore(
 def db_rebuild(config: ConfigOption = None, yes: YesOption = False) -> None:
     """Make a new tracker from what is stored and from what can still be read of the old one, while the service is stopped.
 
-    Deliveries of which nothing can be read any more are made again, with the same UIDs and bytes.
+    Deliveries that can no longer be read are made again, with the same UIDs and bytes.
 
     Example: db rebuild --yes
     """

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from node.tracker.database import Database
 UNITS = Path("/etc/systemd/system")
 
 _PACS = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>[^:]+):(?P<port>\d+)")
+_PACS_FORM = "write AE@HOST:PORT, such as PACS@10.0.0.10:104"
 
 
 def init(
@@ -47,16 +49,9 @@ def init(
     if sys.stdin.isatty():
         data_dir = data_dir or Path(_asked("folder for instances and the tracker", Settings().node.data_dir))
         ae_title = ae_title or _asked("AE title of this node", Settings().scp.ae_title)
-        pacs = pacs or _asked("PACS that gets the results, as AE@HOST:PORT; empty for none", "") or None
+        pacs = pacs or _asked("PACS that gets the results, as AE@HOST:PORT; empty for none", "", _pacs_or_none) or None
     text = _filled(template(), data_dir, ae_title, pacs)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            path.replace(path.with_name(f"{path.name}.bak"))
-        path.write_text(text)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
-    settings = load_settings(path)
+    settings = _written(path, text)
     Database(settings.node.url).upgrade()
     out.print(f"configuration  {escape(str(path))}")
     out.print(f"data folder    {escape(str(settings.node.data_dir))}")
@@ -68,8 +63,33 @@ def init(
     out.print(escape(f"next: {first}diffmsr-node doctor; diffmsr-node start"))
 
 
-def _asked(what: str, default: object) -> str:
-    return str(typer.prompt(what, default=str(default), show_default=bool(default), err=True)).strip()
+def _asked(what: str, default: object, check: Callable[[str], str] = str.strip) -> str:
+    return str(typer.prompt(what, default=str(default), show_default=bool(default), value_proc=check, err=True)).strip()
+
+
+def _pacs_or_none(text: str) -> str:
+    if text.strip() and _PACS.fullmatch(text.strip()) is None:
+        raise typer.BadParameter(_PACS_FORM)
+    return text.strip()
+
+
+def _written(path: Path, text: str) -> Settings:
+    """Write the configuration, and keep the one that is there as FILE.bak. What cannot be read back is not left there."""
+    backup = path.with_name(f"{path.name}.bak") if path.exists() else None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if backup is not None:
+            path.replace(backup)
+        path.write_text(text)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        return load_settings(path)
+    except ConfigError:
+        path.unlink()
+        if backup is not None:
+            backup.replace(path)
+        raise
 
 
 def _filled(text: str, data_dir: Path | None, ae_title: str | None, pacs: str | None) -> str:
@@ -81,7 +101,7 @@ def _filled(text: str, data_dir: Path | None, ae_title: str | None, pacs: str | 
     if pacs is not None:
         given = _PACS.fullmatch(pacs)
         if given is None:
-            raise typer.BadParameter("is AE@HOST:PORT, such as PACS@10.0.0.10:104", param_hint="--pacs")
+            raise typer.BadParameter(_PACS_FORM, param_hint="--pacs")
         before, heading, after = text.partition("# [[destinations]]\n")
         text = (
             f'{before}[[destinations]]\nname = "pacs"\nae_title = {json.dumps(given["ae_title"])}\n'

@@ -11,7 +11,7 @@ from node.cli.render import out
 from node.tracker.listing import ListedJob, Page, StudyRow
 from node.tracker.states import LEASED, State
 from node.tracker.views import AuditRow, InstanceDelivery, JobEvent, iso
-from node.web.words import date, local, person, plain, short
+from node.web.words import date, detail, local, person, plain, short
 
 _ROOM = 30
 """Columns that the last value of a row needs, at least, to be read on the same line as the others."""
@@ -122,7 +122,7 @@ def audit_table(rows: Sequence[AuditRow]) -> Table:
     values = [
         [
             iso(row.at), row.action, plain(row.actor), row.study_uid or "", row.node,
-            ", ".join(f"{name} {value}" for name, value in row.details.items()),
+            ", ".join(f"{name} {detail(value)}" for name, value in row.details.items()),
         ]
         for row in rows
     ]  # fmt: skip

@@ -259,7 +259,7 @@ def queue_purge(
     yes: YesOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Remove studies that are finished, and of which nothing has come since a day: images, results and jobs.
+    """Remove finished studies whose last instance came before a day: images, results and jobs.
 
     What is delivered stays where it is, and the audit trail keeps its rows. A study that waits, is held or is being worked
     on stays. Exit code 6 when some could not be removed.

@@ -88,7 +88,9 @@ def status_table(
     table = Table(show_header=False, box=None)
     table.add_row("configuration", escape(str(config)))
     table.add_row("data folder", escape(str(data_dir)))
-    since = min((role.since or "?" for role in status.roles.values()), default="")
+    since = local(
+        min((datetime.fromisoformat(role.since) for role in status.roles.values() if role.since), default=None)
+    )
     table.add_row(
         "service", f"running since {since}: {', '.join(status.roles)}" if status.running else "[red]not running[/]"
     )

@@ -1,4 +1,4 @@
-"""The section [notify]: to whom the node writes, about what, and how often."""
+"""The section [notify]: who gets messages, about what, and how often."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self

@@ -31,15 +31,12 @@ from node.config.loading import ENVIRONMENT_VARIABLE
 from node.config.settings import DestinationSettings
 from node.deliver.scu import send
 from node.demo.figures import SAMPLE, compare_with_truth
-from node.demo.peers import PACS, free_port, running_pacs, wait_for_echo
+from node.demo.peers import PACS, PATIENCE_S, free_port, running_pacs, wait_for_echo
 from node.dicom.read import InstanceFile
 from node.errors import NodeError, PeerError
 from node.tracker import views
 from node.tracker.database import Database
 from node.tracker.states import Kind, State
-
-PATIENCE_S = 600
-"""How long the jobs may stay as they are: a slow machine still makes progress."""
 
 
 def run_demo(output: Path, console: Console, open_viewer: bool = False) -> None:

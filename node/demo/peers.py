@@ -43,6 +43,10 @@ def running_pacs(folder: Path) -> Iterator[PACS]:
         yield pacs
 
 
+PATIENCE_S = 600
+"""How long something may stay as it is: a slow machine still makes progress."""
+
+
 @dataclass(frozen=True)
 class Orthanc:
     port: int
@@ -124,7 +128,8 @@ def free_port() -> int:
 
 
 def wait_for_echo(peer: DestinationSettings, check: Callable[[], None]) -> None:
-    deadline = time.monotonic() + 60
+    """Until the peer answers. `check` raises when its process has ended; PeerError when that goes on and the peer stays silent."""
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         check()
         try:

@@ -72,7 +72,7 @@ class _Encoding:
 
 
 def acquisition_header(a: Attributes) -> AcquisitionHeader:
-    """What the header of one image says of its acquisition."""
+    """What the header of one image says about its acquisition."""
     encoding = _encoding(a)
     return AcquisitionHeader(
         matrix=(None, None) if encoding is None else _matrix(a, encoding),

@@ -18,7 +18,7 @@ Direction = tuple[float, float, float]
 Orientation = tuple[Direction, Direction]
 
 UNIT_TOLERANCE = 1e-2
-"""Headers round direction cosines. A dot product further than this from 0 or 1 means that they are no orientation."""
+"""Headers round direction cosines. A dot product further than this from 0 or 1 means that they are not an orientation."""
 
 
 def is_orientation(cosines: Sequence[float]) -> bool:

@@ -35,7 +35,7 @@ def data_set_of(file: bytes) -> memoryview | None:
 
 
 class Named(NamedTuple):
-    """What a file meta information says of its instance."""
+    """What the file meta information says about its instance."""
 
     sop_class_uid: str
     sop_uid: str

@@ -34,7 +34,7 @@ def remembered_text(dataset: Dataset) -> dict[BaseTag, bytes]:
 
 def keep_bytes(dataset: Dataset) -> None:
     """Let text outside of ASCII be written as the bytes that were read, also in sequences, whatever changes in the encoding of
-    the rest. For a data set of which nothing was decoded before."""
+    the rest. For a data set that has not been decoded yet."""
     for tag in list(dataset.keys()):
         element = dataset.get_item(tag)
         if isinstance(element, RawDataElement) and _is_coded_text(element):

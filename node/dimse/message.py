@@ -94,7 +94,7 @@ class Incoming:
                 raise InvalidDataError("a command set comes where a data set has to")
             self._command_set += self._buffer[self._end : self._end + length]
             if len(self._command_set) > MAX_COMMAND:
-                raise InvalidDataError("a command set without end")
+                raise InvalidDataError("an endless command set")
             if last:
                 try:
                     self.command = Command(self._command_set)
@@ -103,7 +103,7 @@ class Incoming:
                 self.complete = not self.command.has_data_set
         else:
             if self.command is None:
-                raise InvalidDataError("a data set comes where a command set has to")
+                raise InvalidDataError("a data set where a command set is required")
             if not self._drops(context_id):
                 self._end += length
             if self._end - _BEFORE > self._max:

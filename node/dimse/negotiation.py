@@ -56,7 +56,7 @@ class Request:
     """AE titles as text; what no AE title may contain is escaped with a backslash, which none may contain either."""
     proposals: Sequence[Proposal]
     max_length: int
-    """Of the P-DATA PDUs that the requestor takes; 0 is no limit."""
+    """Of the P-DATA PDUs that the requestor accepts; 0 means no limit."""
     implementation_class_uid: str = ""
     implementation_version: str = ""
     roles: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)

@@ -27,7 +27,7 @@ def departures(
 
     The result is taken back to the measured k-space. Inconsistency is the norm of the difference over the norm of what was
     measured, by Parseval's theorem the same in k-space and in the image. Drift is the mean over the mean of what was measured,
-    minus 1. The network takes noise away, which is no fault: where nothing but noise was measured only what was added
+    minus 1. The network removes noise, which is not a fault: where nothing but noise was measured only what was added
     counts, and elsewhere what the noise explains is subtracted. Magnitudes A with noise of deviation s, of n coils, depart
     from A by s, and are raised by (2 n - 1) s^2 / (2 A) (Gudbjartsson, Patz 1995; Constantinides et al. 1997).
     """

@@ -1,7 +1,7 @@
 """How well a reference that passes fits its target, in points: which of several references guides.
 
 Each term is a merit from 0 to 1 times its weight in `[match.score]`. Merits have steps, so that repeats of one protocol, whose
-geometry differs by rounding, get equal points. Time is no term: of equal references the one acquired last guides.
+geometry differs by rounding, get equal points. Time is not a term: among equal references the one acquired last is used.
 """
 
 from math import log2

@@ -182,7 +182,7 @@ def _infer_job(
 ) -> NewJob:
     """The job for a pair. If its result was delivered, that is the job which made it, whatever the settings are now."""
     payload: dict[str, Any] = request.model_dump(mode="json")
-    # What a pair replaces is no part of its name, nor is an empty digest: pairs keep the names that earlier versions gave.
+    # What a pair replaces is not part of its name, and an empty digest is not either: pairs keep the names that earlier versions gave.
     named = {k: v for k, v in payload.items() if k != "replaces" and (k != "content" or v)}
     name = hashlib.sha256(json.dumps([named, pixel_settings], sort_keys=True).encode()).hexdigest()
     series = {request.target.series_uid, request.reference.series_uid}

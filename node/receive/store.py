@@ -245,7 +245,7 @@ class Store:
         )
 
     def _keep_again(
-        self, sent: StoreRequest, head: bytes, said: Scanned, known: arrivals.Known, digest: Digest
+        self, sent: StoreRequest, head: bytes, said: Scanned, known: arrivals.KnownInstance, digest: Digest
     ) -> Status:
         """What came again with other bytes: the same content, a correction of patient or study, or something else."""
         assert known.instance is not None

@@ -203,8 +203,9 @@ def resend_study(
 def _chosen(destinations: Sequence[DestinationSettings], name: str | None) -> list[DestinationSettings]:
     chosen = [d for d in destinations if name is None or d.name == name]
     if not chosen:
-        known = ", ".join(d.name for d in destinations) or "none is configured"
-        raise NotFoundError(f"there is no destination to send to{f' named {name}' if name else ''}; known: {known}")
+        if not destinations:
+            raise NotFoundError("there is nowhere to send to: no [[destinations]] are configured")
+        raise NotFoundError(f"no [[destinations]] is named {name!r}; known: {', '.join(d.name for d in destinations)}")
     return chosen
 
 

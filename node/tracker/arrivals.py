@@ -67,7 +67,7 @@ _COUNT_IN_STUDY = (
 
 @dataclass(slots=True)
 class Arrival:
-    """What the receiver knows of an instance once its file is durable."""
+    """What the receiver knows about an instance once its file is durable."""
 
     sop_uid: str
     series_uid: str
@@ -87,14 +87,14 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownInstance:
     """What the tracker knows already when an instance comes."""
 
     instance: Instance | None
     purges: int
 
 
-def look_up(tracker: Tracker, study_uid: str, sop_uid: str) -> Known:
+def look_up(tracker: Tracker, study_uid: str, sop_uid: str) -> KnownInstance:
     """What is known of an instance. Call this before its file is kept. StorageError while its study is being purged."""
     with tracker.read() as session:
         study = session.get(Study, study_uid)
@@ -102,7 +102,7 @@ def look_up(tracker: Tracker, study_uid: str, sop_uid: str) -> Known:
         instance = session.scalars(one).one_or_none()
     if study is not None and study.leftovers is not None:
         raise StorageError(f"study {study_uid} is being purged; the sender may try again")
-    return Known(instance, 0 if study is None else study.purges)
+    return KnownInstance(instance, 0 if study is None else study.purges)
 
 
 def was_purged(tracker: Tracker, study_uid: str, since: datetime) -> bool:

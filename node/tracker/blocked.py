@@ -26,7 +26,7 @@ _COMING = (CLAIMABLE | LEASED) - {State.WAITING_PAIR}
 
 
 class BlockedJob(View):
-    """A job that is due, or under way, and that no worker will take as things are."""
+    """A job that is due or in work, and that no worker takes as the node is configured and running."""
 
     id: int
     kind: Kind

@@ -34,7 +34,7 @@ class BusyError(DatabaseError):
 
 
 APPLICATION_ID = 0x44694D53
-"""What the header of our SQLite files says (DiMS in ASCII), so that no other program's database is taken for a tracker."""
+"""What the header of our SQLite files says (DiMS in ASCII), so that another program's database is never mistaken for a tracker."""
 
 PATIENCE_S = 30.0
 """How long a writer waits for other writers of SQLite."""

@@ -1,6 +1,6 @@
-"""Which tracker a data folder and a shared archive work with. A database that was emptied or exchanged is not taken for a new one:
-what it does not know would be lost from sight. The tracker has an identity, and both remember it. So a host that sees another
-archive than the others, such as the empty folder where one was to be mounted, finds no tracker or another one in it."""
+"""Which tracker a data folder and a shared archive work with. An emptied or exchanged database does not count as a new one: what
+it does not know would be forgotten. The tracker has an identity, and both remember it. So a host that sees another archive than the
+others, such as the empty folder where one was to be mounted, finds no tracker or another one in it."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -16,7 +16,7 @@ SERIES_COLUMNS = ("modality", "number", "description")
 
 @dataclass(frozen=True)
 class StudyLabels:
-    """What a header says of its study."""
+    """What a header says about its study."""
 
     patient_name: str | None
     patient_id: str | None
@@ -38,7 +38,7 @@ class StudyLabels:
 
 @dataclass(frozen=True)
 class SeriesLabels:
-    """What a header says of its series."""
+    """What a header says about its series."""
 
     modality: str | None
     number: int | None

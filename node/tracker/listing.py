@@ -163,14 +163,17 @@ def studies(database: Database, wanted: StudyFilter, *, phi: bool, page: int = 1
 
 
 def find_study(database: Database, text: str) -> str:
-    """The UID of the study that is meant: its UID, or the beginning of it that no other study shares. NotFoundError says
-    what it is instead."""
+    """The UID of the study that is meant: its UID, the beginning of it that no other study shares, or beginning…end as lists
+    shorten it. NotFoundError says what it is instead."""
+    beginning, _, end = text.partition("…")
     with database.read() as session:
         if session.get(Study, text) is not None:
             return text
         found = session.scalars(
             select(Study.study_uid)
-            .where(Study.study_uid.startswith(text, autoescape=True))
+            .where(
+                Study.study_uid.startswith(beginning, autoescape=True), Study.study_uid.endswith(end, autoescape=True)
+            )
             .order_by(Study.study_uid)
             .limit(3)
         ).all()

@@ -20,7 +20,7 @@ SETTLED = (StudyState.DELIVERED, StudyState.DONE, StudyState.REFUSED, StudyState
 
 
 def settled_before(tracker: Tracker, moment: datetime) -> list[str]:
-    """The studies that are settled, and of which nothing has come since `moment`; the oldest first."""
+    """The settled studies whose last instance came before `moment`; the oldest first."""
     query = select(Study.study_uid).where(Study.state.in_(SETTLED), Study.last_received_at < moment)
     with tracker.read() as session:
         return list(session.scalars(query.order_by(Study.last_received_at, Study.study_uid)))

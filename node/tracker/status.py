@@ -32,7 +32,7 @@ class Status(View):
     received: Totals
     jobs: dict[Kind, dict[State, int]]
     blocked: tuple[BlockedJob, ...]
-    """Jobs that are due and that no worker will take."""
+    """Jobs that are due and that no worker takes."""
     conflicts: int
     """How often an instance was refused because it came again with other pixels under the same UID."""
 
@@ -53,7 +53,7 @@ def status(database: Database, settings: Settings, roles: Mapping[Role, RunningR
 
 
 def blocked_jobs(database: Database, settings: Settings) -> list[BlockedJob]:
-    """The jobs that are due and that no worker will take, as the configuration is."""
+    """The jobs that are due and that no worker takes with this configuration."""
     return blocked(database, datetime.now(UTC), unserved_kinds(settings))
 
 

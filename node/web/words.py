@@ -85,6 +85,13 @@ def date(text: str | None) -> str:
     return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdigit() else text or "–"
 
 
+def detail(value: Any) -> str:
+    """A detail of an audit row: words for yes and no, and a list without its brackets."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(plain, value)) if isinstance(value, list | tuple) else plain(value)
+
+
 def number(value: Any) -> str:
     """A figure with three significant digits."""
     return f"{value:.3g}" if isinstance(value, float) else "–" if value is None else plain(value)
@@ -111,5 +118,5 @@ def escaped(text: str) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "local": local, "exact": exact, "ago": ago, "when": when, "duration": duration, "size": size, "short": short,
-    "plain": plain, "person": person, "date": date, "number": number,
+    "plain": plain, "detail": detail, "person": person, "date": date, "number": number,
 }  # fmt: skip

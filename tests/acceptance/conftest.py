@@ -114,7 +114,7 @@ class Site:
 
     def _progress(self) -> object:
         """What changes while the node gets on: what it has kept, which jobs there are and how far. To try the same again and
-        again is no progress."""
+        again is not progress."""
         kept = sum(1 for _ in (self.folder / "data").rglob("*"))
         try:
             with closing(sqlite3.connect(self.folder / "data" / "tracker.sqlite3")) as tracker:

@@ -51,7 +51,7 @@ class Element:
 
 @dataclass(frozen=True)
 class Instance:
-    """An instance in explicit VR little endian elements, and what its file meta information says of it."""
+    """An instance in explicit VR little endian elements, and what its file meta information says about it."""
 
     name: str
     sop_class_uid: str

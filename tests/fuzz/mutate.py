@@ -185,7 +185,7 @@ def wide(draw: Callable, instance: Instance) -> tuple[str, Instance]:
 
 
 def private(draw: Callable, instance: Instance) -> tuple[str, Instance]:
-    """Private blocks without creator, with two, with a creator that is no text; Philips' and Siemens' own."""
+    """Private blocks without creator, with two, with a creator that is not text; Philips' and Siemens' own."""
     creator = draw(
         st.sampled_from([b"", b"\xff\xfe", b"A" * 300, b"Philips MR Imaging DD 001", b"SIEMENS CSA HEADER", b"\\"])
     )

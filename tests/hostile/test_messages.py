@@ -52,7 +52,7 @@ BROKEN = {
         pdu(4, pdv(1, STORE, True) + pdv(1, b"abc", False, length=99)), INVALID_PARAMETER, "an item is longer than its PDU",
     ),
     "half a second item": (pdu(4, pdv(1, STORE, True) + b"\0\0\0"), INVALID_PARAMETER, "an item is longer than its PDU"),
-    "data without a command": (pdu(4, pdv(1, b"abc", False)), INVALID_PARAMETER, "a data set comes where a command set has to"),
+    "data without a command": (pdu(4, pdv(1, b"abc", False)), INVALID_PARAMETER, "a data set where a command set is required"),
     "a command in place of data": (
         pdu(4, pdv(1, STORE, True)) * 2, INVALID_PARAMETER, "a command set comes where a data set has to",
     ),
@@ -72,9 +72,9 @@ BROKEN = {
     ),
     "a response nobody waits for": (pdu(4, pdv(1, echo_command(field=0x8030), True)), INVALID_PARAMETER, "a response (command field 0x8030)"),
     "a command without end": (
-        pdu(4, pdv(1, bytes(60000), True, last=False)) * 2, INVALID_PARAMETER, "a command set without end",
+        pdu(4, pdv(1, bytes(60000), True, last=False)) * 2, INVALID_PARAMETER, "an endless command set",
     ),
-    "more than a header that is no header": (b"\xff" * 64, UNRECOGNIZED_PDU, "PDU type 0xFF"),
+    "more than a header that is not a header": (b"\xff" * 64, UNRECOGNIZED_PDU, "PDU type 0xFF"),
 }  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def test_what_is_broken_is_aborted_and_logged_once(node: Node, name: str) -> Non
 def test_what_cannot_be_done_is_answered_by_a_status(
     node: Node, number: int, command: bytes, content: bytes | None, status: int
 ) -> None:
-    """And the association goes on: an instance that cannot be taken is no reason not to take the next."""
+    """And the association goes on: an instance that cannot be accepted does not stop the next one."""
     with Wire(node.port) as wire:
         wire.associate()
         wire.message(number, command, content)

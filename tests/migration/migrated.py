@@ -1,4 +1,4 @@
-"""The service of today on what an earlier version left, and what is asked of it."""
+"""The service of today on what an earlier version left, and the questions that it has to answer."""
 
 import hashlib
 import json

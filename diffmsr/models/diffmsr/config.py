@@ -64,7 +64,7 @@ class DiffMSRConfig(ModelConfig):
     stage_two_fields: ClassVar[frozenset[str]] = frozenset({"steps", "condition", "denoiser_layers"})
 
     def __post_init__(self) -> None:
-        """Raises ValueError for fields of which no network can be built."""
+        """Raises ValueError for fields from which no network can be built."""
         for name, k in (("k", self.k), ("cross_k", self.cross_k)):
             if k < 1 or self.window % k or self.channels % k**2:
                 raise ValueError(

@@ -60,7 +60,7 @@ def entries(site: Site, place: Place) -> list[Entry]:
 
 
 def of_studies(site: Site, study_uids: Sequence[str]) -> dict[str, list[Entry]]:
-    """What is kept of each study; studies of which nothing is kept are left out."""
+    """What is kept of each study; studies without anything kept are left out."""
     found: dict[str, list[Entry]] = {}
     for entry in (*_received(site, study_uids), *_derived(site, study_uids)):
         found.setdefault(entry.study_uid, []).append(entry)

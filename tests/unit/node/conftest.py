@@ -33,7 +33,7 @@ class Study:
 def slice_header(
     series: str, i: int, rows: int, columns: int, spacing: tuple[float, float], description: str
 ) -> Dataset:
-    """What a scanner says of an oblique slice, with more than may be passed on."""
+    """The header of an oblique slice as a scanner writes it, with more than may be passed on."""
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

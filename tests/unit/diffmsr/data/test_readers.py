@@ -107,7 +107,7 @@ def test_lgg_missing_columns_and_nothing(lgg: Path) -> None:
     with pytest.raises(DataError, match=r"manifest\.csv, line 2: missing subject"):
         read_slices("lgg", lgg)
     (lgg / "manifest.csv").write_text(manifest.splitlines()[0] + "\n")
-    with pytest.raises(DataError, match="holds no slice"):
+    with pytest.raises(DataError, match="contains no slices"):
         read_slices("lgg", lgg)
 
 

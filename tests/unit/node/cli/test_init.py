@@ -50,6 +50,17 @@ def test_three_settings_make_a_configuration(tmp_path: Path) -> None:
     assert run("init", "--config", tmp_path / "other.toml", "--pacs", "PACS").exit_code == 2
 
 
+def test_a_setting_that_cannot_be_leaves_the_configuration_as_it_was(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    done = run("init", "--config", config, "--data-dir", tmp_path / "data", "--ae-title", "AN_AE_TITLE_TOO_LONG")
+    assert "an AE title is 1 to 16" in str(done.exception)
+    assert not config.exists()
+    config.write_text("[scp]\n")
+    run("init", "--force", "--config", config, "--data-dir", tmp_path / "data", "--pacs", "PACS@10.0.0.10:99999")
+    assert config.read_text() == "[scp]\n"
+    assert not (tmp_path / "node.toml.bak").exists()
+
+
 def test_on_a_terminal_it_asks_for_the_three_settings(tmp_path: Path) -> None:
     config = tmp_path / "node.toml"
     child, terminal = pty.fork()

@@ -1,6 +1,7 @@
 """What an administrator reads on a terminal and in a pipe: jobs, studies, the state of the service."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from node.archive.facade import Archive
 from node.cli.app import app
 from node.config.loading import load_settings
+from node.errors import ConfigError
 from node.tracker import corrections, listing, pauses, trail
 from node.tracker.database import Database
 from node.tracker.handle import Tracker
@@ -127,6 +129,7 @@ def test_a_study_is_found_by_its_patient_who_stays_masked(site: Site) -> None:
 def test_a_study_is_known_by_the_beginning_of_its_uid(site: Site) -> None:
     uid = site.waiting.study_uid
     assert site.run("explain", uid).exit_code == 0
+    assert site.run("explain", f"{uid[:10]}…{uid[-11:]}").exit_code == 0, "as queue list shortens it"
     assert "several studies begin with" in str(site.run("explain", uid[:-1]).exception)
     assert f"is a series of study {uid}" in str(site.run("explain", f"{uid}.1").exception)
     assert "(received: 3)" in str(site.run("explain", "9.9").exception)
@@ -152,6 +155,20 @@ def test_the_status_says_where_things_are_and_what_keeps_them_from_working(site:
     assert "degraded" in full.stdout
     assert "below [storage] reserve_gb" in full.stdout
     assert json.loads(site.run("status", "--json").stdout)["degraded"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["status"], ["queue", "list"], ["replay", "1.2"], ["explain", "1.2"], ["queue", "retry", "1"], ["studies"]],
+)
+def test_an_account_that_may_not_read_the_data_folder_is_told_so(
+    site: Site, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    really = os.access
+    monkeypatch.setattr(os, "access", lambda path, *more: Path(path).name != "data" and really(path, *more))
+    done = site.run(*command)
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception).endswith("use the account of the service")
 
 
 def test_what_is_paused_stays_paused_until_it_is_resumed(site: Site) -> None:

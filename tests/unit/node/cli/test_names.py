@@ -1,4 +1,4 @@
-"""Names that a person typed into the configuration: brackets are no markup, and malformed addresses are one sentence."""
+"""Names that a person typed into the configuration: brackets are not markup, and malformed addresses are one sentence."""
 
 import importlib
 import multiprocessing

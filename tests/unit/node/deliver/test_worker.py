@@ -88,7 +88,7 @@ def test_what_was_derived_and_is_lost_is_made_again_before_anything_is_sent(
         damage(path)
     assert node.deliver(settings) is State.RETRY_WAIT
     waiting = node.last(Kind.DELIVER)
-    assert waiting.attempts == 0, "to wait is no attempt"
+    assert waiting.attempts == 0, "waiting is not an attempt"
     assert "waits for derive job" in waiting.error
     assert not list(folder.iterdir())
     assert node.derive(settings) is State.DONE

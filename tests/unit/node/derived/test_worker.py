@@ -120,7 +120,7 @@ def test_a_lost_result_is_made_again_while_the_derive_job_waits(node: SuperResol
     damage(path)
     assert node.derive() is State.RETRY_WAIT
     job = node.last(Kind.DERIVE)
-    assert job.attempts == 0, "to wait is no attempt"
+    assert job.attempts == 0, "waiting is not an attempt"
     assert "waits for infer job" in job.error
     assert node.jobs(Kind.INFER)[0][0] is State.READY
     path.unlink(missing_ok=True)

@@ -74,9 +74,9 @@ def test_a_result_goes_to_one_destination_when_that_is_said(tracker: Tracker, cl
     (sent,) = administration.resend_job(tracker, 4, [PACS, OTHER], "admin", to="other")
     assert (sent.destination, sent.state) == ("other", State.READY)
     assert states(tracker, Kind.DELIVER) == ["done", "ready"]
-    with pytest.raises(NotFoundError, match="named nowhere; known: pacs, other"):
+    with pytest.raises(NotFoundError, match="named 'nowhere'; known: pacs, other"):
         administration.resend_job(tracker, 4, [PACS, OTHER], "admin", to="nowhere")
-    with pytest.raises(NotFoundError, match="none is configured"):
+    with pytest.raises(NotFoundError, match=r"no \[\[destinations\]\] are configured"):
         administration.resend_job(tracker, 2, [], "admin")
 
 
