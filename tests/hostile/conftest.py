@@ -76,14 +76,13 @@ class Node:
     def stored(self, acknowledged: Collection[str] = ()) -> dict[str, bytes]:
         """SOP instance UID: what the archive has of it, for each instance that the tracker knows, as soon as it knows all these."""
 
-        def rows() -> list[tuple[str, str, str, str]] | None:
+        def rows() -> list[tuple[str, str, str, str]]:
             with closing(sqlite3.connect(self.folder / "data" / "tracker.sqlite3")) as tracker:
-                found = tracker.execute("SELECT sop_uid, key, sha256, transfer_syntax_uid FROM instance").fetchall()
-            return found if set(acknowledged) <= {uid for uid, *_ in found} else None
+                return tracker.execute("SELECT sop_uid, key, sha256, transfer_syntax_uid FROM instance").fetchall()
 
         archive = Archive.in_folder(self.folder / "data")
-        known = until(rows, "what was acknowledged has rows")
-        return {uid: archive.instance(key, Digest(sha256, syntax)).content() for uid, key, sha256, syntax in known}
+        until(lambda: set(acknowledged) <= {uid for uid, *_ in rows()}, "what was acknowledged has rows")
+        return {uid: archive.instance(key, Digest(sha256, syntax)).content() for uid, key, sha256, syntax in rows()}
 
     def counted(self) -> int:
         """How many instances its studies have, as the tracker counts them."""
