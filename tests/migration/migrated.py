@@ -19,6 +19,8 @@ from tests.migration.peers import Archive, Scanner
 from tests.program import PROGRAM, run_program
 
 FIXTURE = Path(__file__).parent / "data" / "main-2026-11.tar.xz"
+WEIGHTS = FIXTURE.with_name("diffmsr-small-192000")
+"""Those that were shipped then."""
 MANIFEST: dict[str, Any] = json.loads(FIXTURE.with_name("main-2026-11.json").read_text())
 STUDIES: dict[str, str] = MANIFEST["studies"]
 JOBS: dict[int, dict[str, Any]] = {job["id"]: job for job in MANIFEST["jobs"]}

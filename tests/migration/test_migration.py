@@ -19,6 +19,7 @@ from tests.migration.migrated import (
     MANIFEST,
     MOVING,
     STUDIES,
+    WEIGHTS,
     Site,
     assert_taken,
     codes,
@@ -120,8 +121,9 @@ def test_a_study_is_explained_as_it_was(site: Site, study: str) -> None:
 @pytest.mark.parametrize("study", ["delivered", "enhanced", "kept"])
 def test_a_result_is_made_again_as_it_was(site: Site, study: str) -> None:
     """`replay` reads sources and result by their rows. A newer version may ask more and give other identifiers; it never
-    answers the same question otherwise, and never makes other pixels."""
-    done = run_program(["replay", STUDIES[study], "--json", "--config", site.config])
+    answers the same question otherwise, and of the same weights it never makes other pixels."""
+    weights = {"DIFFMSR_NODE_MODEL__PATH": str(WEIGHTS)}
+    done = run_program(["replay", STUDIES[study], "--json", "--config", site.config], weights)
     assert done.returncode in (0, 8), done.stderr
     (replay,) = json.loads(done.stdout)["studies"]
     both = [answer for answer in replay["answers"] if answer["kept"] and answer["now"]]
