@@ -155,6 +155,11 @@ def _lines(facts: Statement) -> Iterator[str]:
         "AE titles and addresses of sources are checked where they are configured. No user identity negotiation. Logs "
         "contain UIDs, paths and numbers, but no patient data.",
     )
+    yield from _paragraph(
+        "With `[audit]`, audit messages (PS3.15 A.5.1) go to a collector by syslog over TLS (PS3.15 A.6, RFC 5425), TCP, or "
+        "UDP (PS3.15 A.7, RFC 5426), each at least once. They name no patient; the patient ID is in them only with "
+        "`patient_id`, so by default the participant object of the patient is left out.",
+    )
     yield "## 7 Annexes"
     yield "### 7.1 Derived objects"
     yield from _paragraph(
