@@ -30,6 +30,7 @@ _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.ss
 LATE_AUDIT = timedelta(minutes=10)
 """Audit messages that have waited for longer are said to wait."""
 
+_START_DATABASE = "start the database, or correct [node] database_url"
 _RESTORE = (
     "put a backup in its place: diffmsr-node db restore FILE; or make it from what is stored: diffmsr-node db rebuild"
 )
@@ -126,9 +127,7 @@ def tracker(settings: Settings) -> Check:
             current, expected = database.revision()
             known = database.knows(current)
     except NodeError as error:
-        fix = (
-            _RESTORE if settings.node.url.startswith("sqlite") else "start the database, or correct [node] database_url"
-        )
+        fix = _RESTORE if settings.node.url.startswith("sqlite") else _START_DATABASE
         return Check("tracker", Level.FAIL, str(error), fix, failure=type(error))
     if not known:
         sentence = f"the tracker is at schema {current}, and this version knows schemas up to {expected}"
@@ -233,8 +232,7 @@ def blocked_work(settings: Settings) -> Check:
             current, expected = database.revision()
             found = status.blocked_jobs(database, settings) if current == expected else []
     except NodeError as error:
-        fix = "start the database, or correct [node] database_url"
-        return Check(name, Level.FAIL, str(error), fix, failure=type(error))
+        return Check(name, Level.FAIL, str(error), _START_DATABASE, failure=type(error))
     first = next((job for job in found if job.advice is not None), None)
     if first is None:
         sentence = f"{len(found)} jobs wait for what is to come" if found else "every job that is due has a worker"
@@ -253,8 +251,7 @@ def audit_messages(settings: Settings) -> Check:
             current, expected = database.revision()
             found = spool.backlog(database) if current == expected else spool.Backlog(0, None)
     except NodeError as error:
-        fix = "start the database, or correct [node] database_url"
-        return Check(name, Level.FAIL, str(error), fix, failure=type(error))
+        return Check(name, Level.FAIL, str(error), _START_DATABASE, failure=type(error))
     collector = settings.audit.entry
     if found.since is not None and datetime.now(UTC) - found.since > LATE_AUDIT:
         sentence = f"{found.rows} audit messages wait for {collector}, since {found.since:%Y-%m-%d %H:%M} UTC"

@@ -6,7 +6,7 @@ undoes what can be undone before a network sees the image; `features` gives the 
 the acquisitions that evaluations measure.
 """
 
-from diffmsr.acquisition.air import Air, air_noise
+from diffmsr.acquisition.air import air_noise
 from diffmsr.acquisition.estimate import Estimate, estimate
 from diffmsr.acquisition.features import FEATURES, features
 from diffmsr.acquisition.forward import simulate
@@ -20,7 +20,6 @@ __all__ = [
     "NAMED",
     "Acquisition",
     "AcquisitionError",
-    "Air",
     "Estimate",
     "Filter",
     "Undoing",

@@ -26,6 +26,11 @@ class Air:
     confidence: float
 
     @property
+    def is_noise(self) -> bool:
+        """Whether the air behaves like noise, so that the other figures are reliable."""
+        return self.confidence >= LIKELY
+
+    @property
     def rms(self) -> float:
         """Root mean square magnitude of the noise where there is no signal."""
         return self.deviation * sqrt(2 * self.coils)
@@ -59,13 +64,8 @@ def air_noise(stack: NDArray[np.float32]) -> Air | None:
 
 def _spread(coils: int) -> float:
     """Standard deviation over mean of a chi variable with 2 * coils degrees of freedom."""
-    mean = _mean(coils)
+    mean = sqrt(pi / 2) if coils == 1 else sqrt(2) * np.exp(_log_gamma(coils + 0.5) - _log_gamma(coils))
     return float(sqrt(2 * coils - mean**2) / mean)
-
-
-def _mean(coils: int) -> float:
-    """Mean of a chi variable with 2 * coils degrees of freedom."""
-    return sqrt(pi / 2) if coils == 1 else float(sqrt(2) * np.exp(_log_gamma(coils + 0.5) - _log_gamma(coils)))
 
 
 def _log_gamma(x: float) -> float:

@@ -309,7 +309,7 @@ def _corners(acquisition: Acquisition, energy: Floats, header: Acquisition) -> t
 def _with_noise(acquisition: Acquisition, stack: NDArray[np.float32]) -> tuple[Acquisition, float]:
     """The acquisition with its noise and coils from the air, the noise as it was before k-space was weighed."""
     air = air_noise(stack)
-    if air is None or acquisition.noise is not None or air.confidence < LIKELY:
+    if air is None or acquisition.noise is not None or not air.is_noise:
         return acquisition, 0.0 if air is None else air.confidence
     weights = kept(acquisition, *stack.shape[1:]) * filter_weights(acquisition, *stack.shape[1:])
     passed = float(weights.square().mean().sqrt())

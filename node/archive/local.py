@@ -160,7 +160,7 @@ class LocalFolder:
         try:
             self._make_durable(folder)
         except OSError as error:
-            raise _as_storage_error(error, folder) from None
+            raise log.as_storage_error(error, folder) from None
         return log.Log(folder)
 
     def settle(self, entries: Sequence[log.LogEntry], current: Callable[[Sequence[log.LogEntry]], set[str]]) -> None:
@@ -184,7 +184,7 @@ class LocalFolder:
         except OSError as error:
             for temporary in made.values():
                 temporary.unlink(missing_ok=True)
-            raise _as_storage_error(error, path) from None
+            raise log.as_storage_error(error, path) from None
         still = current(entries)
         for key in wanted - still:
             (self.root / key).unlink(missing_ok=True)
@@ -232,7 +232,7 @@ class LocalFolder:
             self._make_durable(path.parent)
             return _write(path, content, self._incoming(), replace=replace)
         except OSError as error:
-            raise _as_storage_error(error, path) from None
+            raise log.as_storage_error(error, path) from None
 
     def _make_durable(self, folder: Path) -> None:
         """Make a folder that survives a loss of power. Another thread or host may have made it a moment ago without
@@ -269,7 +269,7 @@ def write_durably(path: Path, content: bytes) -> None:
         for folder in new_folders:
             fsync_folder(folder.parent)
     except OSError as error:
-        raise _as_storage_error(error, path) from None
+        raise log.as_storage_error(error, path) from None
 
 
 def _write(path: Path, content: bytes, scratch: Path, *, replace: bool) -> bool:
@@ -326,8 +326,3 @@ def _lock(folder: Path) -> IO[bytes] | None:
         file.close()
         return None
     return file
-
-
-def _as_storage_error(error: OSError, path: Path) -> StorageError:
-    kind = StorageFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
-    return kind(f"cannot write {path}: {error.strerror}")

@@ -120,7 +120,7 @@ class Log:
         except OSError as error:
             self._give_up(active)
             self.drop(entry)
-            raise _as_storage_error(error, active.path) from None
+            raise as_storage_error(error, active.path) from None
         return entry
 
     def make_durable(self, entries: Iterable[LogEntry]) -> None:
@@ -133,7 +133,7 @@ class Log:
                 os.fdatasync(one.descriptor)
             except OSError as error:
                 self._give_up(one)
-                raise _as_storage_error(error, one.path) from None
+                raise as_storage_error(error, one.path) from None
 
     def keep(self, entry: LogEntry) -> None:
         """The tracker has it."""
@@ -272,9 +272,10 @@ def _storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _as_storage_error(error, path) from None
+        raise as_storage_error(error, path) from None
 
 
-def _as_storage_error(error: OSError, path: Path) -> StorageError:
+def as_storage_error(error: OSError, path: Path) -> StorageError:
+    """What to raise for a write to `path` that failed: StorageFullError when the disk or the quota is full."""
     kind = StorageFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
     return kind(f"cannot write {path}: {error.strerror}")

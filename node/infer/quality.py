@@ -33,12 +33,11 @@ def departures(
     """
     # Imported here, since torch takes seconds and only the infer worker needs it.
     from diffmsr.acquisition import air_noise
-    from diffmsr.acquisition.air import LIKELY
     from diffmsr.kspace import crop_to
 
     air, left = air_noise(stored), air_noise(low)  # of the noise in the air, undoing changes the level and the shape
     rms, coils = 0.0, 1
-    if air and left and air.confidence >= LIKELY and (low > FAINT * left.rms).mean() > LEAST_SIGNAL:
+    if air and left and air.is_noise and (low > FAINT * left.rms).mean() > LEAST_SIGNAL:
         rms, coils = left.rms, air.coils
     largest = max(float(np.linalg.norm(measured.astype(np.float64))) for measured in low)
     both = []

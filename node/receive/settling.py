@@ -45,11 +45,10 @@ class Settling:
     def came(self) -> None:
         """An instance is in the log, and has its row."""
         self._last_came = time.monotonic()
-        if not self._there_is_work.is_set():
-            self._there_is_work.set()
+        self._there_is_work.set()
 
     def settle(self) -> None:
-        """Give every instance in the log that has a row a file. StorageError, DatabaseError."""
+        """Make a file for each instance in the log that has a row. StorageError, DatabaseError."""
         with self._one_settles:
             while batch := self._log.waiting()[:BATCH]:
                 self._archive.settle(batch, self._current)
