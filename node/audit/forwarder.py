@@ -12,6 +12,7 @@ import structlog
 
 from node.audit import syslog
 from node.audit.message import audit_message, is_failure
+from node.certificates import client_context
 from node.config.audit import AuditSettings
 from node.errors import LeaseLostError
 from node.tracker import duties, spool
@@ -38,7 +39,7 @@ class Forwarder:
     ) -> None:
         """ConfigError when the files of [audit.tls] cannot be used."""
         if settings.transport == "tls":
-            syslog.client_context(settings)
+            client_context(settings.tls, syslog.TLS_ENTRY)
         self._tracker, self._settings, self._ae_title, self._seconds = tracker, settings, ae_title, seconds
         self._host = socket.gethostname()
         self._pause_s = 0.0

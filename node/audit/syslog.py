@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 
+from node.certificates import client_context
 from node.config.audit import AuditSettings
-from node.errors import ConfigError
 
 TIMEOUT_S = 10.0
+TLS_ENTRY = "[audit.tls]"
 _FACILITY = 10  # security and authorization messages
 _WARNING, _NOTICE = 4, 5
 _MESSAGE_ID = "DICOM+RFC3881"
@@ -33,7 +34,7 @@ def send(settings: AuditSettings, messages: Sequence[bytes]) -> None:
     if settings.transport == "udp":
         _send_datagrams(settings, messages)
         return
-    context = client_context(settings) if settings.transport == "tls" else None
+    context = client_context(settings.tls, TLS_ENTRY) if settings.transport == "tls" else None
     with socket.create_connection((settings.host, settings.port), TIMEOUT_S) as plain:
         framed = b"".join(b"%d %s" % (len(message), message) for message in messages)
         if context is None:
@@ -45,21 +46,6 @@ def send(settings: AuditSettings, messages: Sequence[bytes]) -> None:
             protected.sendall(framed)
             with suppress(ssl.SSLEOFError):  # it closed the connection in order, only without a word of TLS
                 _await_end(protected.unwrap())
-
-
-def client_context(settings: AuditSettings) -> ssl.SSLContext:
-    """TLS as BCP 195 recommends: the collector's certificate is checked, with its name; ours is shown where there is one.
-    ConfigError."""
-    tls = settings.tls
-    try:
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=tls.ca_file)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file, password="")  # OpenSSL would ask a terminal
-    except OSError as error:  # ssl.SSLError is one
-        files = ", ".join(str(file) for file in (tls.cert_file, tls.key_file, tls.ca_file) if file)
-        raise ConfigError(f"[audit.tls]: cannot use {files}: {error.strerror or error}") from None
-    return context
 
 
 def _await_end(connection: socket.socket) -> None:

@@ -2,7 +2,6 @@
 
 import queue
 import socket
-import ssl
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
 from node import __version__
+from node.certificates import client_context
 from node.config.base import TLSSettings
 from node.config.settings import DestinationSettings, FetchSettings, SourceSettings
-from node.errors import ConfigError, PeerError
+from node.errors import PeerError
 
 IMPLEMENTATION_CLASS_UID = "2.25.190145043185233445724092555672737775169"
 IMPLEMENTATION_VERSION_NAME = f"DIFFMSR_{__version__}"[:16]
@@ -101,7 +101,7 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
 
     def __enter__(self) -> Association:
         peer = self._peer
-        tls = (client_context(peer), peer.host) if peer.tls else None
+        tls = (client_context(peer.tls, f"{peer.entry}: tls"), peer.host) if peer.tls else None
         handlers: list[Any] = [
             (evt.EVT_CONN_OPEN, self._on_connection), (evt.EVT_DATA_SENT, _acknowledge_at_once), *self._handlers,
         ]  # fmt: skip
@@ -219,17 +219,3 @@ class _Messages(queue.Queue[Any]):
                     del self.queue[index]
                     return item
         raise queue.Empty
-
-
-def client_context(peer: Peer) -> ssl.SSLContext:
-    """Mutual authentication (PS3.15 B.9, BCP 195): our certificate, and that of the peer checked against `ca_file` or the
-    authorities of the system, and against the host name."""
-    assert peer.tls is not None
-    tls = peer.tls
-    try:
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=tls.ca_file)
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-    except OSError as error:  # ssl.SSLError is one
-        files = ", ".join(str(file) for file in (tls.cert_file, tls.key_file, tls.ca_file) if file)
-        raise ConfigError(f"{peer.entry}: tls: cannot use {files}: {error.strerror or error}") from None
-    return context

@@ -14,6 +14,7 @@ from typing import Self
 
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
+from node.certificates import client_context
 from node.dimse import pdu
 from node.dimse.associations import (
     CLOSED_AT_ONCE,
@@ -22,7 +23,6 @@ from node.dimse.associations import (
     TLS_FAILED,
     Peer,
     cannot_connect,
-    client_context,
     host_not_found,
     no_answer,
     no_connection,
@@ -239,7 +239,7 @@ class OutgoingAssociation:
 
 
 def _connect(peer: Peer) -> Stream:
-    context = client_context(peer) if peer.tls else None
+    context = client_context(peer.tls, f"{peer.entry}: tls") if peer.tls else None
     try:
         connection = socket.create_connection((peer.host, peer.port), timeout=peer.timeout_s)
     except socket.gaierror as error:
