@@ -10,6 +10,7 @@ from typing import Any
 from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
 from node import __version__
@@ -93,6 +94,7 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
     ) -> None:
         self._peer, self._roles, self._handlers = peer, roles, handlers
         self._connected = False
+        self._rejection: Any = None
         self._ae = application_entity(peer.calling_ae_title)
         self._ae.acse_timeout = self._ae.dimse_timeout = self._ae.connection_timeout = peer.timeout_s
         self._ae.network_timeout = 2 * peer.timeout_s
@@ -103,7 +105,8 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
         peer = self._peer
         tls = (client_context(peer.tls, f"{peer.entry}: tls"), peer.host) if peer.tls else None
         handlers: list[Any] = [
-            (evt.EVT_CONN_OPEN, self._on_connection), (evt.EVT_DATA_SENT, _acknowledge_at_once), *self._handlers,
+            (evt.EVT_CONN_OPEN, self._on_connection), (evt.EVT_DATA_SENT, _acknowledge_at_once),
+            (evt.EVT_PDU_RECV, self._on_pdu), *self._handlers,
         ]  # fmt: skip
         started = time.monotonic()
         try:
@@ -136,11 +139,15 @@ class associate:  # noqa: N801  # used as a function: with associate(…) as ass
         connection: Any = event.assoc.dul.socket
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    def _on_pdu(self, event: evt.Event) -> None:
+        """Keep a rejection. When it comes fast, pynetdicom finds the connection closed again, and takes that for no connection."""
+        if isinstance(event.pdu, A_ASSOCIATE_RJ):
+            self._rejection = event.pdu.to_primitive()
+
     def _why_not(self, after_s: float) -> "WhyNot":
         """(what happened, what to check) for an association that was not granted, after that many seconds."""
         peer = self._peer
-        if self.association.is_rejected:
-            answer: Any = self.association.acceptor.primitive
+        if (answer := self._rejection) is not None:
             return rejected(f"{answer.result_str.lower()}: {answer.reason_str.lower()}")
         if self._connected and self.association.rejected_contexts:
             return none_accepted(context.abstract_syntax or "" for context in self.association.rejected_contexts)

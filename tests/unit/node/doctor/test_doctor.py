@@ -12,6 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from pydicom.uid import ImplicitVRLittleEndian
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy import text
 from typer.testing import CliRunner
 
@@ -21,8 +23,10 @@ from node.cli.app import app
 from node.config.base import TLSSettings
 from node.config.loading import load_settings
 from node.config.settings import Settings
+from node.dimse.associations import Peer, associate
 from node.doctor import host
 from node.doctor.examine import examine
+from node.errors import PeerError
 from node.tracker.database import Database
 from tests.conftest import free_port, require
 from tests.waiting import until
@@ -208,6 +212,17 @@ def test_a_peer_that_is_down_and_one_that_refuses(site: Site, storescp: Callable
     assert "association rejected" in found["destination pacs"]["sentence"]
     assert "AE titles" in found["destination pacs"]["fix"]
     assert "connection refused" in found["source mr1"]["sentence"]
+
+
+def test_a_rejection_is_said_however_fast_it_comes(storescp: Callable[..., int]) -> None:
+    """It was taken for silence when the peer had closed the connection before pynetdicom looked: once in six times."""
+    peer = Peer("destination pacs", "PACS", "127.0.0.1", storescp("--refuse"), 10.0, "DIFFMSR")
+    for _ in range(30):
+        with (
+            pytest.raises(PeerError, match="association rejected"),
+            associate(peer, [(Verification, ImplicitVRLittleEndian)]),
+        ):
+            pass
 
 
 @pytest.mark.parametrize(
