@@ -201,7 +201,7 @@ def _process_pair(
     headers = folder.headers[request.study_uid]
     derived = derive(result, Sources(request, requests, headers, headers), settings)
     study = output / request.study_uid
-    for instance, (sop_uid, content) in zip(derived.instances, derived.files, strict=True):
+    for instance, (sop_uid, content) in zip(derived.instances, derived.files(), strict=True):
         write_durably(study / instance.SeriesInstanceUID / f"{sop_uid}.dcm", content)
     place = study / derived.images[0].SeriesInstanceUID
     write_durably(place / "report.html", derived.page.encode())

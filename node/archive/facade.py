@@ -5,6 +5,7 @@ bytes that are gone raise MissingError. Neither is ever retried, and nothing is 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -37,6 +38,9 @@ from node.config.settings import Settings
 from node.dicom.read import read_part10
 from node.errors import DamagedError, LostError, MissingError
 from node.result import Result
+
+_WRITERS = 4
+"""So many derived instances become durable at the same time."""
 
 
 class Backend(Protocol):
@@ -224,15 +228,20 @@ class Archive:
         self, name: str, instances: Iterable[tuple[str, bytes]], page: str, codes: Iterable[str] = ()
     ) -> list[DerivedInstance]:
         """Keep what was made of the result `name`: (SOP instance UID, Part 10 file) in the order to be sent, the report's
-        page, and the codes of the warnings that making it gave. It counts only when all of it is there."""
-        self._backend.replace(page_key(name), page.encode())
-        made = []
-        for number, (sop_uid, content) in enumerate(instances):
+        page, and the codes of the warnings that making it gave. It counts only when all of it is there. While the first
+        instances become durable, the next ones are made."""
+
+        def put(numbered: tuple[int, tuple[str, bytes]]) -> DerivedInstance:
+            number, (sop_uid, content) = numbered
             instance = DerivedInstance(sop_uid, derived_key(name, number, sop_uid), sha256(content))
             kept = self.derived_instance(instance.key, instance.sha256)
             if not self._backend.create(instance.key, content) and not kept.is_intact():
                 self._backend.replace(instance.key, content)
-            made.append(instance)
+            return instance
+
+        self._backend.replace(page_key(name), page.encode())
+        with ThreadPoolExecutor(_WRITERS, thread_name_prefix="derived") as writers:
+            made = list(writers.map(put, enumerate(instances)))
         self._backend.replace(index_key(name), encode_index(made, codes))
         return made
 

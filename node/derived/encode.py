@@ -4,7 +4,7 @@ The same result and headers give the same bytes on any day (docs/adr/0002): date
 the time of encoding, and identifiers are derived from everything that determines the content.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -46,10 +46,9 @@ class Encoded:
         """In the order of sending."""
         return [*self.images, *self.documents]
 
-    @property
-    def files(self) -> list[tuple[str, bytes]]:
-        """(SOP instance UID, Part 10 file) of each instance, in the order of sending."""
-        return [(str(instance.SOPInstanceUID), to_bytes(instance)) for instance in self.instances]
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """(SOP instance UID, Part 10 file) of each instance, in the order of sending; each is made when it is asked for."""
+        return ((str(instance.SOPInstanceUID), to_bytes(instance)) for instance in self.instances)
 
 
 def encode(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from highdicom import ContentQualificationValues, SOPClass
 from highdicom.sr import CodedConcept
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from node.derived.copied_attributes import ACQUISITION, CONTRAST, DEIDENTIFICATION, EQUIPMENT, MR, SERIES
@@ -16,25 +16,27 @@ from node.dicom.frames import compressed_with_loss, frame_number
 from node.dicom.stored_values import decimals, stored_values, window
 from node.identity import MANUFACTURER, MODEL_NAME
 
+_OWN = ("SOPInstanceUID", "MediaStorageSOPInstanceUID", "InstanceNumber")
+
 
 def mr_images(series: DerivedSeries) -> list[Dataset]:
-    """One instance per slice, in the order of the result."""
-    numbers = instance_numbers(series.sources)
-    return [DerivedMRImage(series, i, number) for i, number in enumerate(numbers)]
+    """One instance per slice, in the order of the result, as a classic MR Image Storage instance that is unmistakably marked
+    as derived."""
+    shared = _Shared(series)
+    return [_image(shared, series, index, number) for index, number in enumerate(instance_numbers(series.sources))]
 
 
-class DerivedMRImage(SOPClass):
-    """One super-resolved slice, as a classic MR Image Storage instance that is unmistakably marked as derived."""
+class _Shared(SOPClass):
+    """What all images of a series have in common. It is made once, since most of the time of encoding would go into it."""
 
-    def __init__(self, series: DerivedSeries, index: int, instance_number: int) -> None:
-        source, references = series.sources[index], series.references[index]
+    def __init__(self, series: DerivedSeries) -> None:
         super().__init__(
             study_instance_uid=series.header.StudyInstanceUID,
             series_instance_uid=series.uid,
             series_number=series.number,
-            sop_instance_uid=derived_uid(series.uid, str(index), source.SOPInstanceUID),
+            sop_instance_uid=series.uid,  # each image has one of its own
             sop_class_uid=MRImageStorage,
-            instance_number=instance_number,
+            instance_number=1,
             modality="MR",
             manufacturer=MANUFACTURER,
             manufacturer_model_name=MODEL_NAME,
@@ -46,11 +48,7 @@ class DerivedMRImage(SOPClass):
         del self.InstanceCreationDate, self.InstanceCreationTime
         copy_identification(self, series.header, series.corrections)
         self._copy_series(series)
-        self._copy_acquisition(source, series.corrections)
         self._mark(series)
-        self._refer_to(series, source, references)
-        self._place(series, index)
-        self._set_pixels(series, index, source)
 
     def _copy_series(self, series: DerivedSeries) -> None:
         copy_corrected(self, series.header, (*DEIDENTIFICATION, *SERIES), series.corrections)
@@ -58,22 +56,6 @@ class DerivedMRImage(SOPClass):
         if "FrameOfReferenceUID" not in self:
             self.FrameOfReferenceUID = derived_uid(series.header.get("SeriesInstanceUID", ""), "frame of reference")
         self.SeriesDescription = series.titled(instead="MR")
-
-    def _copy_acquisition(self, source: Dataset, corrections: list[str]) -> None:
-        copy_corrected(self, source, (*ACQUISITION, *CONTRAST, *MR), corrections)
-        if "PixelAspectRatio" in source and "PixelSpacing" in source:
-            corrections.append("PixelAspectRatio left out: not allowed beside PixelSpacing")
-        if "ImageLaterality" in self and "Laterality" in self:
-            del self.Laterality
-            corrections.append("Laterality left out: not allowed beside ImageLaterality")
-        if any(keyword in self for keyword in CONTRAST) and "ContrastBolusAgent" not in self:
-            self.ContrastBolusAgent = None
-        # Type 2C: only allowed with inversion recovery, although some scanners always write it.
-        if "IR" in np.atleast_1d(self.ScanningSequence):
-            self.setdefault("InversionTime", None)
-        elif "InversionTime" in self:
-            del self.InversionTime
-            corrections.append("InversionTime left out: the scanning sequence is not inversion recovery")
 
     def _mark(self, series: DerivedSeries) -> None:
         """Mark the image as derived, and name the equipment that made it."""
@@ -99,45 +81,82 @@ class DerivedMRImage(SOPClass):
         # The last item is added by highdicom, with today's date.
         del self.ContributingEquipmentSequence[-1].ContributionDateTime
 
-    def _refer_to(self, series: DerivedSeries, source: Dataset, references: Sequence[Dataset]) -> None:
-        image_processing = CodedConcept("121322", "DCM", "Source image for image processing operation")
-        structural = CodedConcept("128250", "DCM", "Structural image for image processing")
-        self.SourceImageSequence = [
-            _source_image(source, image_processing), *(_source_image(header, structural) for header in references)
-        ]  # fmt: skip
-        by_series: dict[str, list[Dataset]] = {}
-        for header in (source, *references):
-            by_series.setdefault(str(header.SeriesInstanceUID), []).append(header)
-        self.ReferencedSeriesSequence = [_referenced_series(uid, headers) for uid, headers in by_series.items()]
 
-        burned = [str(header.get("BurnedInAnnotation", "")) for header in (source, *references)]
-        if "YES" in burned:
-            self.BurnedInAnnotation = "YES"
-        elif set(burned) == {"NO"}:
-            self.BurnedInAnnotation = "NO"
-        lossy = [header for header in (source, *references) if compressed_with_loss(header)]
-        self.LossyImageCompression = "01" if lossy else "00"
-        for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-            element = corrected(lossy[0], keyword, series.corrections) if lossy else None
-            if element is not None:
-                self.add(element)
+def _image(shared: _Shared, series: DerivedSeries, index: int, number: int) -> Dataset:
+    source, references = series.sources[index], series.references[index]
+    image = Dataset()
+    image.file_meta = FileMetaDataset()
+    # An element that is set anew would change in all images, so what is the image's own is not taken over.
+    image.update({element.tag: element for element in shared if element.keyword not in _OWN})
+    image.file_meta.update({element.tag: element for element in shared.file_meta if element.keyword not in _OWN})
+    image.SOPInstanceUID = derived_uid(series.uid, str(index), source.SOPInstanceUID)
+    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+    image.InstanceNumber = number
+    _copy_acquisition(image, source, series.corrections)
+    _refer_to(image, series, source, references)
+    _place(image, series, index)
+    _set_pixels(image, series, index, source)
+    return image
 
-    def _place(self, series: DerivedSeries, index: int) -> None:
-        self.ImagePositionPatient = decimals(series.result.positions[index])
-        self.ImageOrientationPatient = decimals(np.ravel(series.result.orientation))
-        self.PixelSpacing = decimals(series.result.spacing)
 
-    def _set_pixels(self, series: DerivedSeries, index: int, source: Dataset) -> None:
-        stored = stored_values(series.result.pixels[index], series.factor)
-        self.SamplesPerPixel = 1
-        self.PhotometricInterpretation = "MONOCHROME2"
-        self.Rows, self.Columns = stored.shape
-        self.BitsAllocated, self.BitsStored, self.HighBit = 16, 16, 15
-        self.PixelRepresentation = 0
-        self.SmallestImagePixelValue, self.LargestImagePixelValue = int(stored.min()), int(stored.max())
-        self.WindowCenter, self.WindowWidth = decimals(window(source, series.factor, series.shown))
-        self.PixelData = stored.tobytes()
-        self["PixelData"].VR = "OW"
+def _copy_acquisition(image: Dataset, source: Dataset, corrections: list[str]) -> None:
+    copy_corrected(image, source, (*ACQUISITION, *CONTRAST, *MR), corrections)
+    if "PixelAspectRatio" in source and "PixelSpacing" in source:
+        corrections.append("PixelAspectRatio left out: not allowed beside PixelSpacing")
+    if "ImageLaterality" in image and "Laterality" in image:
+        del image.Laterality
+        corrections.append("Laterality left out: not allowed beside ImageLaterality")
+    if any(keyword in image for keyword in CONTRAST) and "ContrastBolusAgent" not in image:
+        image.ContrastBolusAgent = None
+    # Type 2C: only allowed with inversion recovery, although some scanners always write it.
+    if "IR" in np.atleast_1d(image.ScanningSequence):
+        image.setdefault("InversionTime", None)
+    elif "InversionTime" in image:
+        del image.InversionTime
+        corrections.append("InversionTime left out: the scanning sequence is not inversion recovery")
+
+
+def _refer_to(image: Dataset, series: DerivedSeries, source: Dataset, references: Sequence[Dataset]) -> None:
+    image_processing = CodedConcept("121322", "DCM", "Source image for image processing operation")
+    structural = CodedConcept("128250", "DCM", "Structural image for image processing")
+    image.SourceImageSequence = [
+        _source_image(source, image_processing), *(_source_image(header, structural) for header in references)
+    ]  # fmt: skip
+    by_series: dict[str, list[Dataset]] = {}
+    for header in (source, *references):
+        by_series.setdefault(str(header.SeriesInstanceUID), []).append(header)
+    image.ReferencedSeriesSequence = [_referenced_series(uid, headers) for uid, headers in by_series.items()]
+
+    burned = [str(header.get("BurnedInAnnotation", "")) for header in (source, *references)]
+    if "YES" in burned:
+        image.BurnedInAnnotation = "YES"
+    elif set(burned) == {"NO"}:
+        image.BurnedInAnnotation = "NO"
+    lossy = [header for header in (source, *references) if compressed_with_loss(header)]
+    image.LossyImageCompression = "01" if lossy else "00"
+    for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        element = corrected(lossy[0], keyword, series.corrections) if lossy else None
+        if element is not None:
+            image.add(element)
+
+
+def _place(image: Dataset, series: DerivedSeries, index: int) -> None:
+    image.ImagePositionPatient = decimals(series.result.positions[index])
+    image.ImageOrientationPatient = decimals(np.ravel(series.result.orientation))
+    image.PixelSpacing = decimals(series.result.spacing)
+
+
+def _set_pixels(image: Dataset, series: DerivedSeries, index: int, source: Dataset) -> None:
+    stored = stored_values(series.result.pixels[index], series.factor)
+    image.SamplesPerPixel = 1
+    image.PhotometricInterpretation = "MONOCHROME2"
+    image.Rows, image.Columns = stored.shape
+    image.BitsAllocated, image.BitsStored, image.HighBit = 16, 16, 15
+    image.PixelRepresentation = 0
+    image.SmallestImagePixelValue, image.LargestImagePixelValue = int(stored.min()), int(stored.max())
+    image.WindowCenter, image.WindowWidth = decimals(window(source, series.factor, series.shown))
+    image.PixelData = stored.tobytes()
+    image["PixelData"].VR = "OW"
 
 
 def _source_image(header: Dataset, purpose: CodedConcept) -> Dataset:

@@ -40,7 +40,7 @@ def make_derive_handler(tracker: Tracker, archive: Archive, settings: Settings) 
             for correction in derived.corrections:
                 log.warning("derived.source_corrected", study=asked.request.study_uid, reason=correction)
             lease.check()
-            kept = archive.put_derived(asked.result, derived.files, derived.page, derived.codes)
+            kept = archive.put_derived(asked.result, derived.files(), derived.page, derived.codes)
         measured = archive.measured(asked.result)
         quality = measured.quality
         usable = quality is None or quality.usable

@@ -129,7 +129,7 @@ def _kept(
     if not archive.has_result(key):
         return {}
     headers = sources.headers[request.study_uid]
-    return dict(derive(archive.open_result(key), Sources(request, made, headers, headers), settings).files)
+    return dict(derive(archive.open_result(key), Sources(request, made, headers, headers), settings).files())
 
 
 def _files(folder: Path) -> dict[str, bytes]:

@@ -42,9 +42,10 @@ def note(
     tracker: Tracker, claim: Claim, sop_uid: str, accepted: bool, status: str, progress: tuple[int, int] | None = None
 ) -> None:
     """Keep what is known of one instance at the peer, and how far the delivery is (done, of); LeaseLostError when it is
-    no longer this worker's."""
+    no longer this worker's. It need not be durable: what a loss of power takes back is sent again, and the peer knows it
+    by its UID; the end of the attempt is durable."""
     now = tracker.clock()
-    with tracker.write() as session:
+    with tracker.write(durable=False) as session:
         job = leased(session, claim)
         job.lease_expires_at = now + tracker.lease
         if progress is not None:

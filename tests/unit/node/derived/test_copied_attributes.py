@@ -115,7 +115,7 @@ def test_identification_is_copied_byte_for_byte_whatever_the_character_set_decla
         made = node_encode(
             study.result, [*headers, *study.reference], OutputSettings(transfer_syntax=syntax), ReportSettings(), 9005
         )
-        for _, content in made.files:
+        for _, content in made.files():
             for text in ("Müller^Jörg", "Schädel", "Ä1"):
                 assert text.encode("latin-1") in content
             assert "�".encode() not in content
