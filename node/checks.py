@@ -18,7 +18,7 @@ import structlog
 from node.archive.facade import Archive
 from node.config.settings import Settings
 from node.errors import ConfigError, NodeError
-from node.infer.engine import read_model
+from node.infer.model import read_model
 from node.tracker import identity, spool, status
 from node.tracker.database import Database, parse_url, without_secrets
 

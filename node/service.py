@@ -25,6 +25,7 @@ from node.deliver.echoes import ECHO_EVERY_S, echo_destinations
 from node.deliver.worker import make_deliver_handler
 from node.derived.worker import make_derive_handler
 from node.errors import NodeError
+from node.folder import explain_all
 from node.housekeeping.schedule import clock as clockwork
 from node.housekeeping.schedule import follow_clock, schedule
 from node.identity import node_id, worker_name, workers_of
@@ -34,7 +35,6 @@ from node.locks import only_one
 from node.match.worker import make_match_handler
 from node.notify.channels import Channels
 from node.notify.notifier import LOOK_EVERY_S, Notifier
-from node.offline import explain_all
 from node.receive.adopt import Adoption
 from node.receive.commitment_scp import Commitments
 from node.receive.fetch import make_fetch_handler

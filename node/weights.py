@@ -1,7 +1,7 @@
 """The configured model, for the packages that need to know about it and do not run it."""
 
 from node.config.settings import Settings
-from node.infer.engine import read_model
+from node.infer.model import read_model
 from node.infer.parameters import job_parameters
 from node.match.stack_roles import ModelFacts
 

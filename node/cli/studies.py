@@ -73,7 +73,8 @@ def process(
 
     Examples: process /data/study --output /data/results; process study -o results --json
     """
-    from node.offline import by_reason, process_folder, read_folder
+    from node.folder import by_reason, read_folder
+    from node.offline import process_folder
 
     settings = settings_or_defaults(config)
     configure_logging("WARNING")
@@ -107,7 +108,7 @@ def explain(
     from node.match.explanation import lines
 
     if Path(study).is_dir():
-        from node.offline import by_reason, explain_folder, read_folder
+        from node.folder import by_reason, explain_folder, read_folder
 
         with progress_bar(as_json) as progress:
             found = read_folder(Path(study), progress)
@@ -162,8 +163,8 @@ def replay(
 
     Examples: replay 1.2.840.113619.2.1; replay study --against results --model weights/new
     """
+    from node.folder import read_folder
     from node.match.explanation import wrapped
-    from node.offline import read_folder
     from node.replay.replay import replay_folder, replay_study
     from node.replay.text import replay_lines
 

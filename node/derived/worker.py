@@ -7,7 +7,7 @@ from pydicom.uid import LegacyConvertedEnhancedMRImageStorage, MRImageStorage, S
 from node.archive.facade import Archive
 from node.archive.index import DerivedInstance
 from node.config.settings import Settings
-from node.derived.derive import Sources, derive
+from node.derived.sources import Sources
 from node.errors import LostError
 from node.payloads import DeriveRequest, DeriveResult, PairRequest
 from node.tracker import instances, steps, views
@@ -36,6 +36,8 @@ def make_derive_handler(tracker: Tracker, archive: Archive, settings: Settings) 
                 result = archive.open_result(asked.result)
             except LostError as error:
                 return Missing(str(error), steps.infer_job(asked.result, asked.request, settings.model.max_attempts))
+            from node.derived.derive import derive  # here, because it loads highdicom, which a start need not wait for
+
             derived = derive(result, gather_sources(tracker, archive, asked.request), settings)
             for correction in derived.corrections:
                 log.warning("derived.source_corrected", study=asked.request.study_uid, reason=correction)

@@ -17,7 +17,8 @@ from node.config.match import MatchSettings
 from node.config.settings import OutputSettings, Settings
 from node.demo.figures import SAMPLE, compare_with_truth
 from node.errors import NodeError
-from node.offline import Processed, process_folder, read_folder
+from node.folder import read_folder
+from node.offline import Processed, process_folder
 from node.tracker.states import State
 from node.weights import pixel_settings
 

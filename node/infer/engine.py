@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmsr.manifest import Manifest, ManifestError, default_weights_folder, read_manifest
+from diffmsr.manifest import ManifestError, default_weights_folder
 from node.config.settings import AcquisitionSettings, ModelSettings, RegistrationSettings, ReportSettings
 from node.dicom.geometry import finer_grid
 from node.errors import ModelError, RefusedError
 from node.infer.acquisition import Understanding, understand, undone, without_filter
+from node.infer.model import read_model
 from node.infer.parameters import result_parameters
 from node.infer.quality import departures, grade, seed_spread
 from node.infer.registration import follow, judge, register
@@ -32,19 +33,6 @@ _WELL_COVERED = 0.95
 """When the reference covers a smaller share of a slice than this, the result carries a warning."""
 _LEAST_TISSUE = 0.97
 """Of the target's tissue, which the reference must reach: it may leave out air and a part of the skin, no more."""
-
-
-def read_model(settings: ModelSettings) -> Manifest:
-    """The manifest of the configured weights, without loading them. ModelError when it cannot be used."""
-    try:
-        manifest = read_manifest(settings.path or default_weights_folder())
-    except ManifestError as error:
-        raise ModelError(f"[model] path: {error}") from None
-    if manifest.input_kind != "magnitude":
-        raise ModelError(
-            f"[model] path: {manifest.name} takes {manifest.input_kind} images; DICOM series are magnitudes"
-        )
-    return manifest
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ What is known when it has run goes with the result, and decides its identifiers.
 from node import __version__
 from node.config.settings import ModelSettings, Settings
 from node.infer.acquisition import Understanding
-from node.infer.registration import Motion
+from node.infer.motion import Motion
 from node.result import Registration
 
 

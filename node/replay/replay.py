@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict
 
 from node.archive.facade import Archive
 from node.config.settings import Settings
-from node.derived.derive import Sources, derive
+from node.derived.derive import derive
+from node.derived.sources import Sources
 from node.errors import NotFoundError
-from node.offline import Folder, Processed, explain_folder, process_folder, read_all
+from node.folder import Folder, explain_folder, read_all
+from node.offline import Processed, process_folder
 from node.payloads import PairRequest
 from node.replay.compare import SeriesComparison, compare_instances, parsed
 from node.tracker import instances, views

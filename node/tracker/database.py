@@ -1,6 +1,5 @@
 """The one way to the database: SQLite by default, PostgreSQL when several hosts share the work."""
 
-import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
@@ -8,17 +7,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from node.errors import ConfigError, NodeError
-from node.tracker import studies
+from node.tracker import schema, studies
 from node.tracker.tables import TrackerIdentity
 
 
@@ -117,9 +112,10 @@ class Database:
         with self.transaction() as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(727466)")  # any constant; ours
-            config = _alembic()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            if (
+                schema.revision_of(connection) != expected
+            ):  # else another process has just upgraded it, or nothing changed
+                schema.upgrade(connection)
             if connection.dialect.name == "sqlite":
                 connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
             if connection.scalar(select(TrackerIdentity.id)) is None:
@@ -128,16 +124,14 @@ class Database:
                 studies.state_unstated(session)
                 session.flush()
 
-    def revision(self) -> tuple[str | None, str | None]:
+    def revision(self) -> tuple[str | None, str]:
         """(revision of this database, revision this version expects)."""
         with self._connected(writer=False) as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
-        return current, ScriptDirectory.from_config(_alembic()).get_current_head()
+            return schema.revision_of(connection), schema.known_revisions()[-1]
 
     def knows(self, revision: str | None) -> bool:
         """Whether this version can upgrade a database of that revision; one of a later version it cannot."""
-        known = {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
-        return revision is None or revision in known
+        return revision is None or revision in schema.known_revisions()
 
     def problem(self) -> str | None:
         """What is wrong with the file of SQLite, in words; None when it is sound, or another database. It reads the whole
@@ -255,12 +249,6 @@ def _begin_sqlite(connection: Connection) -> None:
 def _begin_postgresql(connection: Connection) -> None:
     if not connection.get_execution_options().get("node_durable", True):
         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-
-
-def _alembic() -> Config:
-    config = Config()
-    config.set_main_option("script_location", os.fspath(Path(__file__).parent / "migrations"))
-    return config
 
 
 def _first_line(error: BaseException) -> str:

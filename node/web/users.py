@@ -24,8 +24,6 @@ from node.errors import ConfigError
 HASHER = PasswordHasher()
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-_NOBODY = HASHER.hash("no such user")
-"""Verified for a name that does not exist, so that the answer takes as long as for one that does."""
 
 _AT_ONCE = threading.BoundedSemaphore(2)
 """A verification takes 64 MiB for a moment: many at once must not take the memory of the receiver."""
@@ -62,6 +60,12 @@ class Users:
     path: Path | None
     _accounts: dict[str, Account] = field(default_factory=dict)
     _read_at: tuple[int, int] | None = None
+    _nobody: str = ""
+    """Verified for a name that does not exist, so that the answer takes as long as for one that does."""
+
+    def __post_init__(self) -> None:
+        if self.path is not None:
+            self._nobody = HASHER.hash("no such user")
 
     def account(self, name: str) -> Account | None:
         """The account of that name. ConfigError when the file cannot be read."""
@@ -79,7 +83,7 @@ class Users:
     def log_in(self, name: str, password: str) -> User | None:
         """The user with that name and password; None when there is none. Takes as long either way."""
         account = self.account(name)
-        hashed = account.password if account and account.password else _NOBODY
+        hashed = account.password if account and account.password else self._nobody
         with _AT_ONCE:
             try:
                 HASHER.verify(hashed, password)

@@ -28,7 +28,8 @@ from diffmsr.evaluate.run import FULL_BANDWIDTH
 from diffmsr.evaluate.selection import select
 from diffmsr.metrics import psnr
 from node.config.settings import AcquisitionSettings, Settings
-from node.offline import process_folder, read_folder
+from node.folder import read_folder
+from node.offline import process_folder
 from tests.dicom import T1, T2, mr_series, write
 
 FLAIR = {"ScanningSequence": ["SE", "IR"], "RepetitionTime": "9000", "EchoTime": "110", "InversionTime": "2500"}

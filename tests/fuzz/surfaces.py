@@ -21,9 +21,10 @@ from node.config.match import MatchSettings
 from node.config.settings import SCPSettings, Settings
 from node.dicom.read import InstanceFile
 from node.errors import NodeError, NotFoundError, RefusedError
+from node.folder import read_folder
 from node.match.assess import assess_study
 from node.match.explanation import lines
-from node.offline import process_folder, read_folder
+from node.offline import process_folder
 from node.receive.commitment_scp import Commitments
 from node.receive.server import Receiver
 from node.receive.store import Status, Store

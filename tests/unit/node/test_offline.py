@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from node.cli.app import app
 from node.config.settings import Settings
 from node.errors import NotFoundError
-from node.offline import by_reason, explain_folder, read_folder
+from node.folder import by_reason, explain_folder, read_folder
 from node.telemetry.log import printable
 from tests.dicom import study, volume_of, write
 

@@ -14,7 +14,8 @@ from diffmsr.manifest import default_weights_folder
 from node.archive.facade import Archive
 from node.config.settings import ModelSettings, OutputSettings, Settings
 from node.errors import NotFoundError
-from node.offline import process_folder, read_folder
+from node.folder import read_folder
+from node.offline import process_folder
 from node.replay.compare import SeriesComparison
 from node.replay.replay import Replay, replay_folder, replay_study
 from node.replay.text import replay_lines

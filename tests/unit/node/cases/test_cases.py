@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 import node.match
 from node.config.match import MatchSettings
 from node.errors import RefusedError
+from node.folder import Folder, read_folder
 from node.infer.volume import Volume, read_volume
 from node.match.assess import assess_study
-from node.offline import Folder, read_folder
 from node.payloads import StackRequest
 from node.verdicts import StudyVerdict
 from tests.unit.node.cases.case import Case

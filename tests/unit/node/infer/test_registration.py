@@ -14,7 +14,8 @@ from diffmsr.baselines import zero_filled
 from diffmsr.kspace import crop_to
 from node.config.settings import RegistrationSettings
 from node.errors import RefusedError
-from node.infer.registration import Found, Motion, follow, judge, register
+from node.infer.motion import Motion
+from node.infer.registration import Found, follow, judge, register
 from node.infer.resample import resample_reference
 from node.infer.volume import Volume
 from node.result import Registration
