@@ -57,8 +57,6 @@ from node.tracker.indexing import remove_labels
 from node.tracker.states import Kind
 from node.tracker.status import unserved_kinds
 from node.tracker.worker import Handler, run_worker
-from node.web.server import WebServer
-from node.web.site import Site
 from node.weights import model_facts, pixel_settings
 
 log = structlog.get_logger()
@@ -187,14 +185,14 @@ class Service:
             log.warning("service.recovered", jobs=rescued, unfinished_files=discarded)
 
     def _start(self, tracker: Tracker, archive: Archive) -> None:
-        """The roles that accept work start last. A stop goes in the opposite order, and ends them first."""
+        """What accepts work starts after what does it, the page last, which is the largest. A stop goes in the opposite order."""
         start = {
-            Role.WEB: self._start_web,
             Role.DELIVER: self._start_deliver,
             Role.INFER: self._start_infer,
             Role.MATCH: self._start_match,
             Role.HOUSEKEEP: self._start_housekeep,
             Role.RECEIVE: self._start_receive,
+            Role.WEB: self._start_web,
         }
         self._stops.append(lambda: self._crew.join(self._patience_s()))
         for role in (role for role in start if role in self._roles):
@@ -213,6 +211,9 @@ class Service:
         """The page gets what only the service may import: the rules, the model's name, the preconditions."""
         if not self._settings.web.enabled:
             return
+        from node.web.server import WebServer  # here, because it takes a while, and the scanner need not wait for it
+        from node.web.site import Site
+
         facts = model_facts(self._settings)
         site = Site(
             self._settings, tracker, archive, model=f"{facts.name} {facts.version}",
@@ -265,9 +266,8 @@ class Service:
         settings = self._settings
         scheduler = schedule(tracker, archive, settings.node.index_patient, unserved_kinds(settings), settings.storage)
         scheduler.start()
-        self._stops.append(lambda: try_release(tracker))
         self._schedulers.append(scheduler)
-        self._stops.append(scheduler.shutdown)
+        self._stops += [lambda: try_release(tracker), scheduler.shutdown]
         if settings.notify is not None:
             notifier = Notifier(lambda: self._settings, tracker.database, Channels(settings.notify))
             self._repeat("notify", notifier.look, LOOK_EVERY_S)

@@ -6,52 +6,71 @@ Exit codes: 0 ok, 1 failed, 2 usage, 3 configuration invalid, 4 not found, 5 pee
 
 import os
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from node.cli import service, studies
-from node.cli.audit import audit_app
-from node.cli.config import config_app
-from node.cli.db import db_app
-from node.cli.doctor import doctor
-from node.cli.init import init
+from node.cli.console import err, keep_lines_whole, tolerate_any_terminal
 from node.cli.options import ConfigOption
-from node.cli.queue import queue_app
-from node.cli.render import err, keep_lines_whole, tolerate_any_terminal
-from node.cli.storage import storage_app
-from node.cli.users import users_app
-from node.config.loading import ENVIRONMENT_VARIABLE
+from node.cli.version import version
+from node.config.place import ENVIRONMENT_VARIABLE
 from node.errors import ConfigError, NodeError
 from node.telemetry.log import configure_logging
 
+_COMMANDS = {
+    "init": "node.cli.init:init",
+    "start": "node.cli.service:start",
+    "status": "node.cli.service:status",
+    "version": "node.cli.version:version",
+    "conformance": "node.cli.service:conformance",
+    "codes": "node.cli.service:codes",
+    "echo": "node.cli.service:echo",
+    "demo": "node.cli.service:demo",
+    "doctor": "node.cli.doctor:doctor",
+    "studies": "node.cli.studies:studies",
+    "process": "node.cli.studies:process",
+    "explain": "node.cli.studies:explain",
+    "replay": "node.cli.studies:replay",
+    "queue": "node.cli.queue:queue_app",
+    "audit": "node.cli.audit:audit_app",
+    "config": "node.cli.config:config_app",
+    "users": "node.cli.users:users_app",
+    "db": "node.cli.db:db_app",
+    "storage": "node.cli.storage:storage_app",
+}
+"""Where each command is: a function, or the Typer of several."""
+
+
+class _Commands(TyperGroup):
+    """The commands, each loaded when somebody names it: most need few of the node's packages. (The classes of click that
+    Typer has are private to it.)"""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        found = getattr(import_module(module), name)
+        if not isinstance(found, typer.Typer):
+            function, found = found, typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            found.command(cmd_name)(function)
+        command = get_command(found)
+        command.name = cmd_name
+        return command
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="A DICOM node that super-resolves low-resolution T2 MR series with DiffMSR. Research use only.",
-    no_args_is_help=True, pretty_exceptions_enable=False,
-)  # fmt: skip
-for command in (
-    init,
-    service.start,
-    service.status,
-    service.version,
-    service.conformance,
-    service.codes,
-    service.echo,
-    service.demo,
-    doctor,
-    studies.studies,
-    studies.process,
-    studies.explain,
-    studies.replay,
-):
-    app.command()(command)
-app.add_typer(queue_app, name="queue")
-app.add_typer(audit_app, name="audit")
-app.add_typer(config_app, name="config")
-app.add_typer(users_app, name="users")
-app.add_typer(db_app, name="db")
-app.add_typer(storage_app, name="storage")
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
 
 
 def main() -> None:
@@ -75,14 +94,14 @@ def main() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        service.version()
+        version()
         raise typer.Exit
 
 
 @app.callback()
 def _options(
     config: ConfigOption = None,
-    version: Annotated[
+    show_version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:

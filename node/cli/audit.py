@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from node.cli.access import acting, open_tracker
+from node.cli.console import out, print_json
 from node.cli.lists import audit_table
-from node.cli.options import ConfigOption, DryRunOption, JsonOption, YesOption, acting, actor, open_tracker
-from node.cli.render import out, print_json
-from node.config.loading import find_config, load_settings
+from node.cli.options import ConfigOption, DryRunOption, JsonOption, YesOption, actor
+from node.config.loading import load_settings
+from node.config.place import find_config
 from node.tracker import audit, duties, views
 
 audit_app = typer.Typer(help="Read the audit trail, and remove its old rows.", no_args_is_help=True)

@@ -6,12 +6,10 @@ import typer
 from pydantic_core import to_jsonable_python
 from rich.markup import escape
 
-from node.cli.options import (
-    ConfigOption,
-    JsonOption,
-)
-from node.cli.render import out, print_json
-from node.config.loading import find_config, load_settings
+from node.cli.console import out, print_json
+from node.cli.options import ConfigOption, JsonOption
+from node.config.loading import load_settings
+from node.config.place import find_config
 from node.config.settings import Settings
 from node.errors import ConfigError
 

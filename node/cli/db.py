@@ -7,9 +7,10 @@ import typer
 from rich.markup import escape
 
 from node.archive.facade import Archive
+from node.cli.console import out
 from node.cli.options import ConfigOption, YesOption
-from node.cli.render import out
-from node.config.loading import find_config, load_settings
+from node.config.loading import load_settings
+from node.config.place import find_config
 from node.config.settings import Settings
 from node.errors import NodeError
 from node.locks import running_roles

@@ -7,9 +7,10 @@ import typer
 from rich.markup import escape
 
 from node.checks import Check, Level
+from node.cli.console import out, print_json
 from node.cli.options import ConfigOption, JsonOption
-from node.cli.render import out, print_json
-from node.config.loading import find_config, load_settings
+from node.config.loading import load_settings
+from node.config.place import find_config
 from node.errors import ConfigError
 from node.tracker import views
 

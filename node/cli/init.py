@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from node.cli.console import out
 from node.cli.options import ConfigOption
-from node.cli.render import out
 from node.config.loading import load_settings, template, unit_template
 from node.config.settings import Settings
 from node.errors import ConfigError

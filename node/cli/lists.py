@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Column, Table
 
-from node.cli.render import out
+from node.cli.console import out
 from node.tracker.listing import ListedJob, Page, StudyRow
 from node.tracker.states import LEASED, State
 from node.tracker.views import AuditRow, InstanceDelivery, JobEvent, iso

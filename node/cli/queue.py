@@ -13,10 +13,13 @@ from rich.table import Table
 
 from node.archive.facade import Archive
 from node.archive.local import write_durably
+from node.cli.access import acting, open_tracker
+from node.cli.console import err, out, print_json, progress_bar
 from node.cli.lists import events_table, instances_table, print_queue, queue_table
-from node.cli.options import PARTLY_DONE, ConfigOption, DryRunOption, JsonOption, YesOption, acting, actor, open_tracker
-from node.cli.render import err, job_table, out, print_json, progress_bar
-from node.config.loading import find_config, load_settings
+from node.cli.options import PARTLY_DONE, ConfigOption, DryRunOption, JsonOption, YesOption, actor
+from node.cli.render import job_table
+from node.config.loading import load_settings
+from node.config.place import find_config
 from node.config.settings import Settings
 from node.errors import NotFoundError, TransitionError
 from node.tracker import administration, corrections, listing, pauses, views

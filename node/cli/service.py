@@ -9,15 +9,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from node import __version__
-from node.cli.options import (
-    ConfigOption,
-    JsonOption,
-    open_tracker,
-    settings_or_defaults,
-)
-from node.cli.render import out, print_json, status_table
-from node.config.loading import find_config, load_settings
+from node.cli.access import open_tracker, settings_or_defaults
+from node.cli.console import out, print_json
+from node.cli.options import ConfigOption, JsonOption
+from node.cli.render import status_table
+from node.config.loading import load_settings
+from node.config.place import find_config
 from node.errors import ServiceNotRunningError
 from node.telemetry.log import configure_logging
 from node.tracker import overview, views
@@ -81,14 +78,6 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(ServiceNotRunningError.exit_code)
     if degraded:
         raise typer.Exit(1)
-
-
-def version() -> None:
-    """Print the version.
-
-    Example: version
-    """
-    out.print(f"diffmsr-node {__version__} (research use only)")
 
 
 def conformance(config: ConfigOption = None, as_json: JsonOption = False) -> None:

@@ -8,9 +8,11 @@ import typer
 from rich.markup import escape
 
 from node.archive.facade import Archive
-from node.cli.options import ConfigOption, DryRunOption, JsonOption, YesOption, acting, actor
-from node.cli.render import out, print_json, progress_bar
-from node.config.loading import find_config, load_settings
+from node.cli.access import acting
+from node.cli.console import out, print_json, progress_bar
+from node.cli.options import ConfigOption, DryRunOption, JsonOption, YesOption, actor
+from node.config.loading import load_settings
+from node.config.place import find_config
 from node.tracker import listing, retention, views
 from node.web.words import short
 

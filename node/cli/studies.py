@@ -8,19 +8,13 @@ import typer
 from rich.markup import escape
 
 from node.archive.facade import Archive
+from node.cli.access import acting, open_tracker, settings_or_defaults
+from node.cli.console import out, print_json, print_lines, print_skipped, progress_bar, terminal_width
 from node.cli.lists import print_studies
-from node.cli.options import PARTLY_DONE, ConfigOption, JsonOption, acting, actor, open_tracker, settings_or_defaults
-from node.cli.render import (
-    conflict_line,
-    job_lines,
-    out,
-    print_json,
-    print_lines,
-    print_skipped,
-    progress_bar,
-    terminal_width,
-)
-from node.config.loading import find_config, load_settings
+from node.cli.options import PARTLY_DONE, ConfigOption, JsonOption, actor
+from node.cli.render import conflict_line, job_lines
+from node.config.loading import load_settings
+from node.config.place import find_config
 from node.telemetry.log import configure_logging
 from node.tracker import listing, views
 from node.tracker.audit import Action, Detail, audit

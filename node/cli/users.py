@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from node.cli.console import out
 from node.cli.options import ConfigOption, YesOption
-from node.cli.render import out
-from node.config.loading import find_config, load_settings
+from node.config.loading import load_settings
+from node.config.place import find_config
 from node.config.web import WebRole
 from node.errors import ConfigError, NotFoundError
 from node.web.users import HASHER, Account, read_users, write_users

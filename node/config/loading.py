@@ -1,6 +1,5 @@
-"""Find the configuration file, read it, and say what is wrong with it.
+"""Read the configuration file, and say what is wrong with it.
 
-The file is named by `--config`, else `DIFFMSR_NODE_CONFIG`, else `./node.toml`, else `/etc/diffmsr-node/node.toml`.
 Any key can be set from the environment: `DIFFMSR_NODE_SCP__PORT=11113` sets `[scp] port`. Every key is explained in
 `config/node.toml`, which `diffmsr-node init` copies.
 """
@@ -16,11 +15,9 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import TomlConfigSettingsSource
 
+from node.config.place import ENVIRONMENT_VARIABLE
 from node.config.settings import Settings
 from node.errors import ConfigError
-
-ENVIRONMENT_VARIABLE = "DIFFMSR_NODE_CONFIG"
-SYSTEM_CONFIG = Path("/etc/diffmsr-node/node.toml")
 
 _PATHS = frozenset(
     {
@@ -46,18 +43,6 @@ RENAMED_KEYS: Mapping[tuple[str, ...], str] = {
 
 def warn_on_stderr(text: str) -> None:
     sys.stderr.write(f"warning: {text}\n")
-
-
-def find_config(given: Path | None) -> Path:
-    """The configuration file to use; ConfigError when there is none."""
-    if given is None and os.environ.get(ENVIRONMENT_VARIABLE):
-        given = Path(os.environ[ENVIRONMENT_VARIABLE])
-    candidates = [given] if given else [Path("node.toml"), SYSTEM_CONFIG]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate.resolve()
-    looked = ", ".join(str(c) for c in candidates)
-    raise ConfigError(f"no configuration file at {looked}; write one with: diffmsr-node init --config {candidates[0]}")
 
 
 def load_settings(path: Path, warn: Callable[[str], None] = warn_on_stderr) -> Settings:

@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from node.archive.facade import Archive
-from node.config.loading import ENVIRONMENT_VARIABLE
+from node.config.place import ENVIRONMENT_VARIABLE
 from node.config.settings import DestinationSettings
 from node.deliver.scu import send
 from node.demo.figures import SAMPLE, compare_with_truth

@@ -24,12 +24,12 @@ def revision_of(connection: Connection) -> str | None:
     return revision
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring a database to the newest revision, in the transaction of that connection."""
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Bring a database to a revision, the newest by default, in the transaction of that connection."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

@@ -68,10 +68,10 @@ def resolve(command: str) -> tuple[Any, str, list[str]]:
     """The command of the program, its name, and the arguments that follow it."""
     found: Any = typer.main.get_command(app)
     words, name = command.split(), []
-    while hasattr(found, "commands") and words:
-        assert words[0] in found.commands, command
-        name.append(words[0])
-        found = found.commands[words.pop(0)]
+    while hasattr(found, "get_command") and words:
+        found = found.get_command(None, words[0])
+        assert found is not None, command
+        name.append(words.pop(0))
     return found, " ".join(name), words
 
 

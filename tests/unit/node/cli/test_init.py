@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from node.cli import init as cli_init
 from node.cli.app import app
 from node.config.loading import load_settings
+from node.tracker import schema
 from node.tracker.database import Database
 from tests.conftest import require
 
@@ -111,15 +112,9 @@ def test_systemd_finds_the_unit_well_shut_in() -> None:
 
 
 def test_the_tracker_is_copied_before_it_is_upgraded(tmp_path: Path) -> None:
-    from alembic import command
-
-    from node.tracker.database import _alembic
-
     database = Database(f"sqlite:///{tmp_path / 'tracker.sqlite3'}")
     with database.engine.connect() as connection:
-        config = _alembic()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0004")
+        schema.upgrade(connection, "0004")
         connection.commit()
     database.upgrade()
     (copy,) = tmp_path.glob("tracker.sqlite3.before-*")

@@ -72,10 +72,10 @@ def test_a_job_is_one_whole_line_in_a_pipe(site: Site) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 def test_nothing_that_matters_is_cut_on_a_terminal(site: Site, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
-    from node.cli import render
+    from node.cli import console
 
-    monkeypatch.setattr(render.out, "_force_terminal", True)
-    monkeypatch.setattr(render.out, "_width", width)
+    monkeypatch.setattr(console.out, "_force_terminal", True)
+    monkeypatch.setattr(console.out, "_width", width)
 
     def lines(*arguments: str) -> list[str]:
         shown = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in site.run(*arguments).stdout.splitlines()]
@@ -189,10 +189,11 @@ def test_the_version(site: Site) -> None:
 
 def test_the_help_of_every_command_has_an_example() -> None:
     def commands(command: Any, name: str = "") -> Iterator[tuple[str, str]]:
-        for word, inner in getattr(command, "commands", {}).items():
-            yield from commands(inner, f"{name} {word}".strip())
-        if not hasattr(command, "commands"):
+        if not hasattr(command, "list_commands"):
             yield name, command.help
+            return
+        for word in command.list_commands(None):
+            yield from commands(command.get_command(None, word), f"{name} {word}".strip())
 
     helps = dict(commands(get_command(app)))
     assert len(helps) > 30

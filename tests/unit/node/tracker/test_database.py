@@ -1,12 +1,16 @@
 """The migrations, and a database that does not answer."""
 
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import make_url
 
+from node.tracker import schema
 from node.tracker.database import Database, DatabaseError, without_secrets
 from node.tracker.tables import Base
 
@@ -16,6 +20,13 @@ def test_the_migrations_make_the_tables_the_code_uses(database: Database) -> Non
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     assert database.revision()[0] == database.revision()[1]
     database.upgrade()  # again, as at every start
+
+
+def test_the_known_revisions_are_those_of_alembic() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    scripts = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    assert schema.known_revisions() == scripts[::-1]
 
 
 def test_a_tracker_whose_connections_are_all_taken_is_one_that_does_not_answer(

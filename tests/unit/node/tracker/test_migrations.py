@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
 from sqlalchemy import create_engine, select, text
 
 from node.archive.layout import DerivedName, InstanceName, parse_key
-from node.tracker import queue
-from node.tracker.database import Database, _alembic
+from node.tracker import queue, schema
+from node.tracker.database import Database
 from node.tracker.handle import Tracker
 from node.tracker.states import Kind
 from node.tracker.tables import Audit, Delivery, Instance, Job, Series, Study
@@ -37,9 +36,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
         url = server % name
     database = Database(url)
     with database._connected(writer=True) as connection, connection.begin():
-        config = _alembic()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0002")
+        schema.upgrade(connection, "0002")
         _fill(connection)
     yield database
     database.dispose()
