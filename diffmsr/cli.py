@@ -188,7 +188,7 @@ def evaluate(
     try:
         with _usable(device):
             loaded = {
-                name: SuperResolver.load(folder, device, precision, data_consistency=data_consistency)
+                name: SuperResolver.load(folder, device, precision, data_consistency=data_consistency, peers=True)
                 for name, folder in names_of(folders).items()
             }
         if acquisition:
@@ -226,7 +226,7 @@ def lesions(
     folders = [*(weights or [default_weights_folder()]), baseline_weights_folder()]
     try:
         with _usable(device):
-            loaded = {name: SuperResolver.load(folder, device) for name, folder in names_of(folders).items()}
+            loaded = {name: SuperResolver.load(folder, device, peers=True) for name, folder in names_of(folders).items()}
         figures = evaluate_lesions(dataset, root, loaded, target, reference, split)
     except (ManifestError, WeightsError, DataError) as error:
         raise _failed(error) from None
