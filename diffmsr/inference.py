@@ -71,7 +71,9 @@ class SuperResolver:
         except UnknownPresetError as error:
             raise WeightsError(f"{folder}: {error}") from None
         if model.config.peer and not peers:
-            raise WeightsError(f"{folder}: {manifest.preset} is a published network to compare with, not one to process images")
+            raise WeightsError(
+                f"{folder}: {manifest.preset} is a published network to compare with, not one to process images"
+            )
         load_weights(model, folder / WEIGHTS_FILE, manifest.sha256)
         return cls(model, manifest, torch.device(device), PRECISIONS[precision], fast, data_consistency)
 

@@ -1,13 +1,13 @@
 """Results of variants as tables: how far each is from the full model, with intervals."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from diffmsr.ablate.folders import replace_text
 from diffmsr.ablate.plan import Ablation, Variant, config_of
 from diffmsr.evaluate import RESAMPLES, interval
 
@@ -26,13 +26,6 @@ def write_tables(ablation: Ablation, results: Results, output: Path, command: st
     content = {"command": command, "budget": _budget(ablation), "rows": rows}
     replace_text(output / TABLE_JSON, json.dumps(content, indent=2) + "\n")
     replace_text(output / TABLE_MARKDOWN, _markdown(ablation, rows, results, command))
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all, even when other processes write it at the same time."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text)
-    part.replace(path)
 
 
 def _row(ablation: Ablation, variant: Variant, results: Results) -> dict[str, Any]:

@@ -16,6 +16,7 @@ without training again. Left out: the curriculum, which orders the training imag
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -28,11 +29,11 @@ from diffmsr.models.registry import register_model
 
 DETAIL = 0.05
 """Usual size of the detail, as a share of the slice's maximum: the diffusion's unit."""
-LARGEST = 4.0
+LARGEST = 8.0
 """Detail is clipped to so many units during sampling, as estimates from much noise are far off."""
-CHARBONNIER, DISENTANGLEMENT = 0.1, 0.01
+CHARBONNIER, DISENTANGLEMENT = 1.0, 0.01
 """Weights of the two losses beside that of the noise."""
-EARLIEST = 1e-3
+EARLIEST = 0.01
 """Smallest and, from 1, largest time: at exactly 0 and 1 either noise or image is missing."""
 
 
@@ -105,8 +106,12 @@ class Denoiser(nn.Module):
         for i in (1, 0):
             enlarged = F.interpolate(x, size=kept[i].shape[-2:])
             x = self.blocks_up[i](self.up[i](torch.cat([enlarged, kept[i]], dim=1)), embedded)
-        # Noise is most of a noisy image at late times: the network corrects that guess.
-        return noisy * signal_share(time)[1] + self.tail(F.silu(x))
+        # deviation * noisy is the best guess that is linear in the noisy image. What is missing is signal * (signal * noise -
+        # deviation * image), whose bracket has unit variance at all times: that the layers estimate. An estimated noise
+        # whose error does not shrink with the signal would make the estimated image useless at late times.
+        signal, deviation = signal_share(time)
+        noise: Tensor = deviation * noisy + signal * self.tail(F.silu(x))
+        return noise
 
 
 FREQUENCIES = tuple(math.pi * 2.0**i for i in range(6))
@@ -153,10 +158,10 @@ class DisCDiff(Peer):
         noise of the next time; the last estimate stays."""
         times = torch.linspace(1 - EARLIEST, 0, self.config.steps + 1, device=noise.device)
         x = noise
-        for now, after in zip(times[:-1], times[1:], strict=True):
+        for now, after in pairwise(times):
             signal, deviation = signal_share(now.expand(len(x)))
             estimate = self.denoiser(x, condition, now.expand(len(x)))
-            clean = ((x - deviation * estimate) / signal).clamp(-LARGEST, LARGEST)
+            clean = estimated_image(x, estimate, signal, deviation).clamp(-LARGEST, LARGEST)
             signal_after, deviation_after = signal_share(after.expand(len(x)))
             x = signal_after * clean + deviation_after * (x - signal * clean) / deviation
         return DETAIL * x
@@ -172,13 +177,17 @@ class DisCDiff(Peer):
         streams = self.streams(batch.low, batch.reference, batch.skip)
         noisy = signal * detail + deviation * noise
         estimate = self.denoiser(noisy, self.fuse(torch.cat(streams, dim=1)), time).float()
-        # signal * (estimated image - image) = deviation * (noise - estimate): bounded, unlike the image's error itself.
-        error = deviation * (noise - estimate)
+        error = estimated_image(noisy, estimate, signal, deviation) - detail
         return {
             "noise": F.mse_loss(estimate, noise),
             "charbonnier": CHARBONNIER * (error.square() + 1e-6).sqrt().mean(),
             "disentanglement": DISENTANGLEMENT * disentanglement([of.float() for of in streams]),
         }
+
+
+def estimated_image(noisy: Tensor, noise: Tensor, signal: Tensor, deviation: Tensor) -> Tensor:
+    """The image that a noisy one, signal * image + deviation * noise, holds by an estimate of its noise."""
+    return (noisy - deviation * noise) / signal
 
 
 def disentanglement(streams: list[Tensor]) -> Tensor:

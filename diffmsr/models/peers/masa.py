@@ -57,7 +57,9 @@ def best_places(query: Tensor, key: Tensor, centre: Tensor, moves: Tensor) -> tu
     places = centre[:, :, None] + moves
     places = torch.stack([places[..., 0].clamp(0, h - 1), places[..., 1].clamp(0, w - 1)], dim=-1)
     index = rearrange(places[..., 0] * w + places[..., 1], "b n m -> b 1 (n m)").expand(-1, key.shape[1], -1)
-    candidates = rearrange(rearrange(key, "b c h w -> b c (h w)").gather(2, index), "b c (n m) -> b n m c", m=len(moves))
+    candidates = rearrange(
+        rearrange(key, "b c h w -> b c (h w)").gather(2, index), "b c (n m) -> b n m c", m=len(moves)
+    )
     similarity = (candidates @ query[..., None]).squeeze(-1)
     distance = moves.float().norm(dim=1)
     best = (similarity.detach() - FAR * distance).argmax(dim=2, keepdim=True)
@@ -104,7 +106,8 @@ class SpatialAdaptation(nn.Module):
         gain, shift = self.both(torch.cat([target, reference], dim=1)).chunk(2, dim=1)
         gain = gain + target.std(dim=(2, 3), keepdim=True)
         shift = shift + target.mean(dim=(2, 3), keepdim=True)
-        return gain * F.instance_norm(reference) + shift
+        adapted: Tensor = gain * F.instance_norm(reference) + shift
+        return adapted
 
 
 class DualResidual(nn.Module):

@@ -60,7 +60,8 @@ class Integration(nn.Module):
         flat = rearrange(stages, "b m c h w -> b m (c h w)")
         similarity = flat @ flat.transpose(1, 2) / (flat.shape[2] / stages.shape[2] ** 0.5)
         mixed = similarity.softmax(dim=-1) @ flat
-        return stages + self.share * mixed.view_as(stages)
+        integrated: Tensor = stages + self.share * mixed.view_as(stages)
+        return integrated
 
 
 class ChannelSpatialAttention(nn.Module):
@@ -86,9 +87,7 @@ class MINet(Regressor):
         n = config.stages_per_branch
 
         def stages() -> nn.ModuleList:
-            return nn.ModuleList(
-                nn.Sequential(*(AttentiveBlock(c) for _ in range(config.blocks))) for _ in range(n)
-            )
+            return nn.ModuleList(nn.Sequential(*(AttentiveBlock(c) for _ in range(config.blocks))) for _ in range(n))
 
         self.head_target, self.head_reference = conv(2 + folded, c), conv(folded, c)
         self.target, self.reference = stages(), stages()

@@ -132,9 +132,7 @@ class SwinBlock(nn.Module):
         tokens = queries + self.out(rearrange(weights.softmax(dim=-1) @ v, "n a t d -> n t (a d)"))
         tokens = tokens + self.feed_forward(self.norm_out(tokens))
         side = self.window
-        out = rearrange(
-            tokens, "(b y x) (i j) c -> b c (y i) (x j)", y=h // side, x=w // side, i=side, j=side
-        )
+        out = rearrange(tokens, "(b y x) (i j) c -> b c (y i) (x j)", y=h // side, x=w // side, i=side, j=side)
         return torch.roll(out, (self.shift, self.shift), dims=(2, 3)) if self.shift else out
 
     def _windows(self, x: Tensor) -> Tensor:
