@@ -48,7 +48,7 @@ class Proximal(nn.Module):
 
 
 class Iteration(nn.Module):
-    """One update of z, u and x, all folded to low resolution (b, 2 s s, h, w)."""
+    """One update of u, z and x, all folded to low resolution (b, 2 s s, h, w)."""
 
     def __init__(self, channels: int, folded: int) -> None:
         super().__init__()
@@ -60,10 +60,10 @@ class Iteration(nn.Module):
         self, x: Tensor, z: Tensor, u: Tensor, reference: Tensor, low: Tensor, deviation: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`deviation` is A'(A x - b), folded."""
-        z = z + self.length_z * (reference - z - u)
-        z = z + self.prox_z(z, x)
         u = u + self.length_u * (reference - z - u)
         u = u + self.prox_u(u)
+        z = z + self.length_z * (reference - z - u)
+        z = z + self.prox_z(z, x)
         x = x - self.length_x * deviation
         x = x + self.prox_x(x, z, low)
         return x, z, u
