@@ -50,42 +50,42 @@ class Proximal(nn.Module):
 class Iteration(nn.Module):
     """One update of u, z and x, all folded to low resolution (b, 2 s s, h, w)."""
 
-    def __init__(self, channels: int, folded: int) -> None:
+    def __init__(self, channels: int, scale: int) -> None:
         super().__init__()
+        self.scale, folded = scale, 2 * scale**2
         self.length_x, self.length_z, self.length_u = (nn.Parameter(torch.full((1,), 0.5)) for _ in range(3))
         self.prox_z, self.prox_u = Proximal(2 * folded, channels, folded), Proximal(folded, channels, folded)
         self.prox_x = Proximal(2 * folded + 2, channels, folded)
 
     def forward(
-        self, x: Tensor, z: Tensor, u: Tensor, reference: Tensor, low: Tensor, deviation: Tensor
+        self, x: Tensor, z: Tensor, u: Tensor, reference: Tensor, low: Tensor, start: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`deviation` is A'(A x - b), folded."""
+        """`start` is the zero-filled target, folded."""
         u = u + self.length_u * (reference - z - u)
         u = u + self.prox_u(u)
         z = z + self.length_z * (reference - z - u)
         z = z + self.prox_z(z, x)
-        x = x - self.length_x * deviation
         x = x + self.prox_x(x, z, low)
+        added = F.pixel_shuffle(x - start, self.scale)
+        x = x - self.length_x * F.pixel_unshuffle(measured_part(added, self.scale), self.scale)
         return x, z, u
 
 
 @register_model(MCVarNetConfig("mcvarnet"))
 class MCVarNet(Regressor):
-    """x starts as the zero-filled target, z and u as halves of the reference."""
+    """x starts as the zero-filled target, z and u as nothing."""
 
     def __init__(self, config: MCVarNetConfig) -> None:
         super().__init__(config)
-        folded = 2 * config.scale**2
-        self.iterations = nn.ModuleList(Iteration(config.channels, folded) for _ in range(config.iterations))
+        self.iterations = nn.ModuleList(Iteration(config.channels, config.scale) for _ in range(config.iterations))
 
     def detail(self, low: Tensor, reference: Tensor, skip: Tensor) -> Tensor:
         """x - x_0 after the iterations."""
         s = self.config.scale
         guide, start = F.pixel_unshuffle(reference, s), F.pixel_unshuffle(skip, s)
-        x, z, u = start, guide / 2, guide / 2
+        x, z, u = start, torch.zeros_like(guide), torch.zeros_like(guide)
         for iteration in self.iterations:
-            added = F.pixel_shuffle(x - start, s)
-            x, z, u = iteration(x, z, u, guide, low, F.pixel_unshuffle(measured_part(added, s), s))
+            x, z, u = iteration(x, z, u, guide, low, start)
         return F.pixel_shuffle(x - start, s)
 
 
