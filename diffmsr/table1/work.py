@@ -55,7 +55,7 @@ def table1(
                 failures.append(f"{method.name}: {error}")
                 write_json(output / method.folder / FAILED, {"failed": str(error)})
             todo.remove(method)
-    if not todo and not failures:
+    if not todo and not failures and len(results_in(plan, output)) == len(plan.methods):
         _time(plan, costs, output, say)
     if failures:
         raise TrainingError(f"{len(failures)} of the methods failed; {'; '.join(failures)}")
