@@ -1,7 +1,7 @@
 """Ablations: variants of one network, trained alike and measured against the full one.
 
 `ablations.toml` lists the variants, `plan` says what each of them trains and what they share, `work` trains and measures
-them, `folders` lets processes share the work, `table` sets the results beside the paper's Table 2, Table 3 and Figure 6.
+them, `table` sets the results beside the paper's Table 2, Table 3 and Figure 6.
 """
 
 from diffmsr.ablate.plan import ABLATIONS, Ablation, Variant, read_ablation

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from diffmsr.ablate.folders import ElsewhereError, OutOfTimeError, held, write_json
 from diffmsr.ablate.plan import Ablation, Variant, as_json, config_of, runs_of
 from diffmsr.ablate.table import Results, write_tables
+from diffmsr.compare import VARIED, ElsewhereError, OutOfTimeError, held, patients_of, scores_of, write_json
 from diffmsr.evaluate import evaluate
 from diffmsr.inference import SuperResolver
 from diffmsr.manifest import TrainedPair
@@ -23,6 +23,7 @@ from diffmsr.train.export import manifest_of
 
 CONFIG = "config.json"
 RESULT = "result.json"
+MINE = "variant"
 
 
 def ablate(
@@ -104,7 +105,8 @@ def _finish(
         run = resume(config, folder)
         figures = _measured(ablation, run, config)
         parameters = sum(parameter.numel() for parameter in run.model.parameters())
-        write_json(folder / RESULT, {"parameters": parameters, "minutes": run.minutes, "figures": figures})
+        measured = {"parameters": parameters, "minutes": run.minutes, "figures": figures}
+        write_json(folder / RESULT, measured | _varied(ablation, run, config))
 
 
 def _measured(ablation: Ablation, run: Run, config: Config) -> dict[str, Any]:
@@ -114,6 +116,14 @@ def _measured(ablation: Ablation, run: Run, config: Config) -> dict[str, Any]:
     split_file = config.split.get(ablation.dataset)
     weights = {manifest.name: resolver}
     return evaluate(ablation.dataset, root, weights, ablation.target, ablation.reference, split_file=split_file)
+
+
+def _varied(ablation: Ablation, run: Run, config: Config) -> dict[str, Any]:
+    """Where training varied the acquisitions: the scores of held-out slices with one of these each, by patient."""
+    if config.acquisitions is None:
+        return {}
+    scores = scores_of(run.average, MINE, patients_of(config, ablation.dataset), config)
+    return {"varied": {subject: [of[VARIED][MINE] for of in slices] for subject, slices in scores.items()}}
 
 
 def _remember(folder: Path, config: Config) -> None:

@@ -1,7 +1,7 @@
 """Table 1 of the paper, re-run: every method trained for equal processor time on the same data, and measured alike.
 
 `plan` says what is compared; `budget` turns minutes into slices, by what a step of each method costs; `work` trains and
-measures, and goes on where it stopped; `measure` gives the scores of trained weights, `speed` the milliseconds, and quality
+measures, and goes on where it stopped; `speed` gives the milliseconds, and quality
 against the number of diffusion steps (Figure 1); `page` and `chart` write the results.
 """
 

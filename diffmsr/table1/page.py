@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffmsr.ablate.folders import replace_text
+from diffmsr.compare import CLEAN, STORED, VARIED, replace_text
 from diffmsr.evaluate import RESAMPLES, interval
 from diffmsr.table1.budget import slices_for
 from diffmsr.table1.chart import chart
-from diffmsr.table1.measure import CLEAN, STORED, VARIED
 from diffmsr.table1.plan import Method, Plan
 from diffmsr.table1.work import failures_in, known_costs, results_in, times_in
 

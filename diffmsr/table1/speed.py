@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from diffmsr.bench.count import gflop_of, parameters_of, random_inputs
 from diffmsr.bench.timing import Task, in_turns, machine
+from diffmsr.compare import CLEAN, slice_scores
 from diffmsr.data import Slice
 from diffmsr.models import Model, ModelConfig, build
-from diffmsr.table1.measure import CLEAN, slice_scores
 from diffmsr.train import Config
 
 SIDE = 64

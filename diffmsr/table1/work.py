@@ -7,10 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from diffmsr.ablate.folders import ElsewhereError, OutOfTimeError, held, write_json
+from diffmsr.compare import ElsewhereError, OutOfTimeError, held, patients_of, scores_of, write_json
 from diffmsr.models import Model
 from diffmsr.table1.budget import Costs, measured_costs, slices_for
-from diffmsr.table1.measure import patients_of, scores_of
 from diffmsr.table1.plan import Method, Plan, training
 from diffmsr.table1.speed import counts_of, has_steps, steps_of, times_of
 from diffmsr.train import Config, TrainingError, resume, train
@@ -111,7 +110,7 @@ def _finish(
             return
         say(f"{method.name}: measuring")
         run = resume(config, folder)
-        scores = scores_of(run.average, method.name, patients_of(plan, config), config)
+        scores = scores_of(run.average, method.name, patients_of(config, plan.dataset, plan.split, plan.every), config)
         about = {"slices": slices, "minutes": plan.minutes, "every": plan.every, "by_clock": round(run.minutes, 2)}
         write_json(path, {**about, **counts_of(run.model.config), "patients": scores})
         (folder / FAILED).unlink(missing_ok=True)
@@ -152,7 +151,7 @@ def _time(plan: Plan, costs: Costs, output: Path, say: Callable[[str], None]) ->
                 models[method.name] = (resume(config, output / method.folder).average, config)
             times = times_of({name: model for name, (model, _) in models.items()}, plan.rounds)
             diffusions = {name: of for name, of in models.items() if has_steps(of[0].config)}
-            patients = patients_of(plan, next(iter(models.values()))[1])
+            patients = patients_of(config, plan.dataset, plan.split, plan.every)
             figure = steps_of(diffusions, patients, plan.steps, plan.rounds) if diffusions else {}
             write_json(path, {"slices": trained, "inference": times, "steps": figure})
     except ElsewhereError:

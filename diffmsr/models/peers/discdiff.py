@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffmsr.images import zero_filled_channels
-from diffmsr.models.peers.parts import ChannelAttention, Peer, PeerConfig, conv, silent_conv
+from diffmsr.models.peers.parts import ChannelAttention, ComparedModel, PeerConfig, conv, silent_conv
 from diffmsr.models.protocol import Batch, Losses, Objective
 from diffmsr.models.registry import register_model
 
@@ -66,7 +66,7 @@ class TimedBlock(nn.Module):
         return out
 
 
-class Stream(nn.Module):
+class ConditionStream(nn.Module):
     """A condition (b, inputs, h, w) to its shared and its own representation, each (b, c, h, w)."""
 
     def __init__(self, inputs: int, channels: int) -> None:
@@ -81,7 +81,7 @@ class Stream(nn.Module):
         return self.shared(x), self.own(x)
 
 
-class Denoiser(nn.Module):
+class NoiseUNet(nn.Module):
     """Noisy detail (b, f, h, w), the fused conditions (b, c, h, w) and times (b,) to the noise (b, f, h, w)."""
 
     def __init__(self, folded: int, channels: tuple[int, int, int]) -> None:
@@ -119,7 +119,7 @@ FREQUENCIES = tuple(math.pi * 2.0**i for i in range(6))
 
 
 @register_model(DisCDiffConfig("discdiff"))
-class DisCDiff(Peer):
+class DisCDiff(ComparedModel):
     """Training sees one time per slice; sampling goes through `steps` of them. Images inside are folded to low resolution."""
 
     multiple = 4
@@ -130,9 +130,9 @@ class DisCDiff(Peer):
         if config.steps < 1:
             raise ValueError("steps must be at least 1")
         folded, c = 2 * config.scale**2, config.channels[0]
-        self.target, self.reference = Stream(2 + folded, c), Stream(folded, c)
+        self.target, self.reference = ConditionStream(2 + folded, c), ConditionStream(folded, c)
         self.fuse = nn.Sequential(conv(4 * c, c), ChannelAttention(c))
-        self.denoiser = Denoiser(folded, config.channels)
+        self.denoiser = NoiseUNet(folded, config.channels)
 
     def noise_shape(self, rows: int, columns: int) -> tuple[int, ...]:
         """That of the image."""

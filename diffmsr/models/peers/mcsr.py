@@ -33,7 +33,7 @@ class MCSRConfig(PeerConfig):
     blocks: tuple[int, int] = (2, 1)
 
 
-class Level(nn.Module):
+class Doubling(nn.Module):
     """Target and reference (b, 2, h, w) each through an encoder, joined, and through a decoder: features (b, c, h, w)."""
 
     def __init__(self, channels: int, blocks: int) -> None:
@@ -59,7 +59,7 @@ class MCSR(Regressor):
     def __init__(self, config: MCSRConfig) -> None:
         super().__init__(config)
         (half, full), (half_blocks, full_blocks) = config.channels, config.blocks
-        self.first, self.second = Level(half, half_blocks), Level(full, full_blocks)
+        self.first, self.second = Doubling(half, half_blocks), Doubling(full, full_blocks)
         self.enlarge = silent_conv(half, 8)
 
     def detail(self, low: Tensor, reference: Tensor, skip: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class PeerConfig(ModelConfig):
     peer: ClassVar[bool] = True
 
 
-class Peer(Model):
+class ComparedModel(Model):
     """A network that is here to be compared, and adds detail to the zero-filled target, as the baseline and DiffMSR do."""
 
     multiple: ClassVar[int] = 1
@@ -48,7 +48,7 @@ class Peer(Model):
         return torch.cat([low, F.pixel_unshuffle(skip, self.config.scale)], dim=1)
 
 
-class Regressor(Peer):
+class Regressor(ComparedModel):
     """A peer without noise: its detail is a function of the images."""
 
     @abstractmethod

@@ -12,7 +12,6 @@ from diffmsr.images import from_two_channels
 from diffmsr.metrics import quality
 from diffmsr.models import Model
 from diffmsr.progress import followed
-from diffmsr.table1.plan import Plan
 from diffmsr.train import Config
 from diffmsr.train.validation import validation_batch
 
@@ -24,13 +23,13 @@ Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Of a slice: metric, by condition (clean, varied) and image (the method's own under its name, zero-filled)."""
 
 
-def patients_of(plan: Plan, config: Config) -> dict[str, list[Slice]]:
-    """Every `every`-th slice of each patient of the part that is measured, without patients whose images the scanner
-    zero-filled, unless all were. Raises DataError when there is none."""
-    root, split_file = Path(config.data[plan.dataset]), config.split.get(plan.dataset)
-    found = select(plan.dataset, root, split=plan.split, split_file=split_file).patients
+def patients_of(config: Config, dataset: str, split: str | None = None, every: int = 1) -> dict[str, list[Slice]]:
+    """Every `every`-th slice of each patient of a part of the split (held-out by default) of one of a run's data sets,
+    without patients whose images the scanner zero-filled, unless all were. Raises DataError when there is none."""
+    root, split_file = Path(config.data[dataset]), config.split.get(dataset)
+    found = select(dataset, root, split=split, split_file=split_file).patients
     full = {s: p for s, p in found.items() if subject_bandwidth(p, usual_pair(p[0].images)[0]) >= FULL_BANDWIDTH}
-    return {subject: pieces[:: plan.every] for subject, pieces in (full or found).items()}
+    return {subject: pieces[::every] for subject, pieces in (full or found).items()}
 
 
 @torch.inference_mode()
