@@ -1,4 +1,4 @@
-"""The command line of the research side: `diffmsr train`, `export`, `ablate`, `evaluate`, `lesions`, `bench`."""
+"""The command line of the research side: `diffmsr train`, `export`, `ablate`, `table1`, `evaluate`, `lesions`, `bench`."""
 
 import json
 import shlex
@@ -128,6 +128,41 @@ def ablate(
 
 
 @app.command()
+def table1(
+    config: Annotated[Path, typer.Argument(help="TOML file of methods, such as config/table1.toml.")],
+    output: Annotated[Path, typer.Option(help="Folder of the runs; unfinished runs there are continued.")],
+    page: Annotated[
+        Path | None, typer.Option(help="Write the results here, such as docs/table1.md, with a figure beside it.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Part of the split to measure: validation, as in the file, or held-out.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Name of a method; may be given several times.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; run again to continue.")] = None,
+) -> None:
+    """Train and measure the methods of the paper's Table 1 for equal processor time, and write the table.
+
+    Several of these commands may run at once on one output folder: each takes a method that no other process holds.
+    """
+    from diffmsr.data import DataError
+    from diffmsr.table1 import read_plan, write_page
+    from diffmsr.table1 import table1 as run_table
+    from diffmsr.train import TrainingError
+
+    try:
+        plan = read_plan(config, split)
+        try:
+            unfinished = run_table(plan, output, only or (), minutes, partial(typer.echo, err=True))
+        finally:
+            if page and output.exists():
+                write_page(plan, output, page)
+    except (TrainingError, DataError) as error:
+        raise _failed(error) from None
+    if unfinished:
+        typer.echo(f"not finished: {', '.join(unfinished)}; run the same command again", err=True)
+
+
+@app.command()
 def evaluate(
     dataset: Annotated[str, typer.Option(help="Name of a data set, such as lgg; docs/data.md lists them.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
@@ -188,7 +223,7 @@ def evaluate(
     try:
         with _usable(device):
             loaded = {
-                name: SuperResolver.load(folder, device, precision, data_consistency=data_consistency)
+                name: SuperResolver.load(folder, device, precision, data_consistency=data_consistency, peers=True)
                 for name, folder in names_of(folders).items()
             }
         if acquisition:
@@ -226,7 +261,9 @@ def lesions(
     folders = [*(weights or [default_weights_folder()]), baseline_weights_folder()]
     try:
         with _usable(device):
-            loaded = {name: SuperResolver.load(folder, device) for name, folder in names_of(folders).items()}
+            loaded = {
+                name: SuperResolver.load(folder, device, peers=True) for name, folder in names_of(folders).items()
+            }
         figures = evaluate_lesions(dataset, root, loaded, target, reference, split)
     except (ManifestError, WeightsError, DataError) as error:
         raise _failed(error) from None

@@ -54,11 +54,13 @@ class SuperResolver:
         precision: str = "float32",
         fast: bool = True,
         data_consistency: bool = False,
+        peers: bool = False,
     ) -> "SuperResolver":
         """Read a weights folder (the shipped one when None).
 
-        With `data_consistency`, the measured part of the result's k-space is replaced by the target's own. Raises
-        ManifestError or WeightsError, in one line.
+        With `data_consistency`, the measured part of the result's k-space is replaced by the target's own. Weights of a
+        network that is here to be compared only are refused unless `peers` is true. Raises ManifestError or WeightsError, in
+        one line.
         """
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
@@ -68,6 +70,10 @@ class SuperResolver:
             model = build(preset_named(manifest.preset))
         except UnknownPresetError as error:
             raise WeightsError(f"{folder}: {error}") from None
+        if model.config.peer and not peers:
+            raise WeightsError(
+                f"{folder}: {manifest.preset} is a published network to compare with, not one to process images"
+            )
         load_weights(model, folder / WEIGHTS_FILE, manifest.sha256)
         return cls(model, manifest, torch.device(device), PRECISIONS[precision], fast, data_consistency)
 

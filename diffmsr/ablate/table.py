@@ -1,7 +1,6 @@
 """Results of variants as tables: how far each is from the full model, with intervals."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffmsr.ablate.plan import Ablation, Variant, config_of
+from diffmsr.compare import replace_text
 from diffmsr.evaluate import RESAMPLES, interval
 
 TABLE_MARKDOWN = "ablations.md"
@@ -28,13 +28,6 @@ def write_tables(ablation: Ablation, results: Results, output: Path, command: st
     replace_text(output / TABLE_MARKDOWN, _markdown(ablation, rows, results, command))
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all, even when other processes write it at the same time."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text)
-    part.replace(path)
-
-
 def _row(ablation: Ablation, variant: Variant, results: Results) -> dict[str, Any]:
     mine, full = results[variant.name], results.get(ablation.full, {})
     paper_full = next(v.paper for v in ablation.variants if v.name == ablation.full)
@@ -42,12 +35,18 @@ def _row(ablation: Ablation, variant: Variant, results: Results) -> dict[str, An
     row |= {"seeds": sorted(mine), "parameters": next(iter(mine.values()))["parameters"]}
     for metric in METRICS:
         row[metric] = float(np.mean([result["figures"][metric] for result in mine.values()]))
+    if all("varied" in result for result in mine.values()):
+        slices = [of for result in mine.values() for group in result["varied"].values() for of in group]
+        row["varied"] = {metric: float(np.mean([of[metric] for of in slices])) for metric in METRICS}
     if variant.paper is not None and paper_full is not None:
         row["paper_difference"] = round(variant.paper - paper_full, 4)
     shared = sorted(mine.keys() & full.keys())
     if variant.name == ablation.full or not shared:
         return row
-    row["difference"] = _difference([mine[seed] for seed in shared], [full[seed] for seed in shared])
+    pairs = [mine[seed] for seed in shared], [full[seed] for seed in shared]
+    row["difference"] = _difference(*pairs)
+    if all("varied" in result for results in pairs for result in results):
+        row["varied"]["difference"] = _varied_difference(*pairs)
     return row
 
 
@@ -58,6 +57,22 @@ def _difference(mine: Sequence[Measured], full: Sequence[Measured]) -> dict[str,
         [{"variant": _mean_over_seeds(mine, i), "full": _mean_over_seeds(full, i)}] * patient["n_slices"]
         for i, patient in enumerate(mine[0]["figures"]["patients"])
         if patient["quoted"]
+    ]
+    gains = interval(patients, "variant")["gains"]["full"]
+    return {
+        metric: {**gain, "interval": gain["interval"] if len(patients) > 1 else None} for metric, gain in gains.items()
+    }
+
+
+def _varied_difference(mine: Sequence[Measured], full: Sequence[Measured]) -> dict[str, Any]:
+    """As `_difference`, of targets with varied acquisitions, slice by slice."""
+
+    def mean(results: Sequence[Measured], subject: str, i: int) -> dict[str, float]:
+        return {metric: float(np.mean([of["varied"][subject][i][metric] for of in results])) for metric in METRICS}
+
+    patients = [
+        [{"variant": mean(mine, subject, i), "full": mean(full, subject, i)} for i in range(len(slices))]
+        for subject, slices in mine[0]["varied"].items()
     ]
     gains = interval(patients, "variant")["gains"]["full"]
     return {
@@ -99,25 +114,36 @@ def _markdown(ablation: Ablation, rows: list[dict[str, Any]], results: Results, 
         ]
     for table in dict.fromkeys(variant.table for variant in ablation.variants):
         inside = [row for row in rows if row["table"] == table or row["variant"] == ablation.full]
+        varied = any("varied" in row for row in inside)
+        more = " varied: PSNR | SSIM | PSNR difference | SSIM difference |" if varied else ""
         lines += [
             f"## {table}",
             "",
-            "| variant | parameters | PSNR | SSIM | PSNR difference | SSIM difference | paper |",
+            f"| variant | parameters | PSNR | SSIM | PSNR difference | SSIM difference | paper |{more}",
+            "|---|---:|---:|---:|---:|---:|---:|" + "---:|" * (4 * varied),
         ]
-        lines += ["|---|---:|---:|---:|---:|---:|---:|", *map(_table_row, inside), ""]
+        lines += [*(_table_row(row, varied) for row in inside), ""]
     missing = [variant.name for variant in ablation.variants if len(results.get(variant.name, {})) < ablation.seeds]
     if missing:
         lines += [f"Not finished: {', '.join(missing)}.", ""]
     return "\n".join([*lines, "Made with", "", f"    {command}", ""])
 
 
-def _table_row(row: Mapping[str, Any]) -> str:
-    cells = [row["variant"], f"{row['parameters']:,}", f"{row['psnr']:.2f}", f"{row['ssim']:.4f}"]
-    for metric, digits in (("psnr", 2), ("ssim", 4)):
-        gain = row["difference"][metric] if "difference" in row else None
-        cells.append("" if gain is None else _with_interval(gain["mean"], gain["interval"], digits))
+def _table_row(row: Mapping[str, Any], varied: bool) -> str:
+    cells = [row["variant"], f"{row['parameters']:,}", *_scores(row)]
     cells.append(f"{row['paper_difference']:+.2f}" if row.get("paper_difference") else "")
+    if varied:
+        cells += _scores(row["varied"]) if "varied" in row else [""] * 4
     return f"| {' | '.join(cells)} |"
+
+
+def _scores(of: Mapping[str, Any]) -> list[str]:
+    """PSNR and SSIM, and how far each is from the full model's."""
+    cells = [f"{of['psnr']:.2f}", f"{of['ssim']:.4f}"]
+    for metric, digits in (("psnr", 2), ("ssim", 4)):
+        gain = of["difference"][metric] if "difference" in of else None
+        cells.append("" if gain is None else _with_interval(gain["mean"], gain["interval"], digits))
+    return cells
 
 
 def _with_interval(mean: float, bounds: Sequence[float] | None, digits: int) -> str:

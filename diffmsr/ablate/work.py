@@ -1,10 +1,8 @@
 """Train and measure variants, each in its own folder. Finished work is never repeated."""
 
-import fcntl
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,8 @@ from typing import Any
 import torch
 
 from diffmsr.ablate.plan import Ablation, Variant, as_json, config_of, runs_of
-from diffmsr.ablate.table import Results, replace_text, write_tables
+from diffmsr.ablate.table import Results, write_tables
+from diffmsr.compare import VARIED, ElsewhereError, OutOfTimeError, held, patients_of, scores_of, write_json
 from diffmsr.evaluate import evaluate
 from diffmsr.inference import SuperResolver
 from diffmsr.manifest import TrainedPair
@@ -24,14 +23,7 @@ from diffmsr.train.export import manifest_of
 
 CONFIG = "config.json"
 RESULT = "result.json"
-
-
-class _OutOfTimeError(Exception):
-    """The minutes are over, or a signal asked for a stop."""
-
-
-class _ElsewhereError(Exception):
-    """Another process holds a run that this variant needs."""
+MINE = "variant"
 
 
 def ablate(
@@ -64,9 +56,9 @@ def ablate(
                 number = 1 + len(chosen) * ablation.seeds - len(todo)
                 of = f"{number} of {len(chosen) * ablation.seeds}: {variant.name}, seed {seed}"
                 _finish(ablation, variant, seed, output, deadline, partial(_say, say, of))
-            except _ElsewhereError:
+            except ElsewhereError:
                 continue
-            except _OutOfTimeError:
+            except OutOfTimeError:
                 return _labels(todo)
             except TrainingError as error:
                 failures.append(f"{variant.name}: {error}")
@@ -102,18 +94,19 @@ def _finish(
     if (folder / RESULT).exists():
         return
     for each, its_config in runs:
-        with _held(each):
+        with held(each):
             if slices_of(each) < its_config.slices:
                 say(f"training in {each}")
                 left = None if deadline is None else (deadline - time.monotonic()) / 60
                 if train(its_config, each, left).slices < its_config.slices:
-                    raise _OutOfTimeError
-    with _held(folder):
+                    raise OutOfTimeError
+    with held(folder):
         say("measuring")
         run = resume(config, folder)
         figures = _measured(ablation, run, config)
         parameters = sum(parameter.numel() for parameter in run.model.parameters())
-        _write(folder / RESULT, {"parameters": parameters, "minutes": run.minutes, "figures": figures})
+        measured = {"parameters": parameters, "minutes": run.minutes, "figures": figures}
+        write_json(folder / RESULT, measured | _varied(ablation, run, config))
 
 
 def _measured(ablation: Ablation, run: Run, config: Config) -> dict[str, Any]:
@@ -125,33 +118,26 @@ def _measured(ablation: Ablation, run: Run, config: Config) -> dict[str, Any]:
     return evaluate(ablation.dataset, root, weights, ablation.target, ablation.reference, split_file=split_file)
 
 
+def _varied(ablation: Ablation, run: Run, config: Config) -> dict[str, Any]:
+    """Where training varied the acquisitions: the scores of held-out slices with one of these each, by patient."""
+    if config.acquisitions is None:
+        return {}
+    scores = scores_of(run.average, MINE, patients_of(config, ablation.dataset), config)
+    return {"varied": {subject: [of[VARIED][MINE] for of in slices] for subject, slices in scores.items()}}
+
+
 def _remember(folder: Path, config: Config) -> None:
     """Record the configuration of a folder. Raises TrainingError for a folder with another one: its results would pass as
     those of this configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CONFIG
     if not path.exists():
-        _write(path, asdict(config))
+        write_json(path, asdict(config))
         return
     before, now = json.loads(path.read_text()), json.loads(as_json(config))
     changed = sorted(key for key in now if now[key] != before.get(key))
     if changed:
         raise TrainingError(f"{folder} was trained with other values of {', '.join(changed)}; use another --output")
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process alone. The operating system releases it however the process ends."""
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _ElsewhereError from None
-        yield
-
-
-def _write(path: Path, values: dict[str, Any]) -> None:
-    replace_text(path, json.dumps(values, indent=2, default=str) + "\n")
 
 
 def _home(output: Path, seed: int) -> Path:

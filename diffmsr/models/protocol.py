@@ -29,6 +29,8 @@ class ModelConfig:
     acquisition: bool = False
     """Whether the network gets to know how the target was acquired: then `forward` takes those facts as its last argument."""
 
+    peer: ClassVar[bool] = False
+    """Whether the network is here to be compared only. The node does not run its weights."""
     stage_two_fields: ClassVar[frozenset[str]] = frozenset()
     """Fields that change nothing before stage two. Ablations that differ only in these share their stage one."""
 
@@ -76,6 +78,11 @@ class Batch:
     def noise(self, shape: Sequence[int]) -> Tensor:
         """Standard normal noise (b, *shape), on the device of the images."""
         return standard_normal(self.seeds, shape).to(self.low.device)
+
+    def uniform(self) -> Tensor:
+        """A number in [0, 1) per slice (b,), which does not depend on its `noise`."""
+        drawn = [torch.rand(1, generator=torch.Generator().manual_seed((seed + 2**62) % 2**63)) for seed in self.seeds]
+        return torch.cat(drawn).to(self.low.device)
 
     def each(self, function: Callable[[Tensor], Tensor]) -> Self:
         """The batch with a function applied to its images and facts."""

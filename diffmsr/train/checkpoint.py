@@ -132,12 +132,18 @@ def _differing(of_checkpoint: Mapping[str, object], model: Model) -> str:
 
 def slices_of(folder: Path) -> int:
     """How many slices the run in a folder has seen; 0 without a checkpoint. Raises TrainingError when it is damaged."""
+    return progress_of(folder)[1]
+
+
+def progress_of(folder: Path) -> tuple[int, int]:
+    """The stage that the run in a folder is in, and how many slices it has seen; 1 and 0 without a checkpoint. Raises
+    TrainingError when it is damaged."""
     path = folder / CHECKPOINT
     if not path.exists():
-        return 0
+        return 1, 0
     try:
         with safe_open(path, framework="pt") as file:
-            return int(file.metadata()["slices"])
+            return int(file.metadata()["stage"]), int(file.metadata()["slices"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path} is not a checkpoint: {_first_line(error)}") from None
 

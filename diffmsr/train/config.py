@@ -101,7 +101,8 @@ class Config:
     tensorboard: bool = False
     """Write the log for TensorBoard too, into the folder `tensorboard` of the run."""
     log_every: PositiveInt = 2000
-    validate_every: PositiveInt = 20000
+    validate_every: NonNegativeInt = 20000
+    """Slices after which a run is validated, as it is at its end; 0: never."""
     checkpoint_minutes: NonNegativeFloat = 3.0
 
     @property

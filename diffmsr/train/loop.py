@@ -119,7 +119,8 @@ def _train_steps(
             recent.clear()
         if rank:
             continue
-        if previous // config.validate_every != run.slices // config.validate_every or run.slices >= config.slices:
+        every = config.validate_every
+        if every and (previous // every != run.slices // every or run.slices >= config.slices):
             follower.record(
                 slices=run.slices,
                 gain_db=validate(run.average, unseen, run.stage, config.input_kind, config.acquisitions),

@@ -11,8 +11,11 @@ from typer.testing import CliRunner
 
 from diffmsr.ablate import ABLATIONS, TABLE_JSON, TABLE_MARKDOWN, Ablation, Variant, ablate, read_ablation
 from diffmsr.ablate.plan import config_of, runs_of
+from diffmsr.acquisition.draw import Mix
 from diffmsr.cli import app
 from diffmsr.train import CHECKPOINT, TrainingError
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -91,6 +94,37 @@ def test_the_papers_ablations() -> None:
     assert configs["w/o prior"].stage_two is None and configs["cnn"].stage_two is None
     preset = configs["w/o PLWformer"].architecture
     assert (preset.window // preset.k) ** 2 == (configs["full"].architecture.window // 2) ** 2  # type: ignore[union-attr]
+
+
+def test_varied_acquisitions_are_measured_too(ablation: Ablation, tmp_path: Path) -> None:
+    short = {
+        **ablation.train,
+        "acquisitions": {"clean": 0.0},
+        "stage_one": {**ablation.train["stage_one"], "slices": 2},
+    }
+    plain = {"prior": False}
+    variants = (Variant("full", "Table 2", plain), Variant("blind", "Table 2", plain | {"reference": False}))
+    varied = replace(ablation, train=short | {"stage_two": None}, variants=variants, seeds=2)
+    assert ablate(varied, tmp_path, "command") == []
+    rows = {row["variant"]: row for row in json.loads((tmp_path / TABLE_JSON).read_text())["rows"]}
+    gain = rows["blind"]["varied"]["difference"]["psnr"]
+    assert rows["blind"]["seeds"] == [0, 1] and gain["interval"][0] <= gain["mean"] <= gain["interval"][1]
+    assert gain["mean"] == pytest.approx(rows["blind"]["varied"]["psnr"] - rows["full"]["varied"]["psnr"], abs=2e-4)
+    assert rows["blind"]["varied"]["psnr"] != pytest.approx(rows["blind"]["psnr"], abs=1e-3)
+    table = (tmp_path / TABLE_MARKDOWN).read_text()
+    assert "| varied: PSNR |" in table and f"{gain['mean']:+.2f} [" in table
+
+
+def test_the_varied_ablations_differ_in_what_they_name_only() -> None:
+    ablation = read_ablation(ROOT / "config" / "ablations-varied.toml")
+    assert ablation.seeds == 2
+    configs = {variant.name: config_of(ablation, variant, seed=0) for variant in ablation.variants}
+    assert all(config.acquisitions == Mix() for config in configs.values())
+    assert {name for name, config in configs.items() if config.dc_weight != 1e-4} == {"w/o DC", "DC as in the paper"}
+    assert len({config.slices for config in configs.values()}) == 1
+    assert configs["full"].architecture.live and not configs["prior as PyTorch starts it"].architecture.live  # type: ignore[attr-defined]
+    of_paper = {variant.name for variant in read_ablation(ABLATIONS).variants if variant.table != "Not in the paper"}
+    assert of_paper <= configs.keys()
 
 
 def test_wrong_files_are_refused_in_one_line(mini: object, tmp_path: Path) -> None:
