@@ -1,11 +1,11 @@
 """The composition root: which roles run in this process, how they start, how they stop."""
 
 import hashlib
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,7 @@ from node.receive.policy import Caller, configured_callers
 from node.receive.server import Receiver
 from node.receive.store import Store
 from node.roles import Role
+from node.signals import Signals
 from node.telemetry.log import log_crashes
 from node.telemetry.tracing import trace_to_collector
 from node.tracker import associations, identity, queue
@@ -75,24 +76,23 @@ class Service:
         self._settings = settings
         self._config_path = config_path
         self._roles = roles
-        self._stop_wanted = False
-        self._reload_wanted = False
+        self._stop_wanted = self._reload_wanted = False
         self._stopping = threading.Event()
-        self._deadline = 0.0
+        self._deadline = self._report_at = 0.0
         self._stops: list[Callable[[], None]] = []
         self._crew = Crew()
         self._posts: list[Callable[[Crew], None]] = []
         """What hires the workers of each role, by the settings in force."""
         self._informed: list[Callable[[], None]] = []
         """What tells the other parts that the settings have changed."""
-        self._report_at = 0.0
         self._schedulers: list[BackgroundScheduler] = []
 
     def run(self) -> None:
         """Start everything, wait for SIGTERM or SIGINT, drain, return. NodeError when something cannot start."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.stop())
-        signal.signal(signal.SIGHUP, lambda *_: self.reload())
+        with closing(Signals(self.stop, self.reload)) as signals:
+            self._run(signals)
+
+    def _run(self, signals: Signals) -> None:
         log_crashes()
         trace_to_collector(self._settings.tracing, self._settings.scp.ae_title)
         checks.require(checks.run(self._settings, checks.TO_START))
@@ -117,7 +117,7 @@ class Service:
                     follow_clock(database, clock, self._schedulers)
                     if self._reload_wanted:
                         self._reload(tracker)
-                    time.sleep(0.1)
+                    signals.wait(1.0)
                 log.info("service.stopping")
                 sdnotify.SystemdNotifier().notify("STOPPING=1")
             finally:

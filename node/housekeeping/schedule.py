@@ -36,8 +36,7 @@ def schedule(
     """The clock of housekeeping, not yet started. `storage` says how long studies are kept, None for ever. `unserved` are the
     kinds of jobs that the configuration has no worker for. Of several hosts with this role one does the work."""
     tasks: dict[str, tuple[Task, float]] = {
-        "rescue": (lambda: rescue(tracker), RESCUE_EVERY_S),
-        "blocked": (lambda: resolve_blocked(tracker, unserved), RESCUE_EVERY_S),
+        "rescue": (lambda: free_jobs(tracker, unserved), RESCUE_EVERY_S),
         "purge": (lambda: purge.resume(tracker, archive), DISK_EVERY_S),
     }
     if storage is not None:
@@ -95,18 +94,14 @@ def follow_clock(database: Database, clock: SteadyClock, schedulers: Iterable[Ba
         run_now(scheduler)
 
 
-def rescue(tracker: Tracker) -> None:
-    """Free the jobs of workers that died."""
-    count = queue.rescue(tracker)
-    if count:
-        log.warning("jobs.rescued", count=count)
-
-
-def resolve_blocked(tracker: Tracker, unserved: Collection[Kind]) -> None:
-    """Bring to an end what waits and would wait for ever."""
-    count = blocked.resolve(tracker, unserved)
-    if count:
-        log.warning("jobs.unblocked", count=count)
+def free_jobs(tracker: Tracker, unserved: Collection[Kind]) -> None:
+    """Free the jobs of workers that died, and bring to an end what waits and would wait for ever."""
+    rescued = queue.rescue(tracker)
+    if rescued:
+        log.warning("jobs.rescued", count=rescued)
+    unblocked = blocked.resolve(tracker, unserved)
+    if unblocked:
+        log.warning("jobs.unblocked", count=unblocked)
 
 
 def watch_disk(archive: Archive) -> None:

@@ -1,8 +1,10 @@
 """The web server, in a thread of the service."""
 
+import asyncio
 import socket
 import ssl
 import threading
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -16,13 +18,35 @@ from node.web.site import Site
 log = structlog.get_logger()
 
 
+class _Server(uvicorn.Server):
+    """uvicorn looks ten times per second whether it is to stop, which would be most of what an idle node does. This one is
+    woken to stop, and else looks once per second, for the Date header."""
+
+    _leaving: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+
+    async def main_loop(self) -> None:
+        loop, asked = asyncio.get_running_loop(), asyncio.Event()
+        self._leaving = loop, asked
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asked.wait(), 1.0)
+
+    def leave(self) -> None:
+        """Have the server finish what it is answering and end. Any thread may call this."""
+        self.should_exit = True
+        if self._leaving is not None:
+            loop, asked = self._leaving
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(asked.set)
+
+
 class WebServer:
     """Serves the pages of a site from `start` to `stop`."""
 
     def __init__(self, site: Site) -> None:
         self._settings = site.settings.web
         self._site = site
-        self._server: uvicorn.Server | None = None
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -43,7 +67,7 @@ class WebServer:
             lifespan="off",
             **_tls(web),
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         try:
             config.load()
         except (OSError, ssl.SSLError) as error:
@@ -56,7 +80,7 @@ class WebServer:
     def stop(self, patience_s: float = 10) -> None:
         """Stop listening, and wait for what is being answered."""
         if self._server is not None and self._thread is not None:
-            self._server.should_exit = True
+            self._server.leave()
             self._thread.join(patience_s)
 
     @property
