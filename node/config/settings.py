@@ -96,6 +96,7 @@ class DestinationSettings(Section):
     tls: TLSSettings | None = None
     timeout_s: Seconds = 30
     associations: Annotated[int, Field(ge=1, le=16)] = 1
+    outstanding: Annotated[int, Field(ge=1, le=64)] = 8
     give_up_h: Positive = 72
     max_attempts: Annotated[int, Field(ge=1)] = 400
     initial_delay_s: Seconds = 5

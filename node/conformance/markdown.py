@@ -208,7 +208,10 @@ def _policies(ae: ApplicationEntity) -> Iterator[tuple[str, str]]:
     yield "Maximum PDU size received", f"{ae.max_pdu or 'unlimited'} bytes (`[scp] max_pdu`)"
     yield "Associations accepted at a time", f"{ae.max_associations}; further ones are rejected, transiently"
     yield "Associations initiated at a time", "one per activity: sending, committing, fetching"
-    yield "Asynchronous operations", "none: one operation at a time"
+    yield (
+        "Asynchronous operations",
+        "as SCU as many as the SCP grants, at most `[[destinations]] outstanding`; as SCP none",
+    )
     yield "Called AE title", "must be ours" if ae.require_called_ae_title else "any"
     named = ", ".join(ae.calling_ae_titles)
     yield "Calling AE title", f"{named}, and peers that the node sends requests to" if named else "any"

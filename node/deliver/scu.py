@@ -52,7 +52,8 @@ def echo(destination: DestinationSettings, ae_title: str) -> None:
 
 def send(instances: Sequence[Readable], destination: DestinationSettings, ae_title: str) -> Iterator[SendResult]:
     """C-STORE instances (PS3.4 B), yielding what became of each as soon as it is known. A compressed instance is sent
-    as it is kept to a peer that accepts that, else uncompressed.
+    as it is kept to a peer that accepts that, else uncompressed. As many are under way at once as the peer grants and the
+    destination's settings allow.
 
     When an association breaks, the unanswered instances are sent on a new one. The instance at which it broke goes
     last, so that one faulty instance cannot delay the others. An instance may thus be sent twice; the peer knows it by
@@ -63,16 +64,30 @@ def send(instances: Sequence[Readable], destination: DestinationSettings, ae_tit
     waiting = deque((instance, _named(instance)) for instance in instances)
     breaks = silences = 0
     while waiting:
-        with OutgoingAssociation(peer, storage_contexts(named for _, named in waiting)) as association:
-            while waiting and association.is_established:
+        contexts = storage_contexts(named for _, named in waiting)
+        with OutgoingAssociation(peer, contexts, destination.outstanding) as association:
+            asked: dict[int, tuple[Readable, Named]] = {}
+            while association.is_established and (waiting or asked):
                 asked_at = time.monotonic()
-                sent = _store(association, *waiting[0])
-                if sent is None:
-                    silences += time.monotonic() - asked_at >= destination.timeout_s
+                while waiting and association.is_established and len(asked) < association.window:
+                    instance, named = waiting.popleft()
+                    syntax, said = _syntax_for(association, named)
+                    if syntax is None:
+                        yield SendResult(instance, named.sop_class_uid, named.sop_uid, None, said, Verdict.REFUSED)
+                        continue
+                    context_id = association.accepted_syntaxes(named.sop_class_uid)[syntax]
+                    data_set = _encoded(instance, syntax, UID(named.transfer_syntax_uid))
+                    asked[association.store(context_id, named.sop_class_uid, named.sop_uid, data_set)] = instance, named
+                answer = association.stored() if asked else None
+                if answer is None:
+                    silences += bool(asked) and time.monotonic() - asked_at >= destination.timeout_s
                     break
-                waiting.popleft()
+                message, status = answer
+                instance, named = asked.pop(message)
                 breaks = silences = 0
-                yield sent
+                verdict, said = meaning(C_STORE, status).verdict, words(C_STORE, status)
+                yield SendResult(instance, named.sop_class_uid, named.sop_uid, status, said, verdict)
+            waiting.extendleft(reversed(asked.values()))
         if waiting:
             waiting.rotate(-1)
             breaks += 1
@@ -107,22 +122,16 @@ def _named(instance: Readable) -> Named:
     return named
 
 
-def _store(association: OutgoingAssociation, instance: Readable, named: Named) -> SendResult | None:
-    """Send one instance; None when the association broke before the answer."""
+def _syntax_for(association: OutgoingAssociation, named: Named) -> tuple[UID | None, str]:
+    """The transfer syntax in which to send an instance; None, and why, when the peer takes it in none."""
     sop_class, kept = UID(named.sop_class_uid), UID(named.transfer_syntax_uid)
-
-    def result(status: int | None, said: str, verdict: Verdict) -> SendResult:
-        return SendResult(instance, named.sop_class_uid, named.sop_uid, status, said, verdict)
-
     taken = association.accepted_syntaxes(named.sop_class_uid)
     if not taken:
-        return result(None, f"the peer does not accept {sop_class.name}", Verdict.REFUSED)
-    syntax = next((one for one in (kept, ExplicitVRLittleEndian, ImplicitVRLittleEndian) if one in taken), None)
-    if syntax is None:
-        return result(None, f"the peer does not accept {sop_class.name} in {kept.name}", Verdict.REFUSED)
-    data_set = _encoded(instance, syntax, kept)
-    status = association.store(taken[syntax], named.sop_class_uid, named.sop_uid, data_set)
-    return None if status is None else result(status, words(C_STORE, status), meaning(C_STORE, status).verdict)
+        return None, f"the peer does not accept {sop_class.name}"
+    for syntax in (kept, ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+        if syntax in taken:
+            return syntax, ""
+    return None, f"the peer does not accept {sop_class.name} in {kept.name}"
 
 
 def _encoded(instance: Readable, syntax: UID, kept: UID) -> memoryview:

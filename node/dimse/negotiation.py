@@ -65,6 +65,20 @@ class Request:
     protocol_version: int = 1
     titles: bytes = b""
     """Called and calling AE title as they came, which the answer repeats."""
+    outstanding: int = 1
+    """Operations that the requestor would like to have under way at once (PS3.7 D.3.3.3); 1: it does not ask."""
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """An A-ASSOCIATE-AC."""
+
+    results: Mapping[int, ContextResult]
+    """Of each presentation context."""
+    max_length: int
+    """Of the P-DATA PDUs that the acceptor takes; 0 means no limit."""
+    outstanding: int
+    """Operations that it lets the requestor have under way at once; 0 means no limit."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +109,7 @@ def decode_request(body: bytes) -> Request:
             proposals[proposal.context_id] = proposal
         elif kind == 0x50:
             user = value
-    max_length, class_uid, version_name, roles = _user_information(user)
+    max_length, class_uid, version_name, roles, _ = _user_information(user)
     return Request(
         called=_title(called),
         calling=_title(calling),
@@ -159,15 +173,16 @@ def encode_request(request: Request) -> bytes:
         abstract = _item(0x30, proposal.abstract_syntax.encode())
         items += _item(0x20, bytes([proposal.context_id, 0, 0, 0]) + abstract + syntaxes)
     implementation = request.implementation_class_uid, request.implementation_version
-    items += _item(0x50, _encode_user_information(request.max_length, implementation, request.roles))
+    user = _encode_user_information(request.max_length, implementation, request.roles, request.outstanding)
+    items += _item(0x50, user)
     titles = request.called.encode().ljust(16) + request.calling.encode().ljust(16)
     body = struct.pack(">H2x", request.protocol_version) + titles + bytes(32) + items
     return struct.pack(">BxL", 1, len(body)) + body
 
 
-def decode_accept(body: bytes) -> tuple[dict[int, ContextResult], int]:
-    """Read the body of an A-ASSOCIATE-AC: the result of each presentation context, and the longest P-DATA PDU that the acceptor
-    takes (0: any). MalformedError when it is not one. A result that the standard does not have counts as a rejection."""
+def decode_accept(body: bytes) -> Acceptance:
+    """Read the body of an A-ASSOCIATE-AC. MalformedError when it is not one. A result that the standard does not have counts
+    as a rejection."""
     if len(body) < _FIXED.size:
         raise MalformedError("it is too short")
     results: dict[int, ContextResult] = {}
@@ -179,7 +194,8 @@ def decode_accept(body: bytes) -> tuple[dict[int, ContextResult], int]:
             results[value[0]] = ContextResult.ACCEPTED if value[2] == 0 else ContextResult.USER_REJECTION
         elif kind == 0x50:
             user = value
-    return results, _user_information(user)[0]
+    max_length, *_, outstanding = _user_information(user)
+    return Acceptance(results, max_length, outstanding)
 
 
 def _items(body: bytes, at: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -210,9 +226,9 @@ def _proposal(value: bytes) -> Proposal:
     return Proposal(value[0], abstract_syntax, tuple(transfer_syntaxes))
 
 
-def _user_information(body: bytes) -> tuple[int, str, str, dict[str, tuple[bool, bool]]]:
-    """(maximum length, implementation class UID, implementation version name, roles)."""
-    max_length, class_uid, version_name = 0, "", ""
+def _user_information(body: bytes) -> tuple[int, str, str, dict[str, tuple[bool, bool]], int]:
+    """(maximum length, implementation class UID, implementation version name, roles, operations under way at once)."""
+    max_length, class_uid, version_name, outstanding = 0, "", "", 1
     roles: dict[str, tuple[bool, bool]] = {}
     for kind, value in _items(body):
         if kind == 0x51:
@@ -223,6 +239,8 @@ def _user_information(body: bytes) -> tuple[int, str, str, dict[str, tuple[bool,
                 raise MalformedError(f"no message fits into PDUs of {max_length} bytes")
         elif kind == 0x52:
             class_uid = _uid(value)
+        elif kind == 0x53 and len(value) == 4:
+            outstanding = int.from_bytes(value[:2], "big")
         elif kind == 0x54:
             length = int.from_bytes(value[:2], "big")
             if len(value) != length + 4:
@@ -230,16 +248,18 @@ def _user_information(body: bytes) -> tuple[int, str, str, dict[str, tuple[bool,
             roles[_uid(value[2:-2])] = value[-2] == 1, value[-1] == 1
         elif kind == 0x55:
             version_name = _title(value)
-    return max_length, class_uid, version_name, roles
+    return max_length, class_uid, version_name, roles, outstanding
 
 
 def _encode_user_information(
-    max_length: int, implementation: tuple[str, str], roles: Mapping[str, tuple[bool, bool]]
+    max_length: int, implementation: tuple[str, str], roles: Mapping[str, tuple[bool, bool]], outstanding: int = 1
 ) -> bytes:
     class_uid, version_name = implementation
     items = _item(0x51, max_length.to_bytes(4, "big"))
     if class_uid:
         items += _item(0x52, class_uid.encode())
+    if outstanding > 1:
+        items += _item(0x53, struct.pack(">HH", outstanding, 1))  # invoked and performed by us
     for uid, (scu, scp) in roles.items():
         items += _item(0x54, len(uid).to_bytes(2, "big") + uid.encode() + bytes([scu, scp]))
     if version_name:

@@ -35,6 +35,7 @@ from node.dimse.command import (
     COMMAND_FIELD,
     DATA_SET_TYPE,
     MESSAGE_ID,
+    MESSAGE_ID_RESPONDED_TO,
     NO_DATA_SET,
     PRIORITY,
     RESPONSE,
@@ -76,11 +77,14 @@ class OutgoingAssociation:
     for certificates that cannot be used.
     """
 
-    def __init__(self, peer: Peer, contexts: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, peer: Peer, contexts: Iterable[tuple[str, str]], outstanding: int = 1) -> None:
+        """`outstanding` operations are asked for to be under way at once; `window` says how many may be."""
         self._peer = peer
         self._header = memoryview(bytearray(pdu.HEADER_LENGTH))
         self._incoming = Incoming(_OUR_PDU)
         self._messages = 0
+        self._unanswered: set[int] = set()
+        self.window = outstanding
         self.is_established = False
         proposals = [Proposal(2 * i + 1, abstract, (syntax,)) for i, (abstract, syntax) in enumerate(contexts)]
         self._stream = _connect(peer)
@@ -109,12 +113,18 @@ class OutgoingAssociation:
 
     def echo(self, context_id: int) -> int | None:
         """C-ECHO (PS3.7 9.3.5): the status; None when the association ended before the answer."""
-        return self._ask(Field.C_ECHO_RQ, context_id, VERIFICATION)
+        self._ask(Field.C_ECHO_RQ, context_id, VERIFICATION)
+        answer = self._answer_to(Field.C_ECHO_RQ)
+        return None if answer is None else answer[1]
 
-    def store(self, context_id: int, sop_class_uid: str, sop_uid: str, data_set: memoryview) -> int | None:
-        """C-STORE (PS3.7 9.3.1) of a data set that is encoded in the transfer syntax of that context: the status; None when
-        the association ended before the answer."""
+    def store(self, context_id: int, sop_class_uid: str, sop_uid: str, data_set: memoryview) -> int:
+        """C-STORE (PS3.7 9.3.1) of a data set that is encoded in the transfer syntax of that context: the message's ID, to
+        which `stored` has the answer. No more than `window` of them may be without an answer."""
         return self._ask(Field.C_STORE_RQ, context_id, sop_class_uid, sop_uid, data_set)
+
+    def stored(self) -> tuple[int, int] | None:
+        """The next answer to a C-STORE: (message ID, status); None when the association ended before."""
+        return self._answer_to(Field.C_STORE_RQ)
 
     def _negotiate(self, proposals: list[Proposal]) -> None:
         peer = self._peer
@@ -123,6 +133,7 @@ class OutgoingAssociation:
             calling=peer.calling_ae_title,
             proposals=proposals,
             max_length=_OUR_PDU,
+            outstanding=self.window,
             implementation_class_uid=IMPLEMENTATION_CLASS_UID,
             implementation_version=IMPLEMENTATION_VERSION_NAME,
         )
@@ -141,16 +152,17 @@ class OutgoingAssociation:
         try:
             if header.kind != PDUType.ASSOCIATE_AC:
                 raise MalformedError("it is not one")
-            answers, longest = decode_accept(body)
+            accepted = decode_accept(body)
         except MalformedError:
             self._write_farewell(pdu.abort(AbortSource.USER))
             raise peer.error(
                 "the answer to the association request is not DICOM", "check that it is a DICOM port"
             ) from None
-        self._longest_value = min(longest or _LARGEST_PDU, _LARGEST_PDU) - P_DATA_OVERHEAD
+        self._longest_value = min(accepted.max_length or _LARGEST_PDU, _LARGEST_PDU) - P_DATA_OVERHEAD
+        self.window = min(accepted.outstanding or self.window, self.window)
         self._accepted: dict[str, dict[str, int]] = {}
         for proposal in proposals:
-            if answers.get(proposal.context_id) is ContextResult.ACCEPTED:
+            if accepted.results.get(proposal.context_id) is ContextResult.ACCEPTED:
                 of_class = self._accepted.setdefault(proposal.abstract_syntax, {})
                 of_class[proposal.transfer_syntaxes[0]] = proposal.context_id
         if not self._accepted:
@@ -165,8 +177,10 @@ class OutgoingAssociation:
         sop_class_uid: str,
         sop_uid: str = "",
         data_set: memoryview | None = None,
-    ) -> int | None:
+    ) -> int:
+        """Send a request; its message ID. When the association breaks over it, there is no answer."""
         self._messages = self._messages % 0xFFFF + 1
+        self._unanswered.add(self._messages)
         command = {
             AFFECTED_SOP_CLASS_UID: sop_class_uid.encode("ascii", "replace"),
             COMMAND_FIELD: _UNSIGNED.pack(field),
@@ -181,13 +195,25 @@ class OutgoingAssociation:
         try:
             for block in self._blocks(context_id, encode(command), data_set):
                 self._stream.write(block, self._peer.timeout_s)
-            status = self._answer(field | RESPONSE)
-        except (StreamClosedError, StreamTimeoutError, InvalidDataError, TooLargeError, MalformedCommandError):
-            status = None
-        if status is None:
-            self.is_established = False
-            self._write_farewell(pdu.abort(AbortSource.USER))
-        return status
+        except (StreamClosedError, StreamTimeoutError):
+            self._break()
+        return self._messages
+
+    def _answer_to(self, field: Field) -> tuple[int, int] | None:
+        """(message ID, status) of the next response to a request of that kind."""
+        answer = None
+        if self.is_established:
+            with suppress(
+                StreamClosedError, StreamTimeoutError, InvalidDataError, TooLargeError, MalformedCommandError
+            ):
+                answer = self._answer(field | RESPONSE)
+            if answer is None:
+                self._break()
+        return answer
+
+    def _break(self) -> None:
+        self.is_established = False
+        self._write_farewell(pdu.abort(AbortSource.USER))
 
     def _blocks(self, context_id: int, command: bytes, data_set: memoryview | None) -> Iterator[bytes]:
         """The PDUs of a message, several in one block: each block is one system call, and no more memory than that."""
@@ -204,8 +230,8 @@ class OutgoingAssociation:
         if block:
             yield b"".join(block)
 
-    def _answer(self, wanted: int) -> int | None:
-        """The status of the next response; None when the peer ends the association instead."""
+    def _answer(self, wanted: int) -> tuple[int, int] | None:
+        """(message ID, status) of the next response; None when the peer ends the association instead."""
         while True:
             self._stream.acknowledge_at_once()
             header = pdu.read_header(self._stream, self._header, _OUR_PDU + P_DATA_OVERHEAD, self._peer.timeout_s)
@@ -215,9 +241,14 @@ class OutgoingAssociation:
                 command = self._incoming.command
                 if command is None or command.field != wanted:
                     return None
+                # Without a window there is one request, whatever the number that it is answered under.
+                message = self._messages if self.window == 1 else command.number(MESSAGE_ID_RESPONDED_TO)
                 status = command.number(STATUS)
                 self._incoming.proceed()
-                return status
+                if message not in self._unanswered:
+                    return None
+                self._unanswered.remove(message)
+                return message, status
 
     def _rest_of(self, header: pdu.Header) -> bytes:
         """The body of the PDU whose header was read last; nothing of one that is too long to be an answer."""

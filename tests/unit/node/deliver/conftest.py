@@ -4,7 +4,7 @@ import json
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ def serve() -> Iterator[Serve]:
         tls: TLSSettings | None = None,
         syntax: str = ExplicitVRLittleEndian,
         max_pdu: int = 16382,
+        handlers: Sequence[Any] = (),
     ) -> DestinationSettings:
         ae = AE("PACS")
         ae.maximum_pdu_size = max_pdu
@@ -45,7 +46,7 @@ def serve() -> Iterator[Serve]:
         ae.add_supported_context(Verification)
         ae.require_called_aet = require_called
         server = ae.start_server(
-            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, answer)], ssl_context=context
+            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, answer), *handlers], ssl_context=context
         )
         servers.append(server)
         port = server.socket.getsockname()[1]
