@@ -13,7 +13,8 @@ import urllib.error
 import urllib.request
 
 from node import checks
-from node.config.loading import find_config, load_settings
+from node.config.loading import load_settings
+from node.config.place import find_config
 from node.config.web import WebSettings
 from node.locks import running_roles
 from node.roles import Role

@@ -1,19 +1,19 @@
 """A process of its own that decodes compressed frames: `python -m node.dicom.decoder`, started by `decompression.py`.
 
-It reads requests from standard input, and writes an answer to each: the length of a JSON object (4 bytes, big endian), the
-object, and what the object counts as `bytes`. A request has the options of pydicom's decoders and a frame; an answer has
-`shape` and `dtype` of an array and its bytes, or the kind of an `error`.
+It reads requests from standard input, and writes an answer to each to standard output. A request has the options of pydicom's
+decoders and a frame; an answer has `shape` and `dtype` of an array and its bytes, or the kind of an `error`.
 """
 
-import json
 import resource
 import signal
 import sys
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
+
+from node.dicom.decompression import receive, send
 
 MEMORY = 4 << 30
 """Bytes of addresses. A frame of the largest image that the node accepts needs a fraction of it."""
@@ -45,28 +45,6 @@ def _decoded(syntax: str, options: dict[str, Any], stream: bytes) -> np.ndarray[
         decoder.remove_plugin(LAST_RESORT)
     frame, _ = decoder.as_array(encapsulate([stream]), **options)
     return np.ascontiguousarray(frame)
-
-
-def send(to: IO[bytes], head: dict[str, Any], content: bytes) -> None:
-    """Write a request or an answer. OSError when the other side is gone."""
-    encoded = json.dumps(head | {"bytes": len(content)}).encode()
-    to.write(len(encoded).to_bytes(4, "big") + encoded)
-    to.write(content)
-    to.flush()
-
-
-def receive(from_: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
-    """Read what `send` wrote; None when the other side is gone."""
-    length = from_.read(4)
-    if len(length) < 4:
-        return None
-    head = from_.read(int.from_bytes(length, "big"))
-    try:
-        said: dict[str, Any] = json.loads(head)
-    except ValueError:
-        return None
-    content = from_.read(said["bytes"])
-    return (said, content) if len(content) == said["bytes"] else None
 
 
 if __name__ == "__main__":

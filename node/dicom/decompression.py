@@ -5,16 +5,15 @@ that receives or shows images. So they run in a process of their own, which this
 anew when it has died. What it prints is of no use to anybody, and never reaches the log.
 """
 
+import json
 import subprocess
 import sys
 import threading
 from contextlib import suppress
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from node.dicom.decoder import receive, send
 
 PATIENCE_S = 60.0
 """A frame that takes longer is not decoded."""
@@ -69,3 +68,26 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         if pipe is not None:
             with suppress(OSError):  # of what it did not take any more
                 pipe.close()
+
+
+def send(to: IO[bytes], head: dict[str, Any], content: bytes) -> None:
+    """Write a request or an answer: the length of a JSON object (4 bytes, big endian), the object, and what it counts as
+    `bytes`. OSError when the other side is gone."""
+    encoded = json.dumps(head | {"bytes": len(content)}).encode()
+    to.write(len(encoded).to_bytes(4, "big") + encoded)
+    to.write(content)
+    to.flush()
+
+
+def receive(from_: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
+    """Read what `send` wrote; None when the other side is gone."""
+    length = from_.read(4)
+    if len(length) < 4:
+        return None
+    head = from_.read(int.from_bytes(length, "big"))
+    try:
+        said: dict[str, Any] = json.loads(head)
+    except ValueError:
+        return None
+    content = from_.read(said["bytes"])
+    return (said, content) if len(content) == said["bytes"] else None
