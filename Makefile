@@ -50,7 +50,7 @@ soak: $(STAMP)
 	$(BIN)/python -m tests.power
 	$(BIN)/python -m tests.hosts
 	$(BIN)/python -m tests.hosts.throughput
-	$(BIN)/python -m tests.fuzz --examples 100000
+	$(BIN)/python -m tests.fuzz --data-sets 100000
 	$(BIN)/python -m tests.bench.endurance --associations 10000
 	DRAWN_STUDIES=2000 $(BIN)/python -m pytest tests/unit/node/match/test_drawn_studies.py
 

@@ -280,7 +280,7 @@ class Service:
         patient, tracker = tracker, replace(tracker, patience_s=PATIENCE_S)
         group_commit = GroupCommit.open(archive, tracker, settings.completion.series_quiet_s)
         store = Store(
-            archive, tracker, settings.completion.series_quiet_s, settings.node.index_patient,
+            archive.within(PATIENCE_S), tracker, settings.completion.series_quiet_s, settings.node.index_patient,
             settings.match.stack.max_matrix, group_commit, settings.scp.keep_other == "keep",
         )  # fmt: skip
         adoption = Adoption(settings.node.data_dir, shared=settings.storage.archive is not None)

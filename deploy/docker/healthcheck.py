@@ -2,16 +2,22 @@
 
     python healthcheck.py live|ready
 
-It reads the configuration, so that it asks the right port and knows whether to use HTTPS.
+It reads the configuration, so that it asks the right port and knows whether to use HTTPS. A service without the page, one of
+several hosts, lives while it holds the locks of its roles, and is ready when the preconditions of `start` hold.
 """
 
+import json
 import ssl
 import sys
 import urllib.error
 import urllib.request
 
-from node.config.loading import find_config, load_settings
+from node import checks
+from node.config.loading import load_settings
+from node.config.place import find_config
 from node.config.web import WebSettings
+from node.locks import running_roles
+from node.roles import Role
 
 TIMEOUT_S = 10
 
@@ -36,7 +42,13 @@ def _context(web: WebSettings) -> ssl.SSLContext | None:
 
 def main() -> int:
     """Print the answer, and return the exit code."""
-    web = load_settings(find_config(None), lambda _: None).web
+    settings = load_settings(find_config(None), lambda _: None)
+    roles = running_roles(settings.node.data_dir)
+    if Role.WEB not in roles and roles:
+        failing = checks.Standing(settings).failing() if sys.argv[1] == "ready" else []
+        sys.stdout.write(json.dumps({"roles": list(roles), "failing": failing}) + "\n")
+        return 1 if failing else 0
+    web = settings.web
     try:
         with urllib.request.urlopen(url(web, sys.argv[1]), timeout=TIMEOUT_S, context=_context(web)) as answer:
             sys.stdout.write(answer.read().decode() + "\n")

@@ -46,6 +46,7 @@ _WRITERS = 4
 class Backend(Protocol):
     """Where the bytes are. Every put is whole or not at all, and durable when it returns."""
 
+    def within(self, patience_s: float) -> "Backend": ...
     def location(self, key: str) -> str: ...
     def create(self, key: str, content: bytes) -> bool: ...
     def replace(self, key: str, content: bytes) -> None: ...
@@ -132,6 +133,10 @@ class Archive:
             return cls(Bucket(place, settings.storage.endpoint_url))
         home = settings.node.data_dir
         return cls.in_folder(folder or home, settings.storage.reserve_gb, home=home, make=make)
+
+    def within(self, patience_s: float) -> "Archive":
+        """The same archive, for somebody who waits so long at most for what is done over a network."""
+        return Archive(self._backend.within(patience_s))
 
     # ------------------------------------------------------------------ instances as received
 

@@ -1,8 +1,8 @@
 """Decoding pixels of instances that may be damaged or hostile.
 
-The decoders behind pydicom are native code that trusts the compressed stream, not the header: two hundred bytes of
-JPEG 2000 that claim 60,000 x 60,000 pixels take gigabytes, and a JPEG-LS stream that does so ends the process. So the
-size that a stream claims is read first, and compared with the header.
+The decoders behind pydicom trust the compressed stream, not the header: two hundred bytes of JPEG 2000 that claim
+60,000 x 60,000 pixels take gigabytes. So the size that a stream claims is read first, and compared with the header. What a
+stream does to its decoder beyond that, it does in another process (`decompression.py`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,8 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.utils import as_pixel_options, iter_pixels
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
+from node.dicom.decompression import decompress
+
 _START_OF_FRAME = frozenset([*range(0xC0, 0xD0), 0xF7]) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
 _PRESET_PARAMETERS, _OVERSIZE = 0xF8, 4
@@ -23,26 +25,30 @@ _PRESET_PARAMETERS, _OVERSIZE = 0xF8, 4
 def stored_frames(instance: Dataset, indices: Sequence[int] | None = None) -> Iterator[NDArray[Any]]:
     """The stored values of the frames with these indices (from 0; None: all there are), each (rows, columns[, samples]).
 
-    Raises ValueError when a compressed frame is not of the size that the header says, and whatever pydicom and its
-    plugins raise on what they cannot decode.
+    Raises ValueError when a compressed frame cannot be decoded or is not of the size that the header says, and whatever
+    pydicom raises on a header that it cannot use.
     """
     syntax = UID(instance.file_meta.TransferSyntaxUID)
-    size = _size_in_jpeg_2000 if syntax in JPEG2000TransferSyntaxes else _size_in_jpeg
-    if syntax in (*JPEG2000TransferSyntaxes, *JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
-        said = as_pixel_options(instance)
-        indices = range(said["number_of_frames"]) if indices is None else indices
-        where = {"number_of_frames": said["number_of_frames"], "extended_offsets": said.get("extended_offsets")}
-        for index in indices:
-            stream = get_frame(instance.PixelData, index, **where)
-            if size(stream) != (said["rows"], said["columns"], said["samples_per_pixel"]):
-                raise ValueError("the compressed pixels are not of the size that the header says")
-    try:
+    if not syntax.is_encapsulated:
         yield from iter_pixels(instance, indices=indices)
-    except BaseException as error:
-        # A panic of a decoder written in Rust is not an Exception. It would end the thread or the worker.
-        if type(error).__name__ == "PanicException":
-            raise ValueError("the decoder failed on the compressed pixels") from None
-        raise
+        return
+    said = as_pixel_options(instance)
+    where = {"number_of_frames": said["number_of_frames"], "extended_offsets": said.pop("extended_offsets", None)}
+    for index in range(said["number_of_frames"]) if indices is None else indices:
+        stream = get_frame(instance.PixelData, index, **where)
+        if _size(syntax, stream) not in (None, (said["rows"], said["columns"], said["samples_per_pixel"])):
+            raise ValueError("the compressed pixels are not of the size that the header says")
+        yield decompress(syntax, said | {"number_of_frames": 1}, stream)
+
+
+def _size(syntax: UID, stream: bytes) -> tuple[int, int, int] | None:
+    """(rows, columns, components) that a stream claims; None for the syntaxes in which it does not. Zeros where it should
+    and does not."""
+    if syntax in JPEG2000TransferSyntaxes:
+        return _size_in_jpeg_2000(stream) or (0, 0, 0)
+    if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
+        return _size_in_jpeg(stream) or (0, 0, 0)
+    return None
 
 
 def _size_in_jpeg_2000(stream: bytes) -> tuple[int, int, int] | None:

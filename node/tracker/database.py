@@ -63,6 +63,11 @@ class Database:
         except OSError as error:
             raise ConfigError(f"[node] data_dir: cannot make {error.filename}: {error.strerror}") from None
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several hosts may use it."""
+        return self.url.get_backend_name() != "sqlite"
+
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session that sees one consistent state and changes nothing."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select, union_all
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, or_, select, union_all
 
 from node.tracker import pauses
 from node.tracker.states import CLAIMABLE, Kind, State
-from node.tracker.tables import Job, Series, UTCDateTime
+from node.tracker.tables import Job, Pause, Series, UTCDateTime
 
 _AT_A_TIME = 8
 """Of each state. Workers of several hosts pass over what another one is just taking."""
@@ -45,7 +45,7 @@ class Destinations:
 
 @cache
 def first(kind: Kind, destinations: Destinations | None) -> Select[Job]:
-    """The job that has been due longest at the parameter `now`, locked."""
+    """The job that has been due longest at the parameter `now`, locked; none while all of them are paused."""
     now = bindparam("now", type_=UTCDateTime())
     parts: list[Any] = []
     for state in sorted(CLAIMABLE):
@@ -57,10 +57,14 @@ def first(kind: Kind, destinations: Destinations | None) -> Select[Job]:
                 select(Job.id).where(waits, is_due).order_by(Job.next_attempt_at, Job.id).limit(_AT_A_TIME).subquery()
             )
             parts.append(select(part.c.id))
-    # The state once more: PostgreSQL looks at it again when another worker has changed the row just before it is locked.
-    still = Job.id.in_(union_all(*parts)), Job.kind == kind, Job.state.in_(CLAIMABLE)
-    found = select(Job).where(*still).order_by(Job.next_attempt_at, Job.id).limit(1)
-    return found.with_for_update(skip_locked=True)
+    waiting = union_all(*parts).subquery()
+    # The state once more: PostgreSQL looks at it again when another worker has changed the row just before it is locked. The
+    # kind of a job never changes; to name it here would have SQLite read all jobs of that kind.
+    found = select(Job).join(waiting, Job.id == waiting.c.id).where(Job.state.in_(CLAIMABLE))
+    what = pauses.pausing(kind, None if destinations is None else destinations.one)
+    if what is not None:
+        found = found.where(~exists().where(Pause.what == what))
+    return found.order_by(Job.next_attempt_at, Job.id).limit(1).with_for_update(skip_locked=True, of=Job)
 
 
 @cache
@@ -83,5 +87,5 @@ def _waits(kind: Kind, state: State, destinations: Destinations | None) -> Colum
         named = Job.destination.in_(destinations.names)
         waits.append(or_(Job.destination.is_(None), ~named) if destinations.others else named)
     if kind is Kind.DELIVER and (destinations is None or destinations.one is None):
-        waits.append(~pauses.is_paused())  # some of them may be; a single one is asked about before
+        waits.append(~pauses.is_paused())  # some of them may be; a single one is asked about as a whole
     return and_(*waits)

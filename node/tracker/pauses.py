@@ -56,11 +56,16 @@ def paused(database: Database) -> dict[str, PauseRow]:
 
 def all_paused(session: Session, kind: Kind, destination: str | None) -> bool:
     """Whether no job of a kind may be begun now, of deliveries those to that destination."""
+    what = pausing(kind, destination)
+    return what is not None and session.get(Pause, what) is not None
+
+
+def pausing(kind: Kind, destination: str | None) -> str | None:
+    """What is paused where no job of a kind may be begun, of deliveries those to that destination. None where nothing pauses
+    all of them at once."""
     if kind is Kind.INFER:
-        return session.get(Pause, INFERENCE) is not None
-    return (
-        kind is Kind.DELIVER and destination is not None and session.get(Pause, deliveries_to(destination)) is not None
-    )
+        return INFERENCE
+    return deliveries_to(destination) if kind is Kind.DELIVER and destination is not None else None
 
 
 def is_paused() -> ColumnElement[bool]:

@@ -87,9 +87,8 @@ def claim(tracker: Tracker, kind: Kind, worker: str, destinations: Destinations 
     either confirms or supersedes it.
     """
     now = tracker.clock()
-    with tracker.write() as session:
-        if pauses.all_paused(session, kind, None if destinations is None else destinations.one):
-            return None
+    # A loss of power undoes a claim together with its worker, where the tracker is a file on the same host.
+    with tracker.write(durable=tracker.database.is_shared) as session:
         job = session.scalars(due.first(kind, destinations), {"now": now}).one_or_none()
         if job is None:
             return None

@@ -1,4 +1,4 @@
-"""python -m tests.fuzz --examples 10000 --seed 0
+"""python -m tests.fuzz --data-sets 10000 --seed 0
 
 Exit code 0 when none of the examples crashed a surface, filled memory, or brought patient data into the log; else 1, with
 the first example of each kind of failure kept as a file.
@@ -14,12 +14,10 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from random import Random
 from typing import Any
-
-import hypothesis
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from node.telemetry.log import configure_logging
 from tests.fuzz.corpus import SECRET, corpus, part10
@@ -33,7 +31,7 @@ touching; whatever asks for more meets MemoryError."""
 
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    arguments.add_argument("--examples", type=int, default=10_000)
+    arguments.add_argument("--data-sets", type=int, default=10_000, help="damaged ones; an example has up to three")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--memory-mb", type=int, default=512, help="by how much an example may raise the peak")
     arguments.add_argument("--process-every", type=int, default=200, help="one example in so many is super-resolved")
@@ -52,6 +50,7 @@ class Run:
         self._failures: dict[str, tuple[int, str]] = {}
         self._slowest = (0.0, "")
         self._peak = 0
+        self._damaged = 0
 
     def run(self) -> int:
         log = self._folder / "log"
@@ -91,38 +90,24 @@ class Run:
 
     def _examples(self, instances: list[Any], receive: Receive, study: Study, base: int) -> None:
         arguments = self._arguments
-        wrong = damaged(instances)
-        some = st.lists(
-            st.integers(0, len(study.instances) - 1).flatmap(
-                lambda n: st.tuples(st.just(n), damaged([study.instances[n]]))
+        surfaces: dict[str, tuple[Callable[[Any], str], Callable[[Random], Any]]] = {
+            "receive": (
+                lambda x: receive.try_to_store(*x),
+                lambda draw: (damaged(draw, instances), draw.choice(NAMED)),
             ),
-            min_size=1,
-            max_size=3,
-        )
-        surfaces: dict[str, tuple[Callable[[Any], str], st.SearchStrategy[Any]]] = {
-            "receive": (lambda x: receive.try_to_store(*x), st.tuples(wrong, st.sampled_from(NAMED))),
-            "match": (study.try_to_match, some),
-            "volume": (study.try_to_read, st.one_of(wrong, damaged(instances, PIXELS))),
-            "process": (study.try_to_process, some),
+            "match": (study.try_to_match, lambda draw: _some(draw, study)),
+            "volume": (study.try_to_read, lambda draw: damaged(draw, instances, draw.choice([(), PIXELS]))),
+            "process": (study.try_to_process, lambda draw: _some(draw, study)),
         }
-        mix = [*["receive", "match", "volume"] * (arguments.process_every // 3), "process"]
-        count = 0
-
-        @hypothesis.seed(arguments.seed)
-        @settings(
-            max_examples=arguments.examples,
-            database=None,
-            deadline=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(st.data())
-        def example(data: st.DataObject) -> None:
-            nonlocal count
-            count += 1
-            name = data.draw(st.sampled_from(mix))
-            attempt, strategy = surfaces[name]
-            drawn = data.draw(strategy)
+        for number in count():
+            if self._damaged >= arguments.data_sets:
+                break
+            draw = Random(f"{arguments.seed} {number}")
+            every = arguments.process_every
+            name = "process" if number % every == every - 1 else ("receive", "match", "volume")[number % 3]
+            attempt, example = surfaces[name]
+            drawn = example(draw)
+            self._damaged += len(_instances(drawn))
             self._damage.update(done for one in _instances(drawn) for done in one.done)
             began = time.monotonic()
             try:
@@ -133,14 +118,10 @@ class Run:
                 assert grown <= arguments.memory_mb, f"memory grew by {grown} MB"
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # a decoder's panic is no Exception
+            except BaseException as error:  # whatever it is, the next example is tried too
                 self._fail(name, error, drawn)
-            self._slowest = max(
-                self._slowest, (time.monotonic() - began, f"{name} {[d.done for d in _instances(drawn)]}")
-            )
-
-        example()
-        assert count >= arguments.examples, f"only {count} different examples"
+            took = time.monotonic() - began
+            self._slowest = max(self._slowest, (took, f"{name} {[d.done for d in _instances(drawn)]}"))
 
     def _fail(self, name: str, error: BaseException | None, drawn: Any) -> None:
         assert error is not None
@@ -148,29 +129,35 @@ class Run:
         place = next((f"{f.filename}:{f.lineno}" for f in reversed(frames) if "/node/" in f.filename), "")
         last = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
         kind = f"{name}: {type(error).__name__} at {place or last}"
-        count, text = self._failures.get(kind, (0, ""))
-        if not count:
+        times, text = self._failures.get(kind, (0, ""))
+        if not times:
             text = "".join(traceback.format_exception(error))[-3000:]
             self._arguments.keep.mkdir(parents=True, exist_ok=True)
             for n, one in enumerate(_instances(drawn)):
                 path = self._arguments.keep / f"{len(self._failures)}-{n}.dcm"
                 path.write_bytes(part10(one.instance, one.data_set))
                 text += f"\n  kept as {path}: {one.instance.name}, {', '.join(one.done)}"
-        self._failures[kind] = (count + 1, text)
+        self._failures[kind] = (times + 1, text)
 
     def _report(self, seconds: float, base: int, lines: int, said: int, refused: int) -> None:
-        for (name, outcome), count in sorted(self._outcomes.items()):
-            print(f"{count:7}  {name:8} {outcome}")
-        total = sum(self._outcomes.values())
+        for (name, outcome), times in sorted(self._outcomes.items()):
+            print(f"{times:7}  {name:8} {outcome}")
         print(f"damage: {', '.join(f'{what} {n}' for what, n in self._damage.most_common())}")
         print(f"slowest: {self._slowest[0]:.1f} s, {self._slowest[1]}")
         print(f"log: {lines} lines, {said} of them of {refused} instances refused; no patient data in them")
         print(f"memory: {base} MB before, {_peak_mb()} MB at the peak (resident)")
         print(
-            f"{total} examples of seed {self._arguments.seed} in {seconds:.0f} s, {len(self._failures)} kinds of failure"
+            f"{self._damaged} damaged data sets of seed {self._arguments.seed} in {seconds:.0f} s, "
+            f"{len(self._failures)} kinds of failure"
         )
-        for kind, (count, text) in self._failures.items():
-            print(f"\nFAILED {count} times, {kind}\n{text}")
+        for kind, (times, text) in self._failures.items():
+            print(f"\nFAILED {times} times, {kind}\n{text}")
+
+
+def _some(draw: Random, study: Study) -> list[tuple[int, Damaged]]:
+    """One to three damaged instances of the study, with their places in it."""
+    places = [draw.randrange(len(study.instances)) for _ in range(draw.randint(1, 3))]
+    return [(place, damaged(draw, [study.instances[place]])) for place in places]
 
 
 def _instances(drawn: Any) -> list[Damaged]:

@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
+from pydicom.data import get_testdata_file
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
@@ -15,6 +16,7 @@ from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
 )
@@ -101,9 +103,23 @@ def corpus(shared_data: Path | None) -> list[Instance]:
         compressed = deepcopy(sample)
         compressed.compress(syntax, generate_instance_uid=False)
         found.append(_instance(UID(syntax).name, compressed))
+    found.append(_instance("JPEG Lossless", _jpeg_lossless(sample)))
     deflated = replace(found[0], name="deflated", transfer_syntax_uid=str(DeflatedExplicitVRLittleEndian))
     frames = enhanced(_study(3)[:3])
     return [*found, deflated, _instance("enhanced", frames), *_vendors(shared_data)]
+
+
+def _jpeg_lossless(sample: Dataset) -> Dataset:
+    """With the pixels of another file, since nothing here writes JPEG Lossless."""
+    file = get_testdata_file("JPGLosslessP14SV1_1s_1f_8b.dcm", download=False)
+    assert file is not None, "the package pydicom-data brings it"
+    donor, instance = dcmread(file), deepcopy(sample)
+    for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"):
+        setattr(instance, keyword, donor[keyword].value)
+    instance["PixelData"].VR, instance["PixelData"].is_undefined_length = "OB", True
+    instance.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    instance.SOPInstanceUID = f"{sample.SOPInstanceUID[:-1]}9"  # other pixels are another instance
+    return instance
 
 
 def _vendors(shared_data: Path | None) -> Iterator[Instance]:

@@ -1,12 +1,11 @@
-"""Damage, drawn by hypothesis: to elements (what a header can say wrongly) and to bytes (what a disk or wire can do)."""
+"""Damage, drawn at random: to elements (what a header can say wrongly) and to bytes (what a disk or wire can do)."""
 
-import random
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from random import Random
 
-from hypothesis import strategies as st
 from pydicom.datadict import tag_for_keyword
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
@@ -62,22 +61,20 @@ class Damaged:
     data_set: bytes = field(repr=False)
 
 
-Draw = Callable[[st.SearchStrategy], object]
-Step = Callable[..., tuple[str, Instance]]
+Step = Callable[[Random, Instance], tuple[str, Instance]]
 
 
-@st.composite
-def damaged(draw: Callable, corpus: Sequence[Instance], steps: Sequence[Step] = ()) -> Damaged:
+def damaged(draw: Random, corpus: Sequence[Instance], steps: Sequence[Step] = ()) -> Damaged:
     """An instance of the corpus with one or two things wrong in its elements, or its bytes, or in both. `steps` are the
     damages to elements to choose from; none given: all."""
-    instance = draw(st.sampled_from(corpus))
+    instance = draw.choice(corpus)
     done = []
-    for _ in range(draw(st.sampled_from([0, 1, 1, 1, 2]))):
-        what, instance = draw(st.sampled_from(steps or STRUCTURAL))(draw, instance)
+    for _ in range(draw.choice([0, 1, 1, 1, 2])):
+        what, instance = draw.choice(steps or STRUCTURAL)(draw, instance)
         done.append(what)
-    data_set = written(instance, draw(st.sampled_from([0, 0, 0, 64_000_000])))
-    if not done or draw(st.integers(0, 3)) == 0:
-        what, data_set = draw(st.sampled_from(BYTEWISE))(draw, data_set)
+    data_set = written(instance, draw.choice([0, 0, 0, 64_000_000]))
+    if not done or draw.randint(0, 3) == 0:
+        what, data_set = draw.choice(BYTEWISE)(draw, data_set)
         done.append(what)
     return Damaged(instance, tuple(done), data_set)
 
@@ -109,8 +106,12 @@ def _with(instance: Instance, index: int, *elements: Element) -> Instance:
     return replace(instance, elements=(*kept[:index], *elements, *kept[index + 1 :]))
 
 
-def _any(draw: Callable, instance: Instance) -> int:
-    return draw(st.integers(0, max(len(instance.elements) - 1, 0)))
+def _bytes(draw: Random, most: int) -> bytes:
+    return draw.randbytes(draw.randint(0, most))
+
+
+def _any(draw: Random, instance: Instance) -> int:
+    return draw.randint(0, max(len(instance.elements) - 1, 0))
 
 
 def with_element(instance: Instance, element: Element) -> Instance:
@@ -120,10 +121,10 @@ def with_element(instance: Instance, element: Element) -> Instance:
     return replace(instance, elements=(*others[:at], element, *others[at:]))
 
 
-def point(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+def point(draw: Random, instance: Instance) -> tuple[str, Instance]:
     """An attribute that the node reads, with a value that no scanner writes."""
-    keyword = draw(st.sampled_from(sorted(POINTED)))
-    value = draw(st.sampled_from(POINTED[keyword]))
+    keyword = draw.choice(list(POINTED))
+    value = draw.choice(POINTED[keyword])
     tag = tag_for_keyword(keyword)
     assert tag is not None
     known = next((e.vr for e in instance.elements if e.tag == tag), None)
@@ -131,114 +132,104 @@ def point(draw: Callable, instance: Instance) -> tuple[str, Instance]:
     return f"{keyword} set", with_element(instance, Element(tag, known or fallback, value + b" " * (len(value) % 2)))
 
 
-def drop(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+def drop(draw: Random, instance: Instance) -> tuple[str, Instance]:
     return "element dropped", _with(instance, _any(draw, instance))
 
 
-def change_vr(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+def change_vr(draw: Random, instance: Instance) -> tuple[str, Instance]:
     at = _any(draw, instance)
-    return "VR changed", _with(instance, at, replace(instance.elements[at], vr=draw(st.sampled_from(VRS))))
+    return "VR changed", _with(instance, at, replace(instance.elements[at], vr=draw.choice(VRS)))
 
 
-def change_value(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+def change_value(draw: Random, instance: Instance) -> tuple[str, Instance]:
     at = _any(draw, instance)
-    value = draw(st.one_of(st.sampled_from(NUMBERS + TEXTS + UIDS), st.binary(max_size=40)))
+    value = draw.choice([draw.choice(NUMBERS + TEXTS + UIDS), _bytes(draw, 40)])
     return "value changed", _with(instance, at, replace(instance.elements[at], value=value))
 
 
-def lie_about_length(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+def lie_about_length(draw: Random, instance: Instance) -> tuple[str, Instance]:
     at = _any(draw, instance)
     element = instance.elements[at]
     lies = [0, 1, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFE, UNDEFINED, len(element.value) + 1, max(len(element.value) - 1, 0)]
-    return "length untrue", _with(instance, at, replace(element, length=draw(st.sampled_from(lies))))
+    return "length untrue", _with(instance, at, replace(element, length=draw.choice(lies)))
 
 
-def duplicate(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+def duplicate(draw: Random, instance: Instance) -> tuple[str, Instance]:
     at = _any(draw, instance)
     element = instance.elements[at]
     many = min(2000, 1_000_000 // max(len(element.value), 1))  # what is sent is whole in memory, several times
-    return "element twice", _with(instance, at, *[element] * draw(st.sampled_from([2, max(many, 2)])))
+    return "element twice", _with(instance, at, *[element] * draw.choice([2, max(many, 2)]))
 
 
-def disorder(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+def disorder(draw: Random, instance: Instance) -> tuple[str, Instance]:
     elements = list(instance.elements)
-    random.Random(draw(st.integers(0, 999))).shuffle(elements)
+    draw.shuffle(elements)
     return "elements out of order", replace(instance, elements=tuple(elements))
 
 
-def deep(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+def deep(draw: Random, instance: Instance) -> tuple[str, Instance]:
     """Sequences in sequences (PS3.5 section 7.5), of defined or undefined length, ended or not."""
-    depth = draw(st.sampled_from([5, 100, 1500, 20_000]))
-    tag = draw(st.sampled_from([0x0008_1140, 0x0040_0275, 0x5200_9229, 0x5200_9230, 0x0009_1001]))
+    depth = draw.choice([5, 100, 1500, 20_000])
+    tag = draw.choice([0x0008_1140, 0x0040_0275, 0x5200_9229, 0x5200_9230, 0x0009_1001])
     inner = Element(tag, b"SQ", b"", UNDEFINED).encoded() + ITEM + b"\xff" * 4
-    end = (ITEM_END + bytes(4) + SEQUENCE_END + bytes(4)) * draw(st.sampled_from([0, 1, depth]))
+    end = (ITEM_END + bytes(4) + SEQUENCE_END + bytes(4)) * draw.choice([0, 1, depth])
     return f"{depth} sequences deep", with_element(
         instance, Element(tag, b"SQ", ITEM + b"\xff" * 4 + inner * depth + end, UNDEFINED)
     )
 
 
-def wide(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+def wide(draw: Random, instance: Instance) -> tuple[str, Instance]:
     """A sequence of many empty items."""
-    items = (ITEM + bytes(4)) * draw(st.sampled_from([1, 1000, 20_000]))
-    tag = draw(st.sampled_from([0x0008_1140, 0x5200_9229, 0x5200_9230, 0x0018_9114]))
-    return "many items", with_element(instance, Element(tag, b"SQ", items, draw(st.sampled_from([None, UNDEFINED]))))
+    items = (ITEM + bytes(4)) * draw.choice([1, 20, 20, 20, 200, 200, 200, 200, 2000, 20_000])
+    tag = draw.choice([0x0008_1140, 0x5200_9229, 0x5200_9230, 0x0018_9114])
+    return "many items", with_element(instance, Element(tag, b"SQ", items, draw.choice([None, UNDEFINED])))
 
 
-def private(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+def private(draw: Random, instance: Instance) -> tuple[str, Instance]:
     """Private blocks without creator, with two, with a creator that is not text; Philips' and Siemens' own."""
-    creator = draw(
-        st.sampled_from([b"", b"\xff\xfe", b"A" * 300, b"Philips MR Imaging DD 001", b"SIEMENS CSA HEADER", b"\\"])
-    )
-    group = draw(st.sampled_from([0x0009, 0x0029, 0x2005, 0x7FE1, 0xFFFF]))
-    vr = draw(st.sampled_from([b"LO", b"SQ", b"UN", b"FL"]))
+    creator = draw.choice([b"", b"\xff\xfe", b"A" * 300, b"Philips MR Imaging DD 001", b"SIEMENS CSA HEADER", b"\\"])
+    group = draw.choice([0x0009, 0x0029, 0x2005, 0x7FE1, 0xFFFF])
+    vr = draw.choice([b"LO", b"SQ", b"UN", b"FL"])
     instance = with_element(instance, Element(group << 16 | 0x10, vr, creator))
-    if draw(st.booleans()):
+    if draw.random() < 0.5:
         instance = with_element(instance, Element(group << 16 | 0x11, b"LO", creator))
-    return "private block", with_element(
-        instance, Element(group << 16 | 0x100E, draw(st.sampled_from(VRS)), draw(st.binary(max_size=9)))
-    )
+    return "private block", with_element(instance, Element(group << 16 | 0x100E, draw.choice(VRS), _bytes(draw, 9)))
 
 
-def odd_group(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+def odd_group(draw: Random, instance: Instance) -> tuple[str, Instance]:
     """Elements that have no place in a data set: of the command, of the file meta information, delimiters, lengths."""
-    tag = draw(
-        st.sampled_from([0, 0x0000_0100, 0x0002_0010, 0x0008_0000, 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD, 0xFFFF_FFFF])
-    )
-    element = Element(tag, draw(st.sampled_from(VRS)), draw(st.binary(max_size=9)))
+    tag = draw.choice([0, 0x0000_0100, 0x0002_0010, 0x0008_0000, 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD, 0xFFFF_FFFF])
+    element = Element(tag, draw.choice(VRS), _bytes(draw, 9))
     return "misplaced element", replace(instance, elements=(element, *instance.elements))
 
 
-def fragments(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+def fragments(draw: Random, instance: Instance) -> tuple[str, Instance]:
     """Encapsulated pixel data (PS3.5 annex A.4) that does not end, or in very many or very long pieces, or that says
     it is far larger than the header does."""
-    count = draw(st.sampled_from([0, 1, 3, 20_000]))
-    length = draw(st.sampled_from([None, None, UNDEFINED, 0xFFFFFFFE, 0x7FFFFFFF]))
-    body = draw(
-        st.sampled_from(
-            [b"", b"\0\0", huge_codestream(), b"\xff\xd8\xff\xf7", b"\xff" * 64, (2**32 - 1).to_bytes(4, "little") * 16]
-        )
+    count = draw.choice([0, 1, 3, 20_000])
+    length = draw.choice([None, None, UNDEFINED, 0xFFFFFFFE, 0x7FFFFFFF])
+    body = draw.choice(
+        [b"", b"\0\0", huge_codestream(), b"\xff\xd8\xff\xf7", b"\xff" * 64, (2**32 - 1).to_bytes(4, "little") * 16]
     )
     piece = ITEM + (len(body) if length is None else length).to_bytes(4, "little") + body
     table = ITEM + bytes(4)
-    end = draw(st.sampled_from([SEQUENCE_END + bytes(4), b""]))
+    end = draw.choice([SEQUENCE_END + bytes(4), b""])
     return "odd fragments", with_element(instance, Element(0x7FE0_0010, b"OB", table + piece * count + end, UNDEFINED))
 
 
-def pixels(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+def pixels(draw: Random, instance: Instance) -> tuple[str, Instance]:
     at = next((i for i, e in enumerate(instance.elements) if e.tag == 0x7FE0_0010), None)
     if at is None:
         return "pixels added", with_element(instance, Element(0x7FE0_0010, b"OW", bytes(16)))
     element = instance.elements[at]
     half = len(element.value) // 2
-    value = draw(
-        st.sampled_from([b"", element.value[:half], element.value * 2, element.value[:-1], bytes(half), b"\xff" * half])
-    )
+    value = draw.choice([b"", element.value[:half], element.value * 2, element.value[:-1], bytes(half), b"\xff" * half])
     return "pixels changed", _with(instance, at, replace(element, value=value))
 
 
-def other_syntax(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+def other_syntax(draw: Random, instance: Instance) -> tuple[str, Instance]:
     """A transfer syntax that is not the one of the data set."""
-    return "transfer syntax untrue", replace(instance, transfer_syntax_uid=draw(st.sampled_from(SYNTAXES)))
+    return "transfer syntax untrue", replace(instance, transfer_syntax_uid=draw.choice(SYNTAXES))
 
 
 @cache
@@ -277,7 +268,7 @@ SYNTAXES = [
 ]
 
 
-def in_stream(draw: Callable, instance: Instance) -> tuple[str, Instance]:
+def in_stream(draw: Random, instance: Instance) -> tuple[str, Instance]:
     """Bits of the pixel data, most of them in the headers of a compressed stream."""
     at = next((i for i, e in enumerate(instance.elements) if e.tag == 0x7FE0_0010 and e.value), None)
     if at is None:
@@ -297,40 +288,40 @@ STRUCTURAL: list[Step] = [
 # ---------------------------------------------------------------------- bytes
 
 
-def truncate(draw: Callable, data: bytes) -> tuple[str, bytes]:
-    return "truncated", data[: draw(st.integers(0, len(data)))]
+def truncate(draw: Random, data: bytes) -> tuple[str, bytes]:
+    return "truncated", data[: draw.randint(0, len(data))]
 
 
-def flip(draw: Callable, data: bytes) -> tuple[str, bytes]:
+def flip(draw: Random, data: bytes) -> tuple[str, bytes]:
     """Some bits; most of them in the header, which is where they matter."""
     if not data:
         return "empty", data
     changed = bytearray(data)
-    where = st.one_of(st.integers(0, min(len(data) - 1, 2000)), st.integers(0, len(data) - 1))
-    for at in draw(st.lists(where, min_size=1, max_size=8)):
-        changed[at] ^= 1 << draw(st.integers(0, 7))
+    for _ in range(draw.randint(1, 8)):
+        at = draw.randint(0, draw.choice([min(len(data), 2001), len(data)]) - 1)
+        changed[at] ^= 1 << draw.randint(0, 7)
     return "bits flipped", bytes(changed)
 
 
-def insert(draw: Callable, data: bytes) -> tuple[str, bytes]:
-    at = draw(st.integers(0, min(len(data), 3000)))
-    return "bytes inserted", data[:at] + draw(st.binary(min_size=1, max_size=30)) + data[at:]
+def insert(draw: Random, data: bytes) -> tuple[str, bytes]:
+    at = draw.randint(0, min(len(data), 3000))
+    return "bytes inserted", data[:at] + draw.randbytes(draw.randint(1, 30)) + data[at:]
 
 
-def cut(draw: Callable, data: bytes) -> tuple[str, bytes]:
-    at = draw(st.integers(0, min(len(data), 3000)))
-    return "bytes cut out", data[:at] + data[at + draw(st.integers(1, 300)) :]
+def cut(draw: Random, data: bytes) -> tuple[str, bytes]:
+    at = draw.randint(0, min(len(data), 3000))
+    return "bytes cut out", data[:at] + data[at + draw.randint(1, 300) :]
 
 
-def repeat(draw: Callable, data: bytes) -> tuple[str, bytes]:
-    at = draw(st.integers(0, min(len(data), 3000)))
-    return "bytes repeated", data[:at] + data[at : at + 500] * draw(st.sampled_from([2, 100])) + data[at:]
+def repeat(draw: Random, data: bytes) -> tuple[str, bytes]:
+    at = draw.randint(0, min(len(data), 3000))
+    return "bytes repeated", data[:at] + data[at : at + 500] * draw.choice([2, 100]) + data[at:]
 
 
-def blank(draw: Callable, data: bytes) -> tuple[str, bytes]:
-    at = draw(st.integers(0, min(len(data), 3000)))
-    fill = draw(st.sampled_from([b"\0", b"\xff"]))
-    return "bytes blanked", data[:at] + fill * min(draw(st.integers(1, 300)), len(data) - at) + data[at + 300 :]
+def blank(draw: Random, data: bytes) -> tuple[str, bytes]:
+    at = draw.randint(0, min(len(data), 3000))
+    fill = draw.choice([b"\0", b"\xff"])
+    return "bytes blanked", data[:at] + fill * min(draw.randint(1, 300), len(data) - at) + data[at + 300 :]
 
 
 BYTEWISE = [truncate, flip, flip, flip, insert, cut, repeat, blank]

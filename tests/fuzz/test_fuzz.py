@@ -19,13 +19,13 @@ from tests.unit.node.match.builder import MODEL
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_few_hundred_damaged_instances(tmp_path: Path) -> None:
-    """In a process of its own, since it limits its memory. See the package for thousands."""
-    command = [sys.executable, "-m", "tests.fuzz", "--examples", "150", "--process-every", "75", "--keep", tmp_path]
+def test_two_thousand_damaged_data_sets(tmp_path: Path) -> None:
+    """In a process of its own, since it limits its memory. See the package for more of them."""
+    command = [sys.executable, "-m", "tests.fuzz", "--data-sets", "2000", "--process-every", "500", "--keep", tmp_path]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
-    assert "150 examples of seed 0" in done.stdout
+    assert "damaged data sets of seed 0" in done.stdout
     assert " 0 kinds of failure" in done.stdout
 
 

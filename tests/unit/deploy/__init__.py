@@ -17,3 +17,9 @@ def lint(tool: str, *arguments: object) -> str:
     done = subprocess.run([path, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def roles_of(command: list[str]) -> list[str]:
+    """What `start --role A --role B` has the program run."""
+    assert command[0] == "start" and set(command[1::2]) == {"--role"}, command
+    return command[2::2]

@@ -15,8 +15,10 @@ import yaml
 from node.config.loading import load_settings
 from node.config.settings import Settings
 from node.config.web import WebSettings
+from node.locks import only_one
+from node.roles import Role
 from node.web.server import WebServer
-from tests.unit.deploy import DEPLOY, ROOT, lint
+from tests.unit.deploy import DEPLOY, ROOT, lint, roles_of
 from tests.waiting import until
 from tests.web.conftest import make_site
 
@@ -41,7 +43,7 @@ def test_the_dockerfile_is_as_hadolint_wants_it() -> None:
 
 def test_the_compose_files_follow_the_specification() -> None:
     files = sorted(DOCKER.glob("compose*.yml"))
-    assert len(files) == 2
+    assert len(files) == 4
     lint("check-jsonschema", "--builtin-schema", "vendor.compose-spec", *files)
 
 
@@ -107,6 +109,39 @@ def test_ports_and_titles_agree(compose: dict[str, Any], settings: Settings) -> 
     assert orthanc["AuthenticationEnabled"] is True
 
 
+def test_the_hosts_have_all_roles_and_share_database_and_archive() -> None:
+    hosts = yaml.safe_load((DOCKER / "compose.hosts.yml").read_text())
+    bucket = yaml.safe_load((DOCKER / "compose.s3.yml").read_text())
+    nodes = {name: service for name, service in hosts["services"].items() if "command" in service}
+    assert {Role(role) for node in nodes.values() for role in roles_of(node["command"])} == set(Role)
+    assert set(bucket["services"]) == set(nodes)
+    for node in nodes.values():
+        place = node["environment"]["DIFFMSR_NODE_STORAGE__ARCHIVE"]
+        assert f"archive:{place}" in node["volumes"]
+        assert place in (DOCKER / "Dockerfile").read_text(), "it belongs to the user of the image"
+        assert node["secrets"] == ["database_url"] and "s3" in node["build"]["args"]["EXTRAS"]
+        for volume in node["volumes"]:
+            source = volume.split(":")[0]
+            assert source in hosts["volumes"] or source == "./tls" or (DOCKER / source).is_file(), volume
+    own = [v.split(":")[0] for node in nodes.values() for v in node["volumes"] if v.endswith(f":{STATE}")]
+    assert len(own) == len(set(own)) == len(nodes) - 1, "infer, which is scaled, has one for each container"
+    ports = {name: node["ports"] for name, node in nodes.items() if "ports" in node}
+    assert {name: Role(name) for name in ports} == {"receive": Role.RECEIVE, "web": Role.WEB}
+    assert "node" in nodes["receive"]["networks"]["dicom"]["aliases"], "where Orthanc reports to"
+
+
+def test_every_role_that_a_text_names_is_one() -> None:
+    """In what people copy: documentation, comments, deploy/. `users set --role` has roles of its own."""
+    texts = [*ROOT.glob("docs/*.md"), ROOT / "README.md", *DEPLOY.rglob("*.y*ml"), *DEPLOY.rglob("*.service")]
+    found = [(path, line) for path in texts for line in path.read_text().splitlines() if "--role" in line]
+    started = [
+        (path, name) for path, line in found if "users set" not in line for name in re.findall(r"--role,? (\w+)", line)
+    ]
+    assert started
+    for path, name in started:
+        assert name in list(Role), f"{path}: {name}"
+
+
 def test_every_secret_is_made_and_the_database_knows_the_password(
     compose: dict[str, Any], settings: Settings, tmp_path: Path
 ) -> None:
@@ -164,3 +199,23 @@ def test_the_health_check_says_what_the_node_says(
     finally:
         server.stop()
     assert capsys.readouterr().out.splitlines()[-1] == '{"status":"not ready","failing":["disk"]}'
+
+
+def test_a_host_without_the_page_is_healthy_while_its_roles_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from deploy.docker import healthcheck
+
+    config = tmp_path / "node.toml"
+    config.write_text('node.data_dir = "data"\n')
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("DIFFMSR_NODE_CONFIG", str(config))
+    monkeypatch.setattr("sys.argv", ["healthcheck.py", "live"])
+    assert healthcheck.main() == 1, "nothing runs"
+    with only_one(tmp_path / "data", [Role.INFER]):
+        assert healthcheck.main() == 0
+        assert capsys.readouterr().out.splitlines()[-1] == '{"roles": ["infer"], "failing": []}'
+        monkeypatch.setattr("sys.argv", ["healthcheck.py", "ready"])
+        monkeypatch.setenv("DIFFMSR_NODE_STORAGE__ARCHIVE", str(tmp_path / "not mounted"))
+        assert healthcheck.main() == 1
+    assert "archive" in capsys.readouterr().out.splitlines()[-1]

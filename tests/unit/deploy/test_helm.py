@@ -1,5 +1,6 @@
 """The Helm chart, rendered by Helm: what it makes is valid for Kubernetes, and its configuration for the program."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import yaml
 
 from node.config.loading import load_settings
 from node.config.settings import Settings
-from tests.unit.deploy import DEPLOY
+from node.roles import Role
+from tests.unit.deploy import DEPLOY, roles_of
 
 CHART = DEPLOY / "helm" / "diffmsr-node"
 KUBERNETES = "1.31.0"
@@ -28,6 +30,14 @@ EVERYTHING = {
     "podAnnotations": {"site": "mr"},
     "extraEnv": [{"name": "AWS_REGION", "value": "eu"}],
     "affinity": {"podAntiAffinity": {}},
+}
+SHARED = {
+    "database": {"existingSecret": "diffmsr-database"},
+    "hosts": [
+        {"name": "receive", "roles": ["receive", "match"]},
+        {"name": "infer", "roles": ["infer"], "replicas": 2, "resources": {"limits": {"nvidia.com/gpu": 1}}},
+        {"name": "rest", "roles": ["deliver", "housekeep", "web"], "size": "1Gi"},
+    ],
 }
 VALUES = pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
 
@@ -118,3 +128,65 @@ def test_a_changed_configuration_starts_the_pod_again() -> None:
 def test_values_that_nobody_can_mean_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(helm.HelmValuesError):
         render(values)
+
+
+@pytest.mark.parametrize(
+    ("archive", "place"),
+    [
+        ({"existingClaim": "images"}, "/var/lib/diffmsr-archive"),
+        ({"s3": {"url": "s3://images/sr", "endpointUrl": "https://s3", "existingSecret": "keys"}}, "s3://images/sr"),
+    ],
+)
+def test_several_hosts_share_the_work(
+    archive: dict[str, Any], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = SHARED | {"archive": archive, "users": {"existingSecret": "users"}}
+    assert helm.lint(CHART, values, strict=True)["errors"] == []
+    objects = render(values)
+    for one in objects.values():
+        kubernetes_validate.validate(one, KUBERNETES, strict=True)
+    sets = {o["metadata"]["name"].split("-")[-1]: o["spec"] for o in objects.values() if o["kind"] == "StatefulSet"}
+    commands = {name: spec["template"]["spec"]["containers"][0]["args"] for name, spec in sets.items()}
+    assert {name: roles_of(command) for name, command in commands.items()} == {
+        host["name"]: host["roles"] for host in SHARED["hosts"]
+    }
+    assert [spec["replicas"] for spec in sets.values()] == [1, 2, 1]
+    selectors = [spec["selector"]["matchLabels"] for spec in sets.values()]
+    assert len({tuple(labels.items()) for labels in selectors}) == 3, "no two of them manage the same pods"
+    pods = {name: spec["template"]["metadata"]["labels"] for name, spec in sets.items()}
+    chosen = {
+        name: [pod for pod, labels in pods.items() if service["spec"]["selector"].items() <= labels.items()]
+        for name, service in objects.items()
+        if service["kind"] == "Service"
+    }
+    assert chosen == {"Service/sr-diffmsr-node": ["receive"], "Service/sr-diffmsr-node-web": ["rest"]}
+    container = sets["infer"]["template"]["spec"]["containers"][0]
+    assert container["resources"] == {"limits": {"nvidia.com/gpu": 1}}
+    for variable in container["env"]:
+        monkeypatch.setenv(variable["name"], variable["value"])
+    config = tmp_path / "node.toml"
+    config.write_text(objects["ConfigMap/sr-diffmsr-node"]["data"]["node.toml"])
+    assert load_settings(config).storage.archive == place
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert (place if "existingClaim" in archive else "/run/secrets/s3") in mounts
+
+
+@pytest.mark.parametrize(
+    ("missing", "why"),
+    [
+        ({"database": {"existingSecret": ""}}, "one tracker"),
+        ({"archive": {}}, "one archive"),
+        ({"hosts": SHARED["hosts"][:2]}, "none has the role deliver"),
+    ],
+)
+def test_hosts_that_cannot_work_together_are_refused(missing: dict[str, Any], why: str) -> None:
+    with pytest.raises(helm.HelmError, match=why):
+        render(SHARED | {"archive": {"existingClaim": "images"}} | missing)
+
+
+def test_the_roles_of_the_chart_are_those_of_the_program() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    known = list(Role)
+    assert schema["properties"]["hosts"]["items"]["properties"]["roles"]["items"]["enum"] == known
+    listed = " ".join(f'"{role}"' for role in known)
+    assert f"list {listed} }}}}" in (CHART / "templates" / "_helpers.tpl").read_text()

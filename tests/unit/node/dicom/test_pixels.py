@@ -86,3 +86,19 @@ def test_a_decoder_that_panics_is_an_ordinary_error() -> None:
     ds.PixelData = encapsulate([bytes(stream)])
     with pytest.raises(ValueError, match="the decoder failed"):
         list(stored_frames(ds))
+
+
+def test_a_stream_that_ends_its_decoder_ends_nothing_else() -> None:
+    """Byte 44 is within a Huffman table. GDCM throws an exception of C++ that nobody catches."""
+    file = get_testdata_file("JPGLosslessP14SV1_1s_1f_8b.dcm", download=False)
+    assert file is not None
+    ds = dcmread(file)
+    whole = next(generate_frames(ds.PixelData, number_of_frames=1))
+    stream = bytearray(whole)
+    stream[44] ^= 0x10
+    ds.PixelData = encapsulate([bytes(stream)])
+    with pytest.raises(ValueError, match="the decoder died"):
+        list(stored_frames(ds))
+    ds.PixelData = encapsulate([whole])
+    (frame,) = stored_frames(ds)
+    assert np.array_equal(frame, ds.pixel_array), "the next one is decoded"

@@ -89,6 +89,18 @@ def test_the_work_of_every_second_scans_nothing(filled: Tracker, clock: Clock) -
     assert scans(filled.database, work) == []
 
 
+def test_a_claim_reads_a_few_jobs_of_any_backlog(filled: Tracker) -> None:
+    """By the whole index, up to the time they are due, and then by their numbers: never all jobs of a kind and state."""
+    with statements(filled.database) as seen:
+        queue.claim(filled, Kind.DELIVER, "w", Destinations(frozenset({"pacs"})))
+    (claiming,) = [(statement, parameters) for statement, parameters in seen if "UNION ALL" in statement]
+    with filled.database.engine.connect() as connection:
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {claiming[0]}", claiming[1])]
+    searches = [step for step in plan if step.startswith("SEARCH job")]
+    assert searches
+    assert all("next_attempt_at" in step or "INTEGER PRIMARY KEY" in step for step in searches), searches
+
+
 def test_a_page_of_a_list_reads_that_page(filled: Tracker) -> None:
     """A total may count an index; the rows come by one, in their order, without a sort of all."""
     with statements(filled.database) as seen:
