@@ -2,7 +2,7 @@
 
 All receivers start on empty folders and take the same series from dcmtk's dcmsend, one after the other in each repeat, so
 that a slow minute hits all of them. TCP_NODELAY=1 is set for senders and receivers: with dcmtk's default each image costs
-40 ms of delayed acknowledgement, whoever receives it.
+40 ms of delayed acknowledgement, whoever receives it. With --studies the node's tracker has so many already.
 """
 
 import argparse
@@ -19,8 +19,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from tests.bench.tracker import filled
 from tests.conftest import free_port, require
 from tests.dicom import mr_series, write
 
@@ -47,11 +49,15 @@ class Running:
         self.process.wait()
 
 
-def node(folder: Path, data_path: str) -> Running:
+def node(folder: Path, data_path: str, tracker: Path | None = None) -> Running:
     port = free_port()
+    limits = "".join(f"max_associations{of} = 64\n" for of in ("", "_per_address", "_per_ae_title"))
     (folder / "node.toml").write_text(
-        f'node.data_dir = "data"\n[scp]\nhost = "127.0.0.1"\nport = {port}\ndata_path = "{data_path}"\n'
+        f'node.data_dir = "data"\n[scp]\nhost = "127.0.0.1"\nport = {port}\ndata_path = "{data_path}"\n{limits}'
     )
+    if tracker is not None:
+        (folder / "data").mkdir()
+        shutil.copy(tracker, folder / "data" / "tracker.sqlite3")
     command = [Path(sys.executable).parent / "diffmsr-node", "start", "--config", folder / "node.toml"]
     return _started([*command, "--role", "receive"], folder, port)
 
@@ -110,9 +116,13 @@ def main() -> None:
     parser.add_argument("--associations", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--receivers", nargs="+", choices=RECEIVERS, default=list(RECEIVERS))
+    parser.add_argument("--studies", type=int, default=0)
     options = parser.parse_args()
     os.environ["TCP_NODELAY"] = "1"
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as kept:
+        if options.studies:
+            filled(Path(kept), options.studies).dispose()
+            RECEIVERS["node"] = partial(node, data_path="fast", tracker=Path(kept) / "tracker.sqlite3")
         paths = write(mr_series(options.images, rows=options.matrix, columns=options.matrix), Path(folder))
         for count in options.associations:
             runs: dict[str, list[tuple[float, float]]] = defaultdict(list)

@@ -94,13 +94,19 @@ def measure(name: str, call: Callable[[], object], repeats: int) -> None:
     print(f"{statistics.median(used):8.1f} {statistics.median(taken):8.1f} {max(taken):8.1f}  {name}", flush=True)
 
 
+def filled(folder: Path, studies: int) -> Database:
+    """A tracker in folder/tracker.sqlite3 with so many studies."""
+    database = Database(f"sqlite:///{folder}/tracker.sqlite3")
+    database.upgrade()
+    fill(database, Archive.in_folder(folder / "data"), min(BLOCK, studies))
+    multiply(database, max(1, studies // BLOCK))
+    return database
+
+
 def main(studies: int, repeats: int) -> None:
     """Print a table."""
     with tempfile.TemporaryDirectory() as folder:
-        database = Database(f"sqlite:///{folder}/tracker.sqlite3")
-        database.upgrade()
-        fill(database, Archive.in_folder(Path(folder) / "data"), min(BLOCK, studies))
-        multiply(database, max(1, studies // BLOCK))
+        database = filled(Path(folder), studies)
         tracker = Tracker(database)
         one = Destinations(frozenset({"pacs"}))
         print(
