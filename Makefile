@@ -44,15 +44,15 @@ bench-receive: $(STAMP)
 
 # What tests do a few times, many times: docs/reliability.md. It takes about a day, and root for network namespaces.
 soak: $(STAMP)
-	STOPS=200 $(BIN)/python -m pytest tests/unit/node/test_service.py -k every_stop
-	HOSTILE_EXAMPLES=100000 $(BIN)/python -m pytest tests/hostile/test_conversations.py
+	STOPS=200 $(BIN)/python -m pytest -o timeout=0 tests/unit/node/test_service.py -k every_stop
+	HOSTILE_EXAMPLES=100000 $(BIN)/python -m pytest -o timeout=0 tests/hostile/test_conversations.py
 	$(BIN)/python -m tests.chaos --seed 1 --kills 200
 	$(BIN)/python -m tests.power
 	$(BIN)/python -m tests.hosts
 	$(BIN)/python -m tests.hosts.throughput
 	$(BIN)/python -m tests.fuzz --data-sets 100000
 	$(BIN)/python -m tests.bench.endurance --associations 10000
-	DRAWN_STUDIES=2000 $(BIN)/python -m pytest tests/unit/node/match/test_drawn_studies.py
+	DRAWN_STUDIES=2000 $(BIN)/python -m pytest -o timeout=0 tests/unit/node/match/test_drawn_studies.py
 
 # A CycloneDX list of what the node needs to run, as it is installed here: an environment that has only the metadata of that.
 sbom: $(STAMP)

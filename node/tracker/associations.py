@@ -9,8 +9,9 @@ from node.tracker.tables import Job, OpenAssociation
 
 
 def opened(tracker: Tracker, association: str, study_uid: str) -> None:
-    """An association, named by a UUID, is about to bring the first instance of a study."""
-    with tracker.write() as session:
+    """An association, named by a UUID, is about to bring the first instance of a study. A loss of power ends it, and may
+    take its row."""
+    with tracker.write(durable=False) as session:
         if session.get(OpenAssociation, (association, study_uid)) is None:
             now = tracker.clock()
             session.add(
@@ -19,10 +20,11 @@ def opened(tracker: Tracker, association: str, study_uid: str) -> None:
 
 
 def closed(tracker: Tracker, association: str) -> None:
-    """An association has ended: the studies that it brought are looked at now. The match says when to look again."""
+    """An association has ended: the studies that it brought are looked at now. The match says when to look again. If a loss
+    of power undoes that, a start forgets the association, and the studies are looked at when they are due."""
     now = tracker.clock()
     of_this = OpenAssociation.association == association
-    with tracker.write() as session:
+    with tracker.write(durable=False) as session:
         keys = [
             f"match:{uid}"
             for uid in session.scalars(

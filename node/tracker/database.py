@@ -1,6 +1,7 @@
 """The one way to the database: SQLite by default, PostgreSQL when several hosts share the work."""
 
 import sqlite3
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -54,6 +55,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = parse_url(url)
+        self._turn = threading.Lock()
         try:
             if self.url.get_backend_name() == "sqlite" and self.url.database:
                 Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +175,7 @@ class Database:
     def _connected(self, writer: bool, durable: bool = True, patience_s: float = PATIENCE_S) -> Iterator[Connection]:
         options = {"node_writer": writer, "node_durable": durable, "node_patience_s": patience_s}
         try:
-            with self.engine.connect().execution_options(**options) as connection:
+            with self._turn_of(writer, patience_s), self.engine.connect().execution_options(**options) as connection:
                 yield connection
         except DBAPIError as error:
             busy = isinstance(error.orig, sqlite3.OperationalError) and "locked" in str(error.orig)
@@ -185,6 +187,21 @@ class Database:
             raise DatabaseError(
                 f"the tracker at {without_secrets(self.url)} does not answer: {_first_line(error)}"
             ) from error
+
+
+    @contextmanager
+    def _turn_of(self, writer: bool, patience_s: float) -> Iterator[None]:
+        """The turn of one of the writers of this process. SQLite has one writer at a time, and has others look again
+        after pauses of up to 0.1 s; a lock wakes the next one at once."""
+        if not writer or self.engine.dialect.name != "sqlite":
+            yield
+        elif self._turn.acquire(timeout=patience_s):
+            try:
+                yield
+            finally:
+                self._turn.release()
+        else:
+            raise BusyError(f"the tracker at {without_secrets(self.url)} does not answer: other writers hold it")
 
 
 def _is_damage(error: DatabaseError) -> bool:
