@@ -9,7 +9,7 @@ from typing import Any
 
 from diffmsr.compare import ElsewhereError, OutOfTimeError, held, patients_of, scores_of, write_json
 from diffmsr.models import Model
-from diffmsr.table1.budget import Costs, measured_costs, slices_for
+from diffmsr.table1.budget import Costs, measured_costs, minutes_of, slices_for
 from diffmsr.table1.plan import Method, Plan, training
 from diffmsr.table1.speed import counts_of, has_steps, steps_of, times_of
 from diffmsr.train import Config, TrainingError, resume, train
@@ -64,15 +64,15 @@ def table1(
 def costs_in(plan: Plan, output: Path, say: Callable[[str], None]) -> Costs:
     """Processor seconds of a training slice by method, measured once for a folder. Raises TrainingError where another process
     is measuring them."""
-    path = output / COSTS
-    names = {method.name for method in plan.methods}
-    try:
-        with held(output):
-            if not path.exists() or set(json.loads(path.read_text())["seconds"]) != names:
+    if known_costs(output).keys() != {method.name for method in plan.methods}:
+        try:
+            with held(output):
                 say("measuring what a training step of each method costs")
-                write_json(path, measured_costs(plan, plan.rounds))
-    except ElsewhereError:
-        raise TrainingError(f"another process measures the costs in {output}; start this one when it trains") from None
+                write_json(output / COSTS, measured_costs(plan, plan.rounds))
+        except ElsewhereError:
+            raise TrainingError(
+                f"another process measures the costs in {output}; start this one when it trains"
+            ) from None
     return known_costs(output)
 
 
@@ -111,7 +111,7 @@ def _finish(
         say(f"{method.name}: measuring")
         run = resume(config, folder)
         scores = scores_of(run.average, method.name, patients_of(config, plan.dataset, plan.split, plan.every), config)
-        about = {"slices": slices, "minutes": plan.minutes, "every": plan.every, "by_clock": round(run.minutes, 2)}
+        about = {"slices": slices, "minutes": minutes_of(config, slices, costs[method.name]), "every": plan.every}
         write_json(path, {**about, **counts_of(run.model.config), "patients": scores})
         (folder / FAILED).unlink(missing_ok=True)
 

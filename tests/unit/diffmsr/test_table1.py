@@ -16,7 +16,7 @@ from diffmsr.table1 import Plan, read_plan, speed, table1, write_page
 from diffmsr.table1.budget import measured_costs, slices_for
 from diffmsr.table1.plan import training
 from diffmsr.table1.work import COSTS, result_file
-from diffmsr.train import CHECKPOINT, Config, TrainingError
+from diffmsr.train import CHECKPOINT, LOG, Config, TrainingError
 from diffmsr.train.checkpoint import progress_of
 
 ROOT = Path(__file__).parents[3]
@@ -142,9 +142,10 @@ def test_one_command_trains_stops_goes_on_and_writes_the_page(path: Path, output
     for folder, written in checkpoints.items():
         assert (output / folder / CHECKPOINT).stat().st_mtime_ns == written
 
+    assert "gain_db" not in (output / "cnn" / LOG).read_text()  # validate_every = 0
     write_page(plan, output, page)
     text = page.read_text()
-    assert "Not finished" not in text and "2 slices of 2 patients" in text
+    assert "Not finished" not in text and "2 slices of 2 patients" in text and "0.1 processor minutes" in text
     for name, folder in (("CNN", "cnn"), ("Pixels", "pixels"), ("DiffMSR", "diffmsr")):
         of = [slices[0] for slices in result(output, plan, folder)["patients"].values()]
         for condition in ("clean", "varied"):
