@@ -52,7 +52,6 @@ def table1(
                 return [each.name for each in todo]
             except TrainingError as error:
                 failures.append(f"{method.name}: {error}")
-                write_json(output / method.folder / FAILED, {"failed": str(error)})
             todo.remove(method)
     if not todo and not failures and len(results_in(plan, output)) == len(plan.methods):
         _time(plan, costs, output, say)
@@ -98,9 +97,8 @@ def _finish(
         if slices < config.slices:
             say(f"{method.name}: training, {slices} of {config.slices} slices so far")
             left = None if deadline is None else (deadline - time.monotonic()) / 60
-            if train(config, folder, left).slices < config.slices:
-                raise OutOfTimeError
-        _, slices = progress_of(folder)
+            slices = _trained(config, folder, left)
+        (folder / FAILED).unlink(missing_ok=True)
         path = folder / result_file(plan)
         if (
             path.exists()
@@ -113,7 +111,19 @@ def _finish(
         scores = scores_of(run.average, method.name, patients_of(config, plan.dataset, plan.split, plan.every), config)
         about = {"slices": slices, "minutes": minutes_of(config, slices, costs[method.name]), "every": plan.every}
         write_json(path, {**about, **counts_of(run.model.config), "patients": scores})
-        (folder / FAILED).unlink(missing_ok=True)
+
+
+def _trained(config: Config, folder: Path, minutes: float | None) -> int:
+    """Train to the end, and give the number of slices. Raises OutOfTimeError. A training that fails leaves a note of why in
+    its folder, which the page shows, and raises TrainingError."""
+    try:
+        slices = train(config, folder, minutes).slices
+    except TrainingError as error:
+        write_json(folder / FAILED, {"failed": str(error)})
+        raise
+    if slices < config.slices:
+        raise OutOfTimeError
+    return slices
 
 
 def config_in(plan: Plan, method: Method, costs: Costs, folder: Path) -> Config:

@@ -200,15 +200,15 @@ def test_other_values_need_another_folder(path: Path, output: Path) -> None:
 
 
 def test_a_failed_method_keeps_its_row(path: Path, output: Path, tmp_path: Path) -> None:
+    good = path.read_text()
+    path.write_text(good.replace('scaled = "Narrow."', 'scaled = "Narrow."\ntraining = { dc_weight = 1e38 }', 1))
     plan = read_plan(path)
-    table1(plan, output, only=["Pixels"])
-    (output / "cnn").mkdir()
-    (output / "cnn" / CHECKPOINT).write_text("no checkpoint")
-    with pytest.raises(TrainingError, match="1 of the methods failed; CNN"):
-        table1(plan, output, only=["CNN"])
+    with pytest.raises(TrainingError, match="1 of the methods failed; CNN: the loss of slices 0 to 1"):
+        table1(plan, output, only=["Pixels", "CNN"])
     write_page(plan, output, tmp_path / "page.md")
     text = (tmp_path / "page.md").read_text()
-    assert "CNN failed: " in text and "is not a checkpoint" in text and "| CNN | the baseline |  |" in text
+    assert "CNN failed: the loss of slices 0 to 1" in text and "| CNN | the baseline |  |" in text
+    assert "Not finished: DiffMSR." in text
 
 
 def test_the_page_in_the_documentation_is_of_the_plan() -> None:
