@@ -81,9 +81,10 @@ def result_file(plan: Plan) -> str:
 
 
 def results_in(plan: Plan, output: Path) -> dict[str, dict[str, Any]]:
-    """The results so far, by method."""
+    """The results so far, by method, of the slices that the plan measures."""
     paths = {method.name: output / method.folder / result_file(plan) for method in plan.methods}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+    found = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+    return {name: result for name, result in found.items() if result["every"] == plan.every}
 
 
 def _finish(
