@@ -60,7 +60,7 @@ def _conditions(plan: Plan, results: Results) -> str:
     )
     part = "of a site never trained on" if plan.split == "held-out" else f"of the part `{plan.split}`, never trained on"
     return (
-        f"{budget} processor minutes of training per method, on `{'`, `'.join(plan.train['data'])}`. Measured on "
+        f"{budget} processor minutes of training per method, at the measured cost, on `{'`, `'.join(plan.train['data'])}`. Measured on "
         f"`{plan.dataset}`: {sum(map(len, patients.values()))} slices of {len(patients)} patients {part}."
     )
 
