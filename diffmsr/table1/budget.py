@@ -75,6 +75,12 @@ def slices_for(plan: Plan, method: Method, costs: Costs, stage_one: int | None =
     return [first, affordable(total - first * of_stages[0], of_stages[1])]
 
 
+def minutes_of(config: Config, slices: int, costs: Sequence[float]) -> float:
+    """Processor minutes that a run of so many slices cost."""
+    of_stages = [min(slices, config.stage_one.slices), max(0, slices - config.stage_one.slices)]
+    return sum(n * cost for n, cost in zip(of_stages, costs, strict=False)) / 60
+
+
 def _key(method: Method, stage: int) -> str:
     return f"{method.name}, stage {stage}"
 

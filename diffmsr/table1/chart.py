@@ -51,7 +51,7 @@ def _panel(curves: Curves, quantity: str, title: str, scaled: Callable[[float], 
     for colour, (name, curve) in zip(COLOURS, curves.items(), strict=False):
         line = " ".join(f"{x(point['steps']):.1f},{y(point[quantity]):.1f}" for point in curve)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        middle = curve[len(curve) // 2]
+        middle = curve[(len(curve) - 1) // 2]
         parts.append(_text(x(middle["steps"]), y(middle[quantity]) - 8, name, colour, "middle"))
     return "".join(parts)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from diffmsr.compare import CLEAN, STORED, VARIED, replace_text
 from diffmsr.evaluate import RESAMPLES, interval
-from diffmsr.table1.budget import slices_for
 from diffmsr.table1.chart import chart
 from diffmsr.table1.plan import Method, Plan
 from diffmsr.table1.work import failures_in, known_costs, results_in, times_in
@@ -53,9 +52,15 @@ def _conditions(plan: Plan, results: Results) -> str:
     if not results:
         return "No method has finished yet, so there are no figures."
     patients = next(iter(results.values()))["patients"]
+    minutes = sorted(result["minutes"] for result in results.values())
+    budget = (
+        f"{minutes[-1]:.1f}"
+        if minutes[-1] - minutes[0] < 0.1 * minutes[-1]
+        else f"{minutes[0]:.1f} to {minutes[-1]:.1f}"
+    )
     part = "of a site never trained on" if plan.split == "held-out" else f"of the part `{plan.split}`, never trained on"
     return (
-        f"{plan.minutes:g} processor minutes of training per method, on `{'`, `'.join(plan.train['data'])}`. Measured on "
+        f"{budget} processor minutes of training per method, at the measured cost, on `{'`, `'.join(plan.train['data'])}`. Measured on "
         f"`{plan.dataset}`: {sum(map(len, patients.values()))} slices of {len(patients)} patients {part}."
     )
 
@@ -68,26 +73,26 @@ def _cost(plan: Plan, results: Results, times: Mapping[str, Any] | None, output:
     lines = [
         "## Cost",
         "",
-        "| method | source | parameters | GFLOP | ms | slices trained | in the paper: parameters, GFLOP, ms |",
-        "|---|---|---:|---:|---:|---:|---|",
+        "| method | source | parameters | GFLOP | ms | slices trained | ms to train a slice | in the paper: parameters, GFLOP, ms |",
+        "|---|---|---:|---:|---:|---:|---:|---|",
     ]
     for method in plan.methods:
         result = results.get(method.name)
         cells = [method.name, method.source]
         if result is None:
-            cells += [""] * 4
+            cells += [""] * 5
         else:
             training = f" (+ {result['training_only'] / 1e6:.2f} M to train)" if result["training_only"] else ""
             ms = f"{times['inference']['ms'][method.name]['median']:.0f}" if times else ""
             cells += [f"{result['parameters'] / 1e6:.2f} M{training}", f"{result['gflop']:.1f}", ms]
             cells.append(f"{result['slices']:,}")
+            cells.append(" then ".join(f"{1e3 * cost:.0f}" for cost in costs[method.name]))
         of = method.published
         cells.append(f"{of.parameters:g} M, {of.gflop:.0f}, {of.ms:g} (GPU)" if of else "")
         lines.append(f"| {' | '.join(cells)} |")
-    paid = ", ".join(f"{m.name} {sum(slices_for(plan, m, costs)):,}" for m in plan.methods if m.name in costs)
-    lines += ["", f"The minutes pay for so many slices: {paid}."]
     if times:
         where = times["inference"]
+        lines.append("")
         lines.append(
             f"Times on {where['machine']['device']}, {where['machine']['threads']} threads, {where['rounds']} rounds, load "
             f"{where['load']:.1f}."
@@ -101,25 +106,34 @@ def _quality(plan: Plan, results: Results, condition: str) -> str:
         return ""
     first = next(iter(results))
     compared = next(method for method in plan.methods if method.name == plan.compared)
+    paper = condition == CLEAN
     lines = [
         f"## {condition.capitalize()} targets",
         "",
-        f"| method | PSNR, dB | SSIM | PSNR to {plan.compared} | SSIM to {plan.compared} | PSNR to it in the paper (clean) |",
-        "|---|---:|---:|---:|---:|---:|",
-        _quality_row(STORED, results[first]["patients"], results.get(plan.compared), plan.compared, condition, None),
+        f"| method | PSNR, dB | SSIM | PSNR to {plan.compared} | SSIM to {plan.compared} |" + " in the paper |" * paper,
+        "|---|---:|---:|---:|---:|" + "---:|" * paper,
+        _quality_row(STORED, results[first]["patients"], results.get(plan.compared), plan.compared, condition)
+        + " |" * paper,
     ]
     for method in plan.methods:
         if method.name in results:
             rows = results[method.name]["patients"]
             against = results.get(plan.compared) if method is not compared else None
-            lines.append(_quality_row(method.name, rows, against, plan.compared, condition, _paper(method, compared)))
+            row = _quality_row(method.name, rows, against, plan.compared, condition)
+            lines.append(row + f" {_paper(method, compared)} |" * paper)
+    if paper:
+        lines += [
+            "",
+            f"In the paper: PSNR to {plan.compared} of Clinical Brain, T2-FLAIR guided by T1, at full size and training.",
+        ]
     return "\n".join(lines)
 
 
-def _paper(method: Method, compared: Method) -> float | None:
+def _paper(method: Method, compared: Method) -> str:
+    """How far the publications' networks are apart by the paper, in dB."""
     if method is compared or method.published is None or compared.published is None:
-        return None
-    return method.published.psnr - compared.published.psnr
+        return ""
+    return f"{method.published.psnr - compared.published.psnr:+.2f}"
 
 
 def _quality_row(
@@ -128,7 +142,6 @@ def _quality_row(
     compared: Mapping[str, Any] | None,
     compared_name: str,
     condition: str,
-    paper: float | None,
 ) -> str:
     scores = [
         [
@@ -148,7 +161,6 @@ def _quality_row(
         gain = bounds["gains"][compared_name][metric] if compared else None
         low, high = gain["interval"] if gain else (0, 0)
         cells.append(f"{gain['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]" if gain else "")
-    cells.append("" if paper is None else f"{paper:+.2f}")
     return f"| {' | '.join(cells)} |"
 
 

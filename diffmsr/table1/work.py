@@ -9,7 +9,7 @@ from typing import Any
 
 from diffmsr.compare import ElsewhereError, OutOfTimeError, held, patients_of, scores_of, write_json
 from diffmsr.models import Model
-from diffmsr.table1.budget import Costs, measured_costs, slices_for
+from diffmsr.table1.budget import Costs, measured_costs, minutes_of, slices_for
 from diffmsr.table1.plan import Method, Plan, training
 from diffmsr.table1.speed import counts_of, has_steps, steps_of, times_of
 from diffmsr.train import Config, TrainingError, resume, train
@@ -52,7 +52,6 @@ def table1(
                 return [each.name for each in todo]
             except TrainingError as error:
                 failures.append(f"{method.name}: {error}")
-                write_json(output / method.folder / FAILED, {"failed": str(error)})
             todo.remove(method)
     if not todo and not failures and len(results_in(plan, output)) == len(plan.methods):
         _time(plan, costs, output, say)
@@ -64,15 +63,15 @@ def table1(
 def costs_in(plan: Plan, output: Path, say: Callable[[str], None]) -> Costs:
     """Processor seconds of a training slice by method, measured once for a folder. Raises TrainingError where another process
     is measuring them."""
-    path = output / COSTS
-    names = {method.name for method in plan.methods}
-    try:
-        with held(output):
-            if not path.exists() or set(json.loads(path.read_text())["seconds"]) != names:
+    if known_costs(output).keys() != {method.name for method in plan.methods}:
+        try:
+            with held(output):
                 say("measuring what a training step of each method costs")
-                write_json(path, measured_costs(plan, plan.rounds))
-    except ElsewhereError:
-        raise TrainingError(f"another process measures the costs in {output}; start this one when it trains") from None
+                write_json(output / COSTS, measured_costs(plan, plan.rounds))
+        except ElsewhereError:
+            raise TrainingError(
+                f"another process measures the costs in {output}; start this one when it trains"
+            ) from None
     return known_costs(output)
 
 
@@ -82,9 +81,10 @@ def result_file(plan: Plan) -> str:
 
 
 def results_in(plan: Plan, output: Path) -> dict[str, dict[str, Any]]:
-    """The results so far, by method."""
+    """The results so far, by method, of the slices that the plan measures."""
     paths = {method.name: output / method.folder / result_file(plan) for method in plan.methods}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+    found = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+    return {name: result for name, result in found.items() if result["every"] == plan.every}
 
 
 def _finish(
@@ -98,9 +98,8 @@ def _finish(
         if slices < config.slices:
             say(f"{method.name}: training, {slices} of {config.slices} slices so far")
             left = None if deadline is None else (deadline - time.monotonic()) / 60
-            if train(config, folder, left).slices < config.slices:
-                raise OutOfTimeError
-        _, slices = progress_of(folder)
+            slices = _trained(config, folder, left)
+        (folder / FAILED).unlink(missing_ok=True)
         path = folder / result_file(plan)
         if (
             path.exists()
@@ -111,9 +110,21 @@ def _finish(
         say(f"{method.name}: measuring")
         run = resume(config, folder)
         scores = scores_of(run.average, method.name, patients_of(config, plan.dataset, plan.split, plan.every), config)
-        about = {"slices": slices, "minutes": plan.minutes, "every": plan.every, "by_clock": round(run.minutes, 2)}
+        about = {"slices": slices, "minutes": minutes_of(config, slices, costs[method.name]), "every": plan.every}
         write_json(path, {**about, **counts_of(run.model.config), "patients": scores})
-        (folder / FAILED).unlink(missing_ok=True)
+
+
+def _trained(config: Config, folder: Path, minutes: float | None) -> int:
+    """Train to the end, and give the number of slices. Raises OutOfTimeError. A training that fails leaves a note of why in
+    its folder, which the page shows, and raises TrainingError."""
+    try:
+        slices = train(config, folder, minutes).slices
+    except TrainingError as error:
+        write_json(folder / FAILED, {"failed": str(error)})
+        raise
+    if slices < config.slices:
+        raise OutOfTimeError
+    return slices
 
 
 def config_in(plan: Plan, method: Method, costs: Costs, folder: Path) -> Config:

@@ -16,7 +16,7 @@ from diffmsr.table1 import Plan, read_plan, speed, table1, write_page
 from diffmsr.table1.budget import measured_costs, slices_for
 from diffmsr.table1.plan import training
 from diffmsr.table1.work import COSTS, result_file
-from diffmsr.train import CHECKPOINT, Config, TrainingError
+from diffmsr.train import CHECKPOINT, LOG, Config, TrainingError
 from diffmsr.train.checkpoint import progress_of
 
 ROOT = Path(__file__).parents[3]
@@ -142,9 +142,10 @@ def test_one_command_trains_stops_goes_on_and_writes_the_page(path: Path, output
     for folder, written in checkpoints.items():
         assert (output / folder / CHECKPOINT).stat().st_mtime_ns == written
 
+    assert "gain_db" not in (output / "cnn" / LOG).read_text()  # validate_every = 0
     write_page(plan, output, page)
     text = page.read_text()
-    assert "Not finished" not in text and "2 slices of 2 patients" in text
+    assert "Not finished" not in text and "2 slices of 2 patients" in text and "0.1 processor minutes" in text
     for name, folder in (("CNN", "cnn"), ("Pixels", "pixels"), ("DiffMSR", "diffmsr")):
         of = [slices[0] for slices in result(output, plan, folder)["patients"].values()]
         for condition in ("clean", "varied"):
@@ -199,15 +200,15 @@ def test_other_values_need_another_folder(path: Path, output: Path) -> None:
 
 
 def test_a_failed_method_keeps_its_row(path: Path, output: Path, tmp_path: Path) -> None:
+    good = path.read_text()
+    path.write_text(good.replace('scaled = "Narrow."', 'scaled = "Narrow."\ntraining = { dc_weight = 1e38 }', 1))
     plan = read_plan(path)
-    table1(plan, output, only=["Pixels"])
-    (output / "cnn").mkdir()
-    (output / "cnn" / CHECKPOINT).write_text("no checkpoint")
-    with pytest.raises(TrainingError, match="1 of the methods failed; CNN"):
-        table1(plan, output, only=["CNN"])
+    with pytest.raises(TrainingError, match="1 of the methods failed; CNN: the loss of slices 0 to 1"):
+        table1(plan, output, only=["Pixels", "CNN"])
     write_page(plan, output, tmp_path / "page.md")
     text = (tmp_path / "page.md").read_text()
-    assert "CNN failed: " in text and "is not a checkpoint" in text and "| CNN | the baseline |  |" in text
+    assert "CNN failed: the loss of slices 0 to 1" in text and "| CNN | the baseline |  |" in text
+    assert "Not finished: DiffMSR." in text
 
 
 def test_the_page_in_the_documentation_is_of_the_plan() -> None:
