@@ -27,6 +27,8 @@ class Dataset:
     """What a manifest says about weights that were trained on it by its own split."""
     split: Split = field(default_factory=dict)
     """Its own split. Without one, every patient is trained on."""
+    without_skull: bool = False
+    """Whether the skull was cut away. Metrics then leave out the cut."""
     quarter_turns: int = 0
     """Anticlockwise quarter turns after which a slice's front is up, as a head is looked at."""
 

@@ -100,6 +100,7 @@ register_dataset(
         weights_licence="CC BY",
         training_note="open_ms_mni (CC BY, Lesjak et al. 2017), patient07",
         split={"validation": Members(subjects=frozenset({"patient19"}))},
+        without_skull=True,
         quarter_turns=1,
     )
 )

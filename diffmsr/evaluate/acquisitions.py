@@ -12,6 +12,7 @@ from diffmsr.acquisition import NAMED, Acquisition, Estimate, Undoing, estimate,
 from diffmsr.arrays import Magnitudes, Pixels
 from diffmsr.baselines import zero_filled
 from diffmsr.data import SCALE, DataError, Slice, as_tensor, subject_bandwidth, with_phase
+from diffmsr.evaluate.edges import without_cut
 from diffmsr.evaluate.intervals import interval
 from diffmsr.evaluate.run import FULL_BANDWIDTH
 from diffmsr.evaluate.selection import select
@@ -181,7 +182,10 @@ def _scores(
     except ValueError as error:  # a size that a network cannot take
         raise DataError(f"{piece.subject}: {error}") from None
     largest = float(truth.max())
-    return {name: {"psnr": psnr(image[0], truth, largest)} for name, image in images.items()}
+    return {
+        name: {"psnr": psnr(without_cut(image[0], truth, piece.dataset), truth, largest)}
+        for name, image in images.items()
+    }
 
 
 def acquisition_table(figures: Mapping[str, Any]) -> str:

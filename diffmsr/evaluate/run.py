@@ -12,6 +12,7 @@ from scipy.ndimage import shift
 
 from diffmsr.arrays import Magnitudes
 from diffmsr.data import DataError, Slice, acquire, as_tensor, subject_bandwidth, with_phase
+from diffmsr.evaluate.edges import NOTE, is_cut, without_cut
 from diffmsr.evaluate.figure import Example, draw
 from diffmsr.evaluate.intervals import Scores, interval, mean
 from diffmsr.evaluate.methods import BICUBIC, ZERO_FILLED, Method, compared, input_kinds
@@ -68,7 +69,7 @@ def evaluate(
         raise DataError(f"cannot write the figure {figure_file}: its folder does not exist")
     selection = select(dataset, root, target, reference, split, split_file)
     patients, target, reference, split = selection.patients, selection.target, selection.reference, selection.split
-    notes = list(selection.notes)
+    notes = [*selection.notes, *([NOTE] if is_cut(dataset) else [])]
     if conditions.foreign_reference and len(patients) == 1:
         raise DataError(f"{root}: part {split} is one patient, so there is no other patient's reference")
 
@@ -81,7 +82,10 @@ def evaluate(
         guides = _references(patients, subject, reference, conditions)
         scores[subject] = []
         for example in _guided(pieces, guides, target, methods, kinds):
-            of = {name: quality(image, example.truth, conditions.metric) for name, image in example.images.items()}
+            of = {
+                name: quality(without_cut(image, example.truth, dataset), example.truth, conditions.metric)
+                for name, image in example.images.items()
+            }
             scores[subject].append(of)
             if (subject, example.index) in wanted:
                 examples.append(replace(example, scores=of))
