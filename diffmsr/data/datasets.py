@@ -28,7 +28,7 @@ class Dataset:
     split: Split = field(default_factory=dict)
     """Its own split. Without one, every patient is trained on."""
     without_skull: bool = False
-    """Whether the skull was cut away. Metrics then leave out the cut."""
+    """Whether the skull was cut away. Metrics then count what is within the cut."""
     quarter_turns: int = 0
     """Anticlockwise quarter turns after which a slice's front is up, as a head is looked at."""
 
