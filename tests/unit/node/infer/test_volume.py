@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +23,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from node.dicom import decompression
 from node.errors import RefusedError, StorageError
 from tests.conftest import require
 from tests.dicom import enhanced, mr_series, volume_of
 from tests.dicom import write as write_files
 
 Write = Callable[..., list[Path]]
+WithoutGDCM = Callable[[UID], AbstractContextManager[None]]
 
 COMPRESSED = (RLELossless, JPEGLSLossless, JPEG2000Lossless)
 
@@ -217,7 +219,7 @@ def test_a_file_cut_short_is_refused(write: Write, pixels: NDArray[np.uint16], c
         volume_of(paths)
 
 
-def test_a_syntax_that_needs_an_extra_says_which(tmp_path: Path) -> None:
+def test_a_syntax_that_needs_an_extra_says_which(tmp_path: Path, without_gdcm: WithoutGDCM) -> None:
     (source,) = write_files(mr_series(1), tmp_path)
     subprocess.run([require("dcmcjpeg"), "+e1", source, source], check=True)
     with without_gdcm(JPEGLosslessSV1), pytest.raises(RefusedError, match=r"diffmsr-node\[gdcm\]"):
@@ -225,21 +227,38 @@ def test_a_syntax_that_needs_an_extra_says_which(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless], ids=lambda s: s.name)
-def test_what_needs_no_extra_is_read_without_it(write: Write, pixels: NDArray[np.uint16], syntax: UID) -> None:
+def test_what_needs_no_extra_is_read_without_it(
+    write: Write, pixels: NDArray[np.uint16], syntax: UID, without_gdcm: WithoutGDCM
+) -> None:
     paths = write(pixels, syntax=syntax)
     with without_gdcm(syntax):
         assert np.array_equal(volume_of(paths).pixels, pixels)
 
 
-@contextmanager
-def without_gdcm(syntax: UID) -> Iterator[None]:
-    """As where the extra is not installed."""
-    decoder = get_decoder(syntax)
-    decoder.remove_plugin("gdcm")
-    try:
-        yield
-    finally:
-        decoder.add_plugin("gdcm", ("pydicom.pixels.decoders.gdcm", "_decode_frame"))
+@pytest.fixture
+def without_gdcm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> WithoutGDCM:
+    """For a transfer syntax as where the extra is not installed: neither here, nor in the process that decodes."""
+    folder = tmp_path_factory.mktemp("blocked")
+    (folder / "gdcm.py").write_text("raise ImportError")
+
+    def end_decoder() -> None:
+        if decompression._process is not None:
+            decompression._process.kill()
+            decompression._process.wait()
+
+    @contextmanager
+    def without(syntax: UID) -> Iterator[None]:
+        decoder = get_decoder(syntax)
+        decoder.remove_plugin("gdcm")
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+        end_decoder()
+        try:
+            yield
+        finally:
+            decoder.add_plugin("gdcm", ("pydicom.pixels.decoders.gdcm", "_decode_frame"))
+            end_decoder()
+
+    return without
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, *COMPRESSED], ids=lambda s: s.name)
