@@ -16,8 +16,9 @@ INTRODUCTION = """# Table 1, re-run
 
 The networks of the paper's Table 1, each rebuilt in one file from its publication (`diffmsr/models/peers/`), trained for equal
 processor time on the same slices with the same seed and the same acquisitions, and measured alike. No code of other authors
-was used. The sizes are what two CPU cores can train, so the figures compare ideas at a small budget; they do not repeat the
-publications. One command trains, measures and writes this page, goes on where it stopped, and goes on further when
+was used, and nobody compared these networks with theirs: they follow the ideas of the publications, and what those leave open
+was filled in here. The sizes are what two CPU cores can train, so the figures compare ideas at a small budget; they do not
+repeat the publications. One command trains, measures and writes this page, goes on where it stopped, and goes on further when
 `minutes` in the file is raised:
 
     OMP_NUM_THREADS=1 diffmsr table1 config/table1.toml --output RUN --page docs/table1.md

@@ -67,11 +67,6 @@ class Plan:
     train: Mapping[str, Any]
     methods: tuple[Method, ...]
 
-    @property
-    def others(self) -> tuple[Method, ...]:
-        """All methods but the one that they are compared with."""
-        return tuple(method for method in self.methods if method.name != self.compared)
-
 
 def read_plan(path: Path, split: str | None = None) -> Plan:
     """A plan from TOML. `split` replaces the part of the split that is measured. Raises TrainingError, in one line, also when

@@ -8,7 +8,7 @@ reference; a multi-stream U-Net that disentangles what the two conditions share 
 disentanglement loss, and fuses the streams by squeeze and excitation; a Charbonnier loss of the estimated image beside the
 loss of the noise.
 
-Here: 0.6 M parameters (Table 1 lists 86.1 M) on images folded to low resolution. The diffusion is of the detail beside the
+Here: 0.5 M parameters (Table 1 lists 86.1 M) on images folded to low resolution. The diffusion is of the detail beside the
 zero-filled target, in units of DETAIL: every network here adds detail, and a diffusion of whole images would spend a small
 budget on learning the zero-filled image. Sampling is deterministic from Z_T (DDIM, Song et al. 2021) in any number of steps,
 without training again. Left out: the curriculum, which orders the training images by difficulty.
@@ -192,6 +192,7 @@ def estimated_image(noisy: Tensor, noise: Tensor, signal: Tensor, deviation: Ten
 
 def disentanglement(streams: list[Tensor]) -> Tensor:
     """Small where the conditions' shared representations (first and third) are alike and their own (second and fourth)
-    differ: mean squared distance of the former over that of the latter, both as shares of the sum."""
+    differ: mean squared distance of the former as a share of the sum of both distances. The idea is the paper's; a share, which is
+    bounded, is this project's form of it."""
     shared, own = (F.mse_loss(streams[i], streams[i + 2]) for i in (0, 1))
     return shared / (shared + own + 1e-6)

@@ -11,7 +11,7 @@ model
 
 with the acquisition A and the measured b is solved by alternating steps, which are unfolded into a network: each step is a
 gradient of a data term with a learned length, and then a learned proximal operator. Here: three iterations with proximal
-networks at low resolution, on folded images, of width 32; 0.5 M parameters (Table 1 lists 5.7 M).
+networks at low resolution, on folded images, of width 32; 0.4 M parameters (Table 1 lists 5.7 M).
 """
 
 from dataclasses import dataclass
