@@ -1,4 +1,5 @@
-"""The command line of the research side: `diffmsr train`, `export`, `ablate`, `table1`, `evaluate`, `lesions`, `bench`."""
+"""The command line of the research side: `diffmsr train`, `train-trust`, `export`, `ablate`, `table1`, `evaluate`, `trust`, `lesions`,
+`bench`."""
 
 import json
 import shlex
@@ -72,6 +73,35 @@ def train(
             manifest = export_weights(run, settings, export)
             typer.echo(f"{export}: {manifest.name} {manifest.version}, SHA-256 {manifest.sha256}", err=True)
     except (TrainingError, DataError) as error:
+        raise _failed(error) from None
+
+
+@app.command("train-trust")
+def train_trust(
+    recipe: Annotated[Path, typer.Argument(help="TOML recipe, such as config/trust.toml.")],
+    output: Annotated[
+        Path, typer.Option(help="Folder of checkpoint and log; training continues from a checkpoint there.")
+    ],
+    minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; run again to continue.")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="When done, calibrate, and write weights and manifest here: WEIGHTS/trust.")
+    ] = None,
+) -> None:
+    """Train the trust map of frozen weights. The same command continues from a checkpoint."""
+    from diffmsr.data import DataError
+    from diffmsr.inference import WeightsError
+    from diffmsr.manifest import ManifestError
+    from diffmsr.train import TrainingError
+    from diffmsr.train_trust import export_trust, fit, read_recipe
+
+    try:
+        settings = read_recipe(recipe)
+        run = fit(settings, output, minutes)
+        typer.echo(f"{run.slices} of {settings.fit.slices} slices, {run.minutes:.1f} minutes", err=True)
+        if export and run.slices >= settings.fit.slices:
+            manifest = export_trust(run, settings, export)
+            typer.echo(f"{export}: {manifest.name} {manifest.version}, SHA-256 {manifest.sha256}", err=True)
+    except (TrainingError, DataError, ManifestError, WeightsError) as error:
         raise _failed(error) from None
 
 
@@ -238,6 +268,36 @@ def evaluate(
     except (ManifestError, WeightsError, DataError) as error:
         raise _failed(error) from None
     typer.echo(json.dumps(figures, indent=2) if as_json else summary(figures))
+
+
+@app.command()
+def trust(
+    dataset: Annotated[str, typer.Option(help="Name of a data set, such as lgg.")],
+    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    target: Annotated[str | None, typer.Option(help="Contrast to super-resolve, such as T2 or FLAIR.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Contrast that guides, such as T1.")] = None,
+    split: Annotated[str | None, typer.Option(help="Part of the split, or all; by default held-out.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of weights with a trust map.")] = None,
+    acquisition: Annotated[
+        list[str] | None, typer.Option(help="Named acquisition, or several; by default all.")
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Every so many slices.")] = 1,
+    device: Annotated[str, typer.Option()] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="All figures.")] = False,
+) -> None:
+    """Measure whether a trust map is right: expected beside true errors by acquisition, and with references that mislead."""
+    from diffmsr.data import DataError
+    from diffmsr.evaluate import evaluate_trust, trust_table
+    from diffmsr.inference import SuperResolver, WeightsError
+    from diffmsr.manifest import ManifestError
+
+    try:
+        with _usable(device):
+            resolver = SuperResolver.load(weights, device, trust=True)
+        figures = evaluate_trust(dataset, root, resolver, acquisition or (), target, reference, split, every)
+    except (ManifestError, WeightsError, DataError) as error:
+        raise _failed(error) from None
+    typer.echo(json.dumps(figures, indent=2) if as_json else trust_table(figures))
 
 
 @app.command()

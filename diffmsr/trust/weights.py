@@ -1,0 +1,102 @@
+"""The folder `trust` beside the weights whose errors it predicts: `model.safetensors` and a manifest. Reading the manifest does
+not import torch."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffmsr.manifest import MANIFEST_FILE, ManifestError
+from diffmsr.trust.calibration import Calibration, Curve
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffmsr.trust.network import TrustNetwork
+
+TRUST_FOLDER = "trust"
+
+
+@dataclass(frozen=True)
+class TrustManifest:
+    """The fields of the manifest."""
+
+    name: str
+    version: str
+    sha256: str
+    """Of the weights file."""
+    of: str
+    """SHA-256 of the super-resolution weights whose errors it predicts. It knows nothing about others."""
+    expected: Curve
+    limit: Curve
+    """See `Calibration`."""
+    calibrated_on: str
+    training_data: str
+    licence: str
+    training: dict[str, Any]
+    metrics: dict[str, Any]
+    """Measured on patients never seen. The model card says how."""
+
+    def write(self, folder: Path) -> None:
+        (folder / MANIFEST_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @property
+    def title(self) -> str:
+        """Name and version for people, with the beginning of the SHA-256."""
+        return f"{self.name} {self.version} (SHA-256 {self.sha256[:16]})"
+
+    @property
+    def calibration(self) -> Calibration:
+        return Calibration(self.expected, self.limit)
+
+
+def has_trust(weights: Path) -> bool:
+    """Whether a folder of super-resolution weights has a trust network."""
+    return (weights / TRUST_FOLDER / MANIFEST_FILE).exists()
+
+
+def read_trust_manifest(weights: Path, sha256: str) -> TrustManifest:
+    """The manifest of the trust network in a folder of super-resolution weights, which have this SHA-256. Raises
+    ManifestError, in one line, when it is damaged or was made for other weights."""
+    path = weights / TRUST_FOLDER / MANIFEST_FILE
+    try:
+        values = json.loads(path.read_text())
+        if set(values) != {field.name for field in fields(TrustManifest)}:
+            raise ValueError("its keys are not those of this version")
+        manifest = TrustManifest(**values | {name: _curve(values[name]) for name in ("expected", "limit")})
+    except OSError as error:
+        raise ManifestError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise ManifestError(f"{path} is not the manifest of a trust network: {error}") from None
+    if manifest.of != sha256:
+        raise ManifestError(
+            f"{path}: the trust network was trained for other weights (SHA-256 {manifest.of[:12]}, not {sha256[:12]}); "
+            "train it again with diffmsr train-trust, or remove the folder"
+        )
+    return manifest
+
+
+def _curve(values: dict[str, list[float]]) -> Curve:
+    curve = Curve(tuple(map(float, values["at"])), tuple(map(float, values["gives"])))
+    rising = all(0 < a < b for a, b in zip(curve.at, curve.at[1:], strict=False))
+    monotone = all(0 < a <= b for a, b in zip(curve.gives, curve.gives[1:], strict=False))
+    if len(curve.at) != len(curve.gives) or len(curve.at) < 2 or not rising or not monotone:
+        raise ValueError("a curve is not monotone")
+    return curve
+
+
+@dataclass(frozen=True)
+class TrustMap:
+    """A trust network with its calibration, ready to use."""
+
+    network: "TrustNetwork"
+    calibration: Calibration
+    name: str = ""
+    """With version and digest of the weights."""
+
+    def __call__(self, skip: "Tensor", reference: "Tensor", image: "Tensor", facts: "Tensor") -> "Tensor":
+        """The expected absolute error (n, s h, s w); the arguments are those of the network's `forward`."""
+        import torch
+
+        predicted = self.network(skip, reference, image, facts)
+        return torch.from_numpy(self.calibration.expected(predicted.float().cpu().numpy())).to(predicted.device)
