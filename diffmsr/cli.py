@@ -97,8 +97,8 @@ def train_trust(
     try:
         settings = read_recipe(recipe)
         run = fit(settings, output, minutes)
-        typer.echo(f"{run.slices} of {settings.fit.slices} slices, {run.minutes:.1f} minutes", err=True)
-        if export and run.slices >= settings.fit.slices:
+        typer.echo(f"{run.steps} of {settings.steps} steps, {run.minutes:.1f} minutes", err=True)
+        if export and run.steps >= settings.steps:
             manifest = export_trust(run, settings, export)
             typer.echo(f"{export}: {manifest.name} {manifest.version}, SHA-256 {manifest.sha256}", err=True)
     except (TrainingError, DataError, ManifestError, WeightsError) as error:

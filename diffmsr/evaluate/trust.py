@@ -17,7 +17,7 @@ from diffmsr.evaluate.run import FULL_BANDWIDTH
 from diffmsr.evaluate.selection import select
 from diffmsr.inference import SuperResolver
 from diffmsr.progress import followed
-from diffmsr.trust import Curve, summarise, tissue_of
+from diffmsr.trust import Curve, has_tissue, summarise, tissue_of
 
 BINS = 10
 """Rows of the reliability table, each with as many pixels."""
@@ -47,8 +47,8 @@ def judged_stack(
     every: int,
     guide: str = "",
 ) -> list[Judged]:
-    """Every so many slices of a stack, as `evaluate_acquisitions` simulates, estimates and restores them. `guide` is one
-    of `MISLEADING`'s values, or empty for the reference as it is."""
+    """Every so many slices of a stack, as `evaluate_acquisitions` simulates, estimates and restores them, without those that
+    show hardly any tissue. `guide` is one of `MISLEADING`'s values, or empty for the reference as it is."""
     stored = simulated_stack(stack, target, trial.true)
     acquisition = estimate(stored, trial.header).acquisition
     indices = range(0, len(stack), every)
@@ -64,6 +64,8 @@ def judged_stack(
     summary, tissue = summarise(images, expected), tissue_of(images)
     judged = []
     for n, i in enumerate(indices):
+        if not has_tissue(tissue[n]):
+            continue
         truth = as_tensor(stack[i].images[target]).abs().numpy()
         inside, unit = tissue[n], float(restored[n].unit.item())
         error = np.abs(images[n] - truth)[inside] / unit
@@ -122,7 +124,6 @@ def evaluate_trust(
             for _, pieces in followed(full.items(), f"patients, {name}")
             for stack in stacks(pieces, target)
             for one in judged_stack(stack, trial, target, reference, resolver, every, how)
-            if one.error.size > SPARSE
         ]
         rows[name] = _row(judged, limit)
         pooled += [] if how else judged

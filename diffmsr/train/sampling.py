@@ -37,7 +37,16 @@ class Drawing(Protocol):
     def device(self) -> str: ...
 
 
-def draw_batch(config: Drawing, pools: Pools, seen: int, stage: Stage, change: Change | None = None) -> Batch:
+class PatchSize(Protocol):
+    """What a batch consists of."""
+
+    @property
+    def patch(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+
+
+def draw_batch(config: Drawing, pools: Pools, seen: int, stage: PatchSize, change: Change | None = None) -> Batch:
     """The batch that follows after `seen` slices, in the CPU's memory, of slices as `change` makes them."""
     names = sorted(config.share)
     share = np.array([config.share[name] for name in names])

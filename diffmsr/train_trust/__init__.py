@@ -1,5 +1,6 @@
 """Training of the trust map of frozen weights: `recipe` describes a run, `corruption` makes slices on which these weights fail,
-`loop` trains, `export` calibrates on patients of the validation part and writes the weights.
+`seen` keeps what they
+make of them, `loop` trains, `export` calibrates on patients of the validation part and writes the weights.
 """
 
 from diffmsr.train_trust.export import export_trust

@@ -35,7 +35,7 @@ def export_trust(run: TrustRun, recipe: Recipe, folder: Path) -> TrustManifest:
     count = {name: len({piece.subject for piece in pieces}) for name, pieces in patients.items()}
     made = TrustManifest(
         name="diffmsr-trust",
-        version=f"{run.slices}",
+        version=f"{run.steps}",
         sha256=hashlib.sha256(weights).hexdigest(),
         of=manifest.sha256,
         expected=calibration.expected,
@@ -43,7 +43,7 @@ def export_trust(run: TrustRun, recipe: Recipe, folder: Path) -> TrustManifest:
         calibrated_on="; ".join(f"{name}: {n} patients of part {PART}" for name, n in count.items()),
         training_data="; ".join(DATASETS[name].training_note or name for name in sorted(recipe.data)),
         licence=manifest.licence,
-        training={"slices": run.slices, "minutes": round(run.minutes, 1)},
+        training={"patches": recipe.seen.slices, "steps": run.steps, "minutes": round(run.minutes, 1)},
         metrics={},
     )
     try:

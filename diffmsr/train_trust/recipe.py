@@ -10,9 +10,30 @@ from pydantic.dataclasses import dataclass
 
 from diffmsr.acquisition.draw import Mix
 from diffmsr.data import DATASETS, SCALE, Augmentation
-from diffmsr.train import Stage, TrainingError
+from diffmsr.train import TrainingError
 from diffmsr.train.config import STRICT, first_line
 from diffmsr.train_trust.corruption import Corruption
+
+
+@dataclass(frozen=True, config=STRICT)
+class Seen:
+    """Patches that go through the frozen weights, once. This takes most of the time."""
+
+    slices: PositiveInt
+    """Their number."""
+    patch: PositiveInt = 128
+    """Side in high-resolution pixels."""
+    batch: PositiveInt = 4
+    """Patches at once."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Fit:
+    """Steps over what was seen, in a new order and with random flips in each epoch."""
+
+    epochs: PositiveInt = 12
+    batch: PositiveInt = 16
+    learning_rate: PositiveFloat = 3e-3
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -23,8 +44,10 @@ class Recipe:
     """Folder of each data set, by its name."""
     share: Mapping[str, NonNegativeFloat]
     """Relative frequency with which a sample comes from each of them."""
-    fit: Stage
-    """Length, learning rate, patch and batch."""
+    seen: Seen
+    """What goes through the frozen weights."""
+    fit: Fit
+    """How the network learns from it."""
     weights: Path | None = None
     """Folder of the frozen weights whose errors are predicted; the shipped ones when left out."""
     split: Mapping[str, Path] = Field(default_factory=dict)
@@ -35,13 +58,19 @@ class Recipe:
     calibrate_every: PositiveInt = 4
     """The calibration takes every so many slices of each patient of the validation part."""
     seed: Annotated[int, Field(ge=0, lt=2**22)] = 0
-    warmup: NonNegativeInt = 400
-    """Slices over which the learning rate rises at first."""
+    warmup: NonNegativeInt = 50
+    """Steps over which the learning rate rises at first."""
     clip: PositiveFloat = 1.0
     """Largest norm of a gradient."""
     device: str = "cpu"
-    log_every: PositiveInt = 400
+    log_every: PositiveInt = 50
+    """Steps."""
     checkpoint_minutes: NonNegativeFloat = 2.0
+
+    @property
+    def steps(self) -> int:
+        """Length of the fit."""
+        return self.fit.epochs * (self.seen.slices // self.fit.batch)
 
     @property
     def input_kind(self) -> Literal["magnitude"]:
@@ -62,6 +91,8 @@ def read_recipe(path: Path) -> Recipe:
         raise TrainingError(f"{path}: data and share must name the same data sets, of {', '.join(DATASETS)}")
     if not any(recipe.share.values()):
         raise TrainingError(f"{path}: share: at least one data set needs a share above 0")
-    if recipe.fit.patch % SCALE:
-        raise TrainingError(f"{path}: fit.patch = {recipe.fit.patch} must divide by {SCALE}")
+    if recipe.seen.patch % SCALE:
+        raise TrainingError(f"{path}: seen.patch = {recipe.seen.patch} must divide by {SCALE}")
+    if recipe.seen.slices < recipe.fit.batch:
+        raise TrainingError(f"{path}: seen.slices = {recipe.seen.slices} is less than a batch of the fit")
     return recipe

@@ -6,7 +6,7 @@
 
 from diffmsr.trust.calibration import Calibration, Curve
 from diffmsr.trust.network import TrustNetwork
-from diffmsr.trust.summary import TrustSummary, summarise, tissue_of
+from diffmsr.trust.summary import TrustSummary, has_tissue, summarise, tissue_of
 from diffmsr.trust.weights import TRUST_FOLDER, TrustManifest, TrustMap, has_trust, read_trust_manifest
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "TrustMap",
     "TrustNetwork",
     "TrustSummary",
+    "has_tissue",
     "has_trust",
     "read_trust_manifest",
     "summarise",

@@ -88,7 +88,7 @@ def calibrated(histograms: Sequence[ErrorHistogram]) -> Calibration:
     counts, errors, predictions = counts[used], errors[used], predictions[used]
     weight = counts.sum(axis=1)
     # Predictions whose mean errors do not rise become one knot.
-    blocks = isotonic_regression(np.log(errors / weight), weights=weight).blocks[:-1]
+    blocks = isotonic_regression(errors / weight, weights=weight).blocks[:-1]
     counts, errors, predictions, weight = (np.add.reduceat(of, blocks) for of in (counts, errors, predictions, weight))
     mean = errors / weight
     limit = np.log([_quantile(row, SHARE) for row in counts])

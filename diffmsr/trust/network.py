@@ -21,7 +21,7 @@ TYPICAL = 0.02
 
 class TrustNetwork(nn.Module):
     """Magnitudes on the fine grid to the expected absolute error of each pixel: 3 x 3 convolutions on the coarse grid, and
-    nothing that looks at a slice as a whole, so patches and slices are judged alike. Some 47,000 parameters.
+    nothing that looks at a slice as a whole, so patches and slices are judged alike. Some 52,000 parameters.
 
     Trained with `negative_log_likelihood`, it gives the conditional mean of the absolute error.
     """
@@ -29,7 +29,7 @@ class TrustNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         folded = SCALE**2
-        self.enter = nn.Conv2d(3 * folded, CHANNELS, 3, padding=1)
+        self.enter = nn.Conv2d(4 * folded, CHANNELS, 3, padding=1)
         self.told = nn.Linear(FEATURES, CHANNELS, bias=False)
         self.middle = nn.ModuleList(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=d, dilation=d) for d in DILATIONS)
         self.leave = nn.Conv2d(CHANNELS, folded, 3, padding=1)
@@ -40,7 +40,8 @@ class TrustNetwork(nn.Module):
         """The expected absolute error (b, s h, s w) of `image`, from the zero-filled target `skip` and the reference, all of
         that shape and normalised as the super-resolution network saw them, and from what is known of the acquisition, `facts`
         (b, FEATURES)."""
-        folded = F.pixel_unshuffle(torch.stack([skip, reference, image], dim=1), SCALE)
+        seen = torch.stack([skip, reference, image, (image - skip).abs()], dim=1)
+        folded = F.pixel_unshuffle(seen, SCALE)
         x = self.enter(folded.contiguous(memory_format=torch.channels_last))
         x = F.leaky_relu(x + self.told(facts)[:, :, None, None], 0.1)
         for convolution in self.middle:

@@ -31,12 +31,17 @@ def tissue_of(images: Magnitudes) -> NDArray[np.bool_]:
     return found
 
 
+def has_tissue(tissue: NDArray[np.bool_]) -> bool:
+    """Whether a slice (h, w) shows enough tissue to be judged by it."""
+    return bool(tissue.mean() > LEAST_TISSUE)
+
+
 def summarise(images: Magnitudes, expected: Magnitudes) -> TrustSummary:
     """The summary of a stack (n, h, w) and its expected errors (n, h, w), in one unit."""
     means, shares = [], []
     for image, error, tissue in zip(images, expected, tissue_of(images), strict=True):
         bright = image[tissue].astype(np.float64)
-        enough = tissue.mean() > LEAST_TISSUE
+        enough = has_tissue(tissue)
         means.append(float(error[tissue].mean(dtype=np.float64) / bright.mean()) if enough else 0.0)
         shares.append(float((error[tissue] > UNSURE * bright).mean()) if enough else 0.0)
     return TrustSummary(means, shares)
