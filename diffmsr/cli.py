@@ -282,18 +282,16 @@ def trust(
         list[str] | None, typer.Option(help="Named acquisition, or several; by default all.")
     ] = None,
     every: Annotated[int, typer.Option(min=1, help="Every so many slices.")] = 1,
-    device: Annotated[str, typer.Option()] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="All figures.")] = False,
 ) -> None:
-    """Measure whether a trust map is right: expected beside true errors by acquisition, and with references that mislead."""
+    """Measure whether a trust map is right: expected beside true errors, also with references that mislead."""
     from diffmsr.data import DataError
     from diffmsr.evaluate import evaluate_trust, trust_table
     from diffmsr.inference import SuperResolver, WeightsError
     from diffmsr.manifest import ManifestError
 
     try:
-        with _usable(device):
-            resolver = SuperResolver.load(weights, device, trust=True)
+        resolver = SuperResolver.load(weights, trust=True)
         figures = evaluate_trust(dataset, root, resolver, acquisition or (), target, reference, split, every)
     except (ManifestError, WeightsError, DataError) as error:
         raise _failed(error) from None
