@@ -34,8 +34,10 @@ class SeenPatches:
     def flipped(self, which: Tensor, rows: bool, columns: bool) -> "SeenPatches":
         """Some of them in float32, mirrored along axes or not."""
         axes = [axis for axis, wanted in ((-2, rows), (-1, columns)) if wanted]
-        images = (t[which].float().flip(axes) for t in (self.skip, self.reference, self.image, self.error))
-        return SeenPatches(*images, self.facts[which])
+        skip, reference, image, error = (
+            t[which].float().flip(axes) for t in (self.skip, self.reference, self.image, self.error)
+        )
+        return SeenPatches(skip, reference, image, error, self.facts[which])
 
 
 def look(

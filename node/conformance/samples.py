@@ -72,7 +72,7 @@ def _result(n: int) -> tuple[Result, list[Dataset]]:
     pixels = np.random.default_rng(n).random((n + 1, 16 * n, 12 * n), dtype=np.float32) * 1000 * n
     result = Result(
         pixels=pixels,
-        expected_error=pixels / (10 * n),
+        expected_error=pixels / np.float32(10 * n),
         positions=np.array([[n, n, 5.0 * n * i] for i in numbers]),
         orientation=((across, down, 0.0), (-down, across, 0.0)),
         spacing=(0.25 * n, 0.3 * n),

@@ -37,7 +37,7 @@ def parametric_map(series: DerivedSeries, images: Sequence[Dataset], expected: N
     uid = derived_uid(series.uid, "trust map")
     factor = intensity_factor(expected)
     low, high = (value * factor for value in shown_range(expected))
-    document = ParametricMap(
+    document: Dataset = ParametricMap(
         source_images=[unidentified(image) for image in images],
         pixel_array=np.stack([stored_values(one, factor) for one in expected]),
         series_instance_uid=uid,
@@ -67,7 +67,9 @@ def parametric_map(series: DerivedSeries, images: Sequence[Dataset], expected: N
         content_qualification=ContentQualificationValues.RESEARCH,
         derived_pixel_contrast=DerivedPixelContrastValues.QUANTITY,
         pixel_measures=PixelMeasuresSequence(series.result.spacing, _thickness(series)),
-        plane_orientation=PlaneOrientationSequence("PATIENT", np.ravel(series.result.orientation)),
+        plane_orientation=PlaneOrientationSequence(
+            "PATIENT", [cosine for axis in series.result.orientation for cosine in axis]
+        ),
         plane_positions=[PlanePositionSequence("PATIENT", position) for position in series.result.positions],
         contributing_equipment=series.equipment,
     )
