@@ -18,7 +18,7 @@ from diffmsr.images import as_two_channels, from_two_channels
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, default_weights_folder, read_manifest
 from diffmsr.models import Model, UnknownPresetError, build, in_precision, preset_named, standard_normal
 from diffmsr.normalisation import normalised, slice_maximum
-from diffmsr.trust.network import TrustNetwork
+from diffmsr.trust.network import TrustNetwork, agreement
 from diffmsr.trust.weights import TRUST_FOLDER, TrustMap, has_trust, read_trust_manifest
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -39,6 +39,8 @@ class Restored:
     """The expected absolute error of each pixel, likewise; None without a trust map."""
     unit: Magnitudes
     """(n, 1, 1): the largest value of each slice as the network saw it."""
+    disagreement: Magnitudes | None
+    """(n,): how far edges of target and reference disagree, from 0 to 1; None without a trust map."""
 
 
 class SuperResolver:
@@ -159,7 +161,7 @@ class SuperResolver:
             high = kspace.data_consistent(high, low)
         high = high if high.is_complex() else high.clamp_min(0)
         fine = reference.shape[-2:]
-        expected = None if trust is None else _expected_error(trust, low, guide, high, facts)
+        expected, disagreement = (None, None) if trust is None else _expected_error(trust, low, guide, high, facts)
         if not high.is_complex():
             high = onto_stored_grid(high, *fine)
             expected = None if expected is None else onto_stored_grid(expected, *fine)
@@ -167,6 +169,7 @@ class SuperResolver:
             images=(high * unit).cpu().numpy(),
             expected_error=None if expected is None else (expected * unit).cpu().numpy(),
             unit=unit.cpu().numpy(),
+            disagreement=None if disagreement is None else disagreement.cpu().numpy(),
         )
 
     def _check(self, target: Pixels, reference: Pixels, seeds: Sequence[int]) -> None:
@@ -193,10 +196,11 @@ class SuperResolver:
             raise ValueError("target and reference must be finite")
 
 
-def _expected_error(trust: TrustMap, low: Tensor, guide: Tensor, high: Tensor, facts: Tensor) -> Tensor:
-    """Of each pixel of `high` (n, s h, s w), which `low` and `guide` gave; all normalised."""
+def _expected_error(trust: TrustMap, low: Tensor, guide: Tensor, high: Tensor, facts: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each pixel of `high` (n, s h, s w), which `low` and `guide` gave; all normalised; and the disagreement (n,)."""
     skip = kspace.zero_fill(low, *high.shape[-2:])
-    return trust(skip.abs() if low.is_complex() else skip.real, guide, high.abs(), facts)
+    filled = skip.abs() if low.is_complex() else skip.real
+    return trust(filled, guide, high.abs(), facts), 1 - agreement(filled, guide)[1][:, 0]
 
 
 def load_trust(folder: Path, manifest: Manifest) -> TrustMap:

@@ -33,6 +33,8 @@ class Judged:
 
     expected: Magnitudes
     error: Magnitudes
+    disagreement: float
+    """Of target and reference, from 0 to 1."""
     summary: float
     """The `expected` of its summary."""
     unsure: float
@@ -69,7 +71,8 @@ def judged_stack(
         truth = as_tensor(stack[i].images[target]).abs().numpy()
         inside, unit = tissue[n], float(restored[n].unit.item())
         error = np.abs(images[n] - truth)[inside] / unit
-        judged.append(Judged(expected[n][inside] / unit, error, summary.expected[n], summary.unsure[n]))
+        apart = float(_expected(restored[n].disagreement)[0])
+        judged.append(Judged(expected[n][inside] / unit, error, apart, summary.expected[n], summary.unsure[n]))
     return judged
 
 

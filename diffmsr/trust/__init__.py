@@ -4,7 +4,7 @@
 `weights` is the folder that holds both, `summary` says in few figures what a map shows.
 """
 
-from diffmsr.trust.calibration import Calibration, Curve
+from diffmsr.trust.calibration import Calibration, Curve, Gain
 from diffmsr.trust.network import TrustNetwork
 from diffmsr.trust.summary import TrustSummary, has_tissue, summarise, tissue_of
 from diffmsr.trust.weights import TRUST_FOLDER, TrustManifest, TrustMap, has_trust, read_trust_manifest
@@ -13,6 +13,7 @@ __all__ = [
     "TRUST_FOLDER",
     "Calibration",
     "Curve",
+    "Gain",
     "TrustManifest",
     "TrustMap",
     "TrustNetwork",

@@ -11,6 +11,8 @@ from diffmsr.arrays import Magnitudes
 
 SHARE = 0.9
 """Of the true errors that are to lie within the limit."""
+GAIN_BINS = 12
+"""Knots of the gain, each with as many slices."""
 LEAST = 1e-3
 """Share of all pixels that a bin needs to count."""
 
@@ -32,16 +34,32 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """A factor for a whole slice, which rises with the disagreement of target and reference: linear between knots, and the factor of
+    the last knot beyond them."""
+
+    at: tuple[float, ...]
+    """1 less the agreement, rising."""
+    gives: tuple[float, ...]
+
+    def __call__(self, disagreement: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The factor for each slice."""
+        return np.interp(disagreement, self.at, self.gives).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What a prediction means."""
 
+    gain: Gain
+    """By which it is multiplied first."""
     expected: Curve
     """From a prediction to the mean of the absolute error."""
     limit: Curve
     """From that mean to what nine of ten absolute errors stay below."""
 
 
-IDENTITY = Calibration(Curve((1e-3, 1.0), (1e-3, 1.0)), Curve((1e-3, 1.0), (1e-3, 1.0)))
+IDENTITY = Calibration(Gain((0.0, 1.0), (1.0, 1.0)), Curve((1e-3, 1.0), (1e-3, 1.0)), Curve((1e-3, 1.0), (1e-3, 1.0)))
 """Before it is calibrated."""
 
 
@@ -75,9 +93,22 @@ class ErrorHistogram:
         return other
 
 
-def calibrated(histograms: Sequence[ErrorHistogram]) -> Calibration:
-    """The calibration by which predictions mean what they say, on average over histograms of equal weight. Raises ValueError
-    when there are too few pixels."""
+def gain_of(disagreement: Sequence[float], predicted: Sequence[float], error: Sequence[float]) -> Gain:
+    """The gain by which slices of mean prediction and mean true error are right on average at every disagreement. Raises ValueError
+    without a slice."""
+    if not disagreement:
+        raise ValueError("no slice to calibrate with")
+    order = np.argsort(disagreement)
+    parts = [part for part in np.array_split(order, GAIN_BINS) if len(part)]
+    at = [float(np.mean([disagreement[i] for i in part])) for part in parts]
+    ratio = [float(np.mean([np.log(error[i] / predicted[i]) for i in part])) for part in parts]
+    rising = np.exp(isotonic_regression(ratio, weights=[len(part) for part in parts]).x)
+    return Gain(tuple(float(f"{x:.4g}") for x in at), tuple(float(f"{y:.4g}") for y in rising))
+
+
+def curves_of(gain: Gain, histograms: Sequence[ErrorHistogram]) -> Calibration:
+    """The calibration by which predictions, after their gain, mean what they say, on average over histograms of equal weight.
+    Raises ValueError when there are too few pixels."""
     parts = [histogram.scaled() for histogram in histograms if histogram.counts.any()]
     counts, errors, predictions = (
         np.sum([getattr(part, name) for part in parts], axis=0) for name in ("counts", "errors", "predictions")
@@ -93,7 +124,7 @@ def calibrated(histograms: Sequence[ErrorHistogram]) -> Calibration:
     mean = errors / weight
     limit = np.log([_quantile(row, SHARE) for row in counts])
     return Calibration(
-        _curve(predictions / weight, mean), _curve(mean, np.exp(isotonic_regression(limit, weights=weight).x))
+        gain, _curve(predictions / weight, mean), _curve(mean, np.exp(isotonic_regression(limit, weights=weight).x))
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffmsr.manifest import MANIFEST_FILE, ManifestError
-from diffmsr.trust.calibration import Calibration, Curve
+from diffmsr.trust.calibration import Calibration, Curve, Gain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +27,7 @@ class TrustManifest:
     """Of the weights file."""
     of: str
     """SHA-256 of the super-resolution weights whose errors it predicts. It knows nothing about others."""
+    gain: Gain
     expected: Curve
     limit: Curve
     """See `Calibration`."""
@@ -47,7 +48,7 @@ class TrustManifest:
 
     @property
     def calibration(self) -> Calibration:
-        return Calibration(self.expected, self.limit)
+        return Calibration(self.gain, self.expected, self.limit)
 
 
 def has_trust(weights: Path) -> bool:
@@ -63,7 +64,9 @@ def read_trust_manifest(weights: Path, sha256: str) -> TrustManifest:
         values = json.loads(path.read_text())
         if set(values) != {field.name for field in fields(TrustManifest)}:
             raise ValueError("its keys are not those of this version")
-        manifest = TrustManifest(**values | {name: _curve(values[name]) for name in ("expected", "limit")})
+        curves = {name: _curve(values[name]) for name in ("expected", "limit")}
+        gain = Gain(tuple(map(float, values["gain"]["at"])), tuple(map(float, values["gain"]["gives"])))
+        manifest = TrustManifest(**values | curves | {"gain": gain})
     except OSError as error:
         raise ManifestError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError) as error:
@@ -98,5 +101,9 @@ class TrustMap:
         """The expected absolute error (n, s h, s w); the arguments are those of the network's `forward`."""
         import torch
 
+        from diffmsr.trust.network import agreement
+
         predicted = self.network(skip, reference, image, facts)
-        return torch.from_numpy(self.calibration.expected(predicted.float().cpu().numpy())).to(predicted.device)
+        factor = self.calibration.gain(1 - agreement(skip, reference)[1].cpu().numpy())[:, :, None]
+        expected = self.calibration.expected(factor * predicted.float().cpu().numpy())
+        return torch.from_numpy(expected).to(predicted.device)

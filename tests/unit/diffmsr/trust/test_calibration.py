@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffmsr.trust import Curve
-from diffmsr.trust.calibration import ErrorHistogram, calibrated
+from diffmsr.trust.calibration import IDENTITY, ErrorHistogram, curves_of, gain_of
 
 
 def drawn(seed: int, distort: float, n: int = 60_000) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +22,7 @@ def test_a_calibrated_prediction_is_the_mean_error_and_nine_of_ten_are_within(se
     predicted, error = drawn(seed, distort)
     histogram = ErrorHistogram()
     histogram.add(predicted, error)
-    calibration = calibrated([histogram])
+    calibration = curves_of(IDENTITY.gain, [histogram])
     predicted, error = drawn(seed + 1, distort)
     expected = calibration.expected(predicted)
     for part in np.array_split(np.argsort(expected), 5):
@@ -50,7 +50,7 @@ def test_predictions_that_tell_nothing_apart_are_one_knot_less() -> None:
     histogram = ErrorHistogram()
     for predicted, mean in ((0.01, 0.02), (0.02, 0.01), (0.1, 0.1)):
         histogram.add(np.full(5000, predicted, np.float32), rng.exponential(mean, 5000).astype(np.float32))
-    curve = calibrated([histogram]).expected
+    curve = curves_of(IDENTITY.gain, [histogram]).expected
     assert len(curve.at) == 2
     assert curve.gives[0] == pytest.approx(0.015, rel=0.1)
 
@@ -60,4 +60,17 @@ def test_without_enough_pixels_there_is_no_calibration() -> None:
     histogram.add(np.full(10, 0.02, np.float32), np.full(10, 0.01, np.float32))
     for histograms in ([], [ErrorHistogram()], [histogram]):
         with pytest.raises(ValueError, match="too few pixels"):
-            calibrated(histograms)
+            curves_of(IDENTITY.gain, histograms)
+
+
+def test_the_gain_makes_slices_right_where_target_and_reference_disagree() -> None:
+    """The network says 0.03 of all slices, and errors are twice as large where the reference does not fit."""
+    rng = np.random.default_rng(0)
+    apart = rng.uniform(0, 0.8, 400)
+    error = np.where(apart < 0.4, 0.02, 0.04) * rng.uniform(0.9, 1.1, 400)
+    gain = gain_of(list(apart), [0.03] * 400, list(error))
+    assert list(gain.gives) == sorted(gain.gives)
+    found = gain(np.array([0.0, 0.1, 0.7, 1.0], dtype=np.float32))
+    assert found == pytest.approx([2 / 3, 2 / 3, 4 / 3, 4 / 3], rel=0.05)
+    with pytest.raises(ValueError, match="no slice"):
+        gain_of([], [], [])
