@@ -220,7 +220,7 @@ class ReportSettings(Section):
     max_intensity_drift: Positive = 0.07
     max_seed_spread: Positive = 0.01
     max_displacement_mm: Positive = 2
-    max_expected_error: Positive = 0.25
+    max_expected_error: Positive = 0.35
     hold: bool = False
 
 

@@ -188,7 +188,6 @@ class Database:
                 f"the tracker at {without_secrets(self.url)} does not answer: {_first_line(error)}"
             ) from error
 
-
     @contextmanager
     def _turn_of(self, writer: bool, patience_s: float) -> Iterator[None]:
         """The turn of one of the writers of this process. SQLite has one writer at a time, and has others look again

@@ -17,7 +17,7 @@ from diffmsr.evaluate.acquisitions import Trial
 from diffmsr.evaluate.trust import judged_stack
 from diffmsr.inference import SuperResolver
 from diffmsr.manifest import WEIGHTS_FILE, default_weights_folder, read_manifest
-from diffmsr.trust import TRUST_FOLDER, read_trust_manifest, summarise
+from diffmsr.trust import TRUST_FOLDER, read_trust_manifest, tissue_of
 from node.config.settings import ReportSettings
 
 LIMIT = ReportSettings().max_expected_error
@@ -55,7 +55,8 @@ def test_expected_errors_are_true_on_a_patient_never_seen(shared_data: Path, res
 
 
 def test_what_the_weights_do_not_know_raises_it(shared_data: Path, resolver: SuperResolver) -> None:
-    """A reference of elsewhere, none at all, and a phantom in the place of a head: more is expected than of the right pair."""
+    """References of elsewhere, displaced ones and none: more is expected than of the right pair. Of a phantom, whose errors are
+    small, at least as much is expected as comes."""
     stack = [piece for piece in read_slices("open_ms", shared_data / "open_ms") if piece.held_out][8::8]
     clean = Trial("clean", NAMED["clean"], header_of("clean"))
 
@@ -63,19 +64,20 @@ def test_what_the_weights_do_not_know_raises_it(shared_data: Path, resolver: Sup
         return float(np.mean([one.summary for one in judged_stack(stack, clean, "T2", "T1", resolver, 2, how)]))
 
     right = summary("")
-    assert summary("foreign") > 1.15 * right
-    assert summary("empty") > 1.15 * right
-    assert summary("shifted") > 1.15 * right
-    assert _of_phantom(shared_data / "vendor_dicom", resolver) > 1.15 * right
+    for how in ("foreign", "shifted", "empty"):
+        assert summary(how) > 1.1 * right, how
+    expected, true = _of_phantom(shared_data / "vendor_dicom", resolver)
+    assert expected > true
 
 
-def _of_phantom(root: Path, resolver: SuperResolver) -> float:
-    """The expected error of the ACR phantom of a Siemens Skyra, T2 guided by T1, lowered fourfold."""
+def _of_phantom(root: Path, resolver: SuperResolver) -> tuple[float, float]:
+    """(expected, true) mean error of the tissue of an ACR phantom in a Siemens Skyra, T2 guided by T1, lowered fourfold."""
     t2, t1 = (_middle(root / f"ACR_Siemens_MagnetomSkyra_3T_{contrast}") for contrast in ("T2", "T1"))
     low = degrade(torch.from_numpy(t2), np.random.default_rng(0)).numpy()[None]
     restored = resolver.restore(low, t1[None], [1])
     assert restored.expected_error is not None
-    return summarise(restored.images, restored.expected_error).expected[0]
+    tissue = tissue_of(restored.images)
+    return float(restored.expected_error[tissue].mean()), float(np.abs(restored.images - t2)[tissue].mean())
 
 
 def _middle(folder: Path) -> np.ndarray:

@@ -79,8 +79,8 @@ def test_off_by_default_and_without_a_trust_map_sent_before_the_report(study: An
 
 
 def test_the_same_bytes_on_another_day(study: Any) -> None:
-    first = encoded(study).files
+    first = list(encoded(study).files())
     with mock.patch("highdicom.base.datetime") as clock:
         clock.datetime.now.return_value = datetime.datetime(2031, 5, 6, 7, 8, 9)
         clock.date, clock.time = datetime.date, datetime.time
-        assert encoded(study).files == first
+        assert list(encoded(study).files()) == first
