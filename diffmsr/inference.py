@@ -19,7 +19,7 @@ from diffmsr.manifest import WEIGHTS_FILE, Manifest, default_weights_folder, rea
 from diffmsr.models import Model, UnknownPresetError, build, in_precision, preset_named, standard_normal
 from diffmsr.normalisation import normalised, slice_maximum
 from diffmsr.trust.network import TrustNetwork, agreement
-from diffmsr.trust.weights import TRUST_FOLDER, TrustMap, has_trust, read_trust_manifest
+from diffmsr.trust.weights import TRUST_FOLDER, TrustMap, read_trust_manifest
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Of the network's arithmetic. Transforms, inputs and outputs are always float32."""
@@ -82,7 +82,7 @@ class SuperResolver:
 
         With `data_consistency`, the measured part of the result's k-space is replaced by the target's own. Weights of a
         network that is here to be compared only are refused unless `peers` is true. With `trust`, the trust map is read, too,
-        where the folder has one. Raises ManifestError or WeightsError, in one line.
+        where the folder has one for these weights. Raises ManifestError or WeightsError, in one line.
         """
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
@@ -97,7 +97,7 @@ class SuperResolver:
                 f"{folder}: {manifest.preset} is a published network to compare with, not one to process images"
             )
         load_weights(model, folder / WEIGHTS_FILE, manifest.sha256)
-        expecting = load_trust(folder, manifest) if trust and has_trust(folder) else None
+        expecting = load_trust(folder, manifest) if trust else None
         return cls(model, manifest, torch.device(device), PRECISIONS[precision], fast, data_consistency, expecting)
 
     def __call__(
@@ -203,9 +203,12 @@ def _expected_error(trust: TrustMap, low: Tensor, guide: Tensor, high: Tensor, f
     return trust(filled, guide, high.abs(), facts), 1 - agreement(filled, guide)[1][:, 0]
 
 
-def load_trust(folder: Path, manifest: Manifest) -> TrustMap:
-    """The trust map of a folder of weights. Raises ManifestError or WeightsError, in one line."""
-    of = read_trust_manifest(folder, manifest.sha256)
+def load_trust(folder: Path, manifest: Manifest) -> TrustMap | None:
+    """The trust map of a folder of weights; None where there is none, or one that was trained for other weights. Raises
+    ManifestError or WeightsError, in one line."""
+    of = read_trust_manifest(folder)
+    if of is None or of.of != manifest.sha256:
+        return None
     network = TrustNetwork()
     _load(network, folder / TRUST_FOLDER / WEIGHTS_FILE, of.sha256, "a trust network")
     return TrustMap(network, of.calibration, of.title)

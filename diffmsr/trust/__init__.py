@@ -7,7 +7,7 @@
 from diffmsr.trust.calibration import Calibration, Curve, Gain
 from diffmsr.trust.network import TrustNetwork
 from diffmsr.trust.summary import TrustSummary, has_tissue, summarise, tissue_of
-from diffmsr.trust.weights import TRUST_FOLDER, TrustManifest, TrustMap, has_trust, read_trust_manifest
+from diffmsr.trust.weights import TRUST_FOLDER, TrustManifest, TrustMap, read_trust_manifest
 
 __all__ = [
     "TRUST_FOLDER",
@@ -19,7 +19,6 @@ __all__ = [
     "TrustNetwork",
     "TrustSummary",
     "has_tissue",
-    "has_trust",
     "read_trust_manifest",
     "summarise",
     "tissue_of",

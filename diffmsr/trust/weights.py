@@ -26,7 +26,7 @@ class TrustManifest:
     sha256: str
     """Of the weights file."""
     of: str
-    """SHA-256 of the super-resolution weights whose errors it predicts. It knows nothing about others."""
+    """SHA-256 of the super-resolution weights whose errors it predicts. It knows nothing about others, and is not used for them."""
     gain: Gain
     expected: Curve
     limit: Curve
@@ -51,32 +51,23 @@ class TrustManifest:
         return Calibration(self.gain, self.expected, self.limit)
 
 
-def has_trust(weights: Path) -> bool:
-    """Whether a folder of super-resolution weights has a trust network."""
-    return (weights / TRUST_FOLDER / MANIFEST_FILE).exists()
-
-
-def read_trust_manifest(weights: Path, sha256: str) -> TrustManifest:
-    """The manifest of the trust network in a folder of super-resolution weights, which have this SHA-256. Raises
-    ManifestError, in one line, when it is damaged or was made for other weights."""
+def read_trust_manifest(weights: Path) -> TrustManifest | None:
+    """The manifest of the trust network in a folder of super-resolution weights; None where there is none. Raises ManifestError, in
+    one line, when it is damaged."""
     path = weights / TRUST_FOLDER / MANIFEST_FILE
+    if not path.exists():
+        return None
     try:
         values = json.loads(path.read_text())
         if set(values) != {field.name for field in fields(TrustManifest)}:
             raise ValueError("its keys are not those of this version")
         curves = {name: _curve(values[name]) for name in ("expected", "limit")}
         gain = Gain(tuple(map(float, values["gain"]["at"])), tuple(map(float, values["gain"]["gives"])))
-        manifest = TrustManifest(**values | curves | {"gain": gain})
+        return TrustManifest(**values | curves | {"gain": gain})
     except OSError as error:
         raise ManifestError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError) as error:
         raise ManifestError(f"{path} is not the manifest of a trust network: {error}") from None
-    if manifest.of != sha256:
-        raise ManifestError(
-            f"{path}: the trust network was trained for other weights (SHA-256 {manifest.of[:12]}, not {sha256[:12]}); "
-            "train it again with diffmsr train-trust, or remove the folder"
-        )
-    return manifest
 
 
 def _curve(values: dict[str, list[float]]) -> Curve:

@@ -248,7 +248,7 @@ class Engine:
         """Which trust map goes with results, in words."""
         if self._resolver.trust is not None:
             return self._resolver.trust.name
-        return "none: these weights have none" if self._settings.trust else "none: [model] trust = false"
+        return "none: there is none for these weights" if self._settings.trust else "none: [model] trust = false"
 
     @property
     def _batch(self) -> int:

@@ -31,7 +31,8 @@ def resolver() -> SuperResolver:
 
 def test_the_manifest_and_the_card_are_those_of_the_file() -> None:
     weights = default_weights_folder()
-    manifest = read_trust_manifest(weights, read_manifest(weights).sha256)
+    manifest = read_trust_manifest(weights)
+    assert manifest is not None and manifest.of == read_manifest(weights).sha256
     content = (weights / TRUST_FOLDER / WEIGHTS_FILE).read_bytes()
     card = (weights / TRUST_FOLDER / "MODEL_CARD.md").read_text()
     assert hashlib.sha256(content).hexdigest() == manifest.sha256

@@ -17,7 +17,15 @@ from diffmsr.cli import app
 from diffmsr.data import Slice, read_slices
 from diffmsr.data.lgg import VALIDATION
 from diffmsr.inference import SuperResolver
-from diffmsr.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, ManifestError, TrainedPair, baseline_weights_folder
+from diffmsr.manifest import (
+    MANIFEST_FILE,
+    WEIGHTS_FILE,
+    Manifest,
+    ManifestError,
+    TrainedPair,
+    baseline_weights_folder,
+    read_manifest,
+)
 from diffmsr.models import PRESETS, build
 from diffmsr.models.diffmsr import DiffMSRConfig
 from diffmsr.train_trust import fit, read_recipe
@@ -125,11 +133,13 @@ def test_one_command_trains_calibrates_and_writes_what_the_node_uses(
     clean = measured["rows"]["clean"]
     assert clean["expected"] == pytest.approx(clean["true"], rel=0.5), "on the slices that it was calibrated on"
 
-    manifest = json.loads((weights / MANIFEST_FILE).read_text())
-    (weights / MANIFEST_FILE).write_text(json.dumps(manifest | {"name": "same", "sha256": manifest["sha256"]}))
-    trust = weights / "trust" / MANIFEST_FILE
-    trust.write_text(trust.read_text().replace(manifest["sha256"], "0" * 64))
-    with pytest.raises(ManifestError, match="trained for other weights"):
+    manifest, trust = read_manifest(weights), weights / "trust" / MANIFEST_FILE
+    trust.write_text(trust.read_text().replace(manifest.sha256, "0" * 64))
+    assert SuperResolver.load(weights, trust=True).trust is None, (
+        "a trust map of other weights knows nothing about these"
+    )
+    trust.write_text("{}")
+    with pytest.raises(ManifestError, match="not the manifest of a trust network"):
         SuperResolver.load(weights, trust=True)
     assert SuperResolver.load(weights).trust is None, "who does not ask for it does not need it"
 

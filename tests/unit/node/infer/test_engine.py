@@ -151,7 +151,7 @@ def test_the_trust_map_goes_with_the_result_and_into_its_grade(target: Volume, r
 
 def test_without_a_trust_map_the_parameters_say_why(target: Volume, reference: Volume) -> None:
     order = request_for(target, reference)
-    for settings, reason in (({}, "these weights have none"), ({"trust": False}, "[model] trust = false")):
+    for settings, reason in (({}, "there is none for these weights"), ({"trust": False}, "[model] trust = false")):
         result = super_resolve(engine(**settings), target, reference, order, silent)  # type: ignore[arg-type]
         assert result.expected_error is None
         assert result.quality is not None and result.quality.expected_error is None
