@@ -2,20 +2,24 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from diffmsr import kspace
 from diffmsr.acquisition import Acquisition, Undoing, features, left_over, onto_cropped_grid, onto_stored_grid, undo
-from diffmsr.arrays import Pixels
+from diffmsr.arrays import Magnitudes, Pixels
 from diffmsr.images import as_two_channels, from_two_channels
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, default_weights_folder, read_manifest
 from diffmsr.models import Model, UnknownPresetError, build, in_precision, preset_named, standard_normal
 from diffmsr.normalisation import normalised, slice_maximum
+from diffmsr.trust.network import TrustNetwork, agreement
+from diffmsr.trust.weights import TRUST_FOLDER, TrustMap, read_trust_manifest
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Of the network's arithmetic. Transforms, inputs and outputs are always float32."""
@@ -23,6 +27,20 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 class WeightsError(ValueError):
     """A weights file is missing, damaged, or not the one that its manifest describes."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Super-resolved slices."""
+
+    images: Pixels
+    """(n, s h, s w), in the target's unit, finite and not negative."""
+    expected_error: Magnitudes | None
+    """The expected absolute error of each pixel, likewise; None without a trust map."""
+    unit: Magnitudes
+    """(n, 1, 1): the largest value of each slice as the network saw it."""
+    disagreement: Magnitudes | None
+    """(n,): how far edges of target and reference disagree, from 0 to 1; None without a trust map."""
 
 
 class SuperResolver:
@@ -36,8 +54,10 @@ class SuperResolver:
         dtype: torch.dtype,
         fast: bool = True,
         data_consistency: bool = False,
+        trust: TrustMap | None = None,
     ) -> None:
-        """`fast` chooses the network's optimised form, whose images differ by rounding only; otherwise the plain one."""
+        """`fast` chooses the network's optimised form, whose images differ by rounding only; otherwise the plain one. `trust`
+        predicts the error of each pixel."""
         self.manifest = manifest
         model = model.to(device).eval()
         self._noise_shape = model.noise_shape
@@ -45,6 +65,7 @@ class SuperResolver:
         self._network = model.optimised(dtype) if fast else in_precision(model, dtype)
         self._data_consistency = data_consistency
         self._device = device
+        self.trust = trust if trust is None else replace(trust, network=trust.network.to(device).eval())
 
     @classmethod
     def load(
@@ -55,12 +76,13 @@ class SuperResolver:
         fast: bool = True,
         data_consistency: bool = False,
         peers: bool = False,
+        trust: bool = False,
     ) -> "SuperResolver":
         """Read a weights folder (the shipped one when None).
 
         With `data_consistency`, the measured part of the result's k-space is replaced by the target's own. Weights of a
-        network that is here to be compared only are refused unless `peers` is true. Raises ManifestError or WeightsError, in
-        one line.
+        network that is here to be compared only are refused unless `peers` is true. With `trust`, the trust map is read, too,
+        where the folder has one for these weights. Raises ManifestError or WeightsError, in one line.
         """
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
@@ -75,9 +97,9 @@ class SuperResolver:
                 f"{folder}: {manifest.preset} is a published network to compare with, not one to process images"
             )
         load_weights(model, folder / WEIGHTS_FILE, manifest.sha256)
-        return cls(model, manifest, torch.device(device), PRECISIONS[precision], fast, data_consistency)
+        expecting = load_trust(folder, manifest) if trust else None
+        return cls(model, manifest, torch.device(device), PRECISIONS[precision], fast, data_consistency, expecting)
 
-    @torch.inference_mode()
     def __call__(
         self,
         target: Pixels,
@@ -98,6 +120,29 @@ class SuperResolver:
         A slice's result does not depend on the others of its batch. Raises ValueError for shapes that do not fit, for
         values that are not finite, and for images of a kind that the weights do not take.
         """
+        return self._restore(target, reference, seeds, acquisition, undoing, None).images
+
+    def restore(
+        self,
+        target: Pixels,
+        reference: Pixels,
+        seeds: Sequence[int],
+        acquisition: Acquisition = Acquisition(),
+        undoing: Undoing = Undoing(),
+    ) -> Restored:
+        """The same, with the expected error of each pixel where there is a trust map."""
+        return self._restore(target, reference, seeds, acquisition, undoing, self.trust)
+
+    @torch.inference_mode()
+    def _restore(
+        self,
+        target: Pixels,
+        reference: Pixels,
+        seeds: Sequence[int],
+        acquisition: Acquisition,
+        undoing: Undoing,
+        trust: TrustMap | None,
+    ) -> Restored:
         self._check(target, reference, seeds)
         kind = np.complex64 if self.manifest.input_kind == "complex" else np.float32
         low = torch.from_numpy(np.ascontiguousarray(target, dtype=kind)).to(self._device)
@@ -114,9 +159,18 @@ class SuperResolver:
         high = from_two_channels(two, self.manifest.input_kind)
         if self._data_consistency:
             high = kspace.data_consistent(high, low)
-        high = high if high.is_complex() else onto_stored_grid(high.clamp_min(0), *reference.shape[-2:])
-        images: Pixels = (high * unit).cpu().numpy()
-        return images
+        high = high if high.is_complex() else high.clamp_min(0)
+        fine = reference.shape[-2:]
+        expected, disagreement = (None, None) if trust is None else _expected_error(trust, low, guide, high, facts)
+        if not high.is_complex():
+            high = onto_stored_grid(high, *fine)
+            expected = None if expected is None else onto_stored_grid(expected, *fine)
+        return Restored(
+            images=(high * unit).cpu().numpy(),
+            expected_error=None if expected is None else (expected * unit).cpu().numpy(),
+            unit=unit.cpu().numpy(),
+            disagreement=None if disagreement is None else disagreement.cpu().numpy(),
+        )
 
     def _check(self, target: Pixels, reference: Pixels, seeds: Sequence[int]) -> None:
         scale = self.manifest.scale
@@ -142,8 +196,30 @@ class SuperResolver:
             raise ValueError("target and reference must be finite")
 
 
+def _expected_error(trust: TrustMap, low: Tensor, guide: Tensor, high: Tensor, facts: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each pixel of `high` (n, s h, s w), which `low` and `guide` gave; all normalised; and the disagreement (n,)."""
+    skip = kspace.zero_fill(low, *high.shape[-2:])
+    filled = skip.abs() if low.is_complex() else skip.real
+    return trust(filled, guide, high.abs(), facts), 1 - agreement(filled, guide)[1][:, 0]
+
+
+def load_trust(folder: Path, manifest: Manifest) -> TrustMap | None:
+    """The trust map of a folder of weights; None where there is none, or one that was trained for other weights. Raises
+    ManifestError or WeightsError, in one line."""
+    of = read_trust_manifest(folder)
+    if of is None or of.of != manifest.sha256:
+        return None
+    network = TrustNetwork()
+    _load(network, folder / TRUST_FOLDER / WEIGHTS_FILE, of.sha256, "a trust network")
+    return TrustMap(network, of.calibration, of.title)
+
+
 def load_weights(model: Model, path: Path, sha256: str | None = None) -> None:
     """Put the weights of a safetensors file into a model of the same preset. Raises WeightsError, in one line."""
+    _load(model, path, sha256, f"preset {model.config.name}")
+
+
+def _load(network: nn.Module, path: Path, sha256: str | None, what: str) -> None:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -157,6 +233,6 @@ def load_weights(model: Model, path: Path, sha256: str | None = None) -> None:
     except (SafetensorError, OSError, ValueError):
         raise WeightsError(f"{path} is not a safetensors file (pickled checkpoints are never loaded)") from None
     try:
-        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except RuntimeError:
-        raise WeightsError(f"{path} does not hold the weights of preset {model.config.name}") from None
+        raise WeightsError(f"{path} does not hold the weights of {what}") from None

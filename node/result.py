@@ -47,6 +47,10 @@ class Quality:
     usable: bool
     reasons: list[str]
     """A sentence for every threshold that was crossed; empty when usable."""
+    expected_error: list[float] | None = None
+    """For each slice: mean expected absolute error of the tissue over its mean intensity; None without a trust map."""
+    unsure: list[float] | None = None
+    """For each slice: share of the tissue whose expected error exceeds a quarter of its own intensity; likewise."""
 
     @property
     def doubts(self) -> str | None:
@@ -85,6 +89,7 @@ class Result:
     """A super-resolved stack, as the infer stage leaves it and the deliver stage finds it.
 
     pixels: (n, rows, columns) float32, in the target's stored-value unit, slices in the order of `source_uids`.
+    expected_error: the trust map, the expected absolute error of each pixel, in the shape and unit of the pixels; None without one.
     positions: (n, 3) mm, centre of the first pixel of each slice (ImagePositionPatient).
     orientation: (row cosine, column cosine), each (x, y, z) (ImageOrientationPatient).
     spacing: (between rows, between columns) mm (PixelSpacing).
@@ -106,3 +111,4 @@ class Result:
     reference_frames: list[list[int]] | None = None  # of `reference_uids`, likewise
     quality: Quality | None = None
     acquired: Acquired | None = None  # None of a result of a version before that was recorded
+    expected_error: NDArray[np.float32] | None = None

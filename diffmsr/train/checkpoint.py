@@ -76,6 +76,11 @@ def save(run: Run, folder: Path) -> None:
         "slices": str(run.slices),
         "minutes": f"{run.minutes:.3f}",
     }
+    write_checkpoint(folder, tensors, progress)
+
+
+def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], progress: dict[str, str]) -> None:
+    """Replace the checkpoint in a folder, as `save` does for a run."""
     path, part = folder / CHECKPOINT, folder / (CHECKPOINT + ".part")
     try:
         save_file({name: value.contiguous() for name, value in tensors.items()}, part, metadata=progress)
@@ -93,7 +98,7 @@ def resume(config: Config, folder: Path) -> Run:
     path = folder / CHECKPOINT
     run = start(config)
     try:
-        tensors, progress = _read(path)
+        tensors, progress = read_tensors(path)
         if differing := _differing(json.loads(progress["network"]), run.model):
             raise ValueError(f"it was written with {differing}; give this run another folder")
         run.slices, run.minutes = int(progress["slices"]), float(progress["minutes"])
@@ -103,10 +108,10 @@ def resume(config: Config, folder: Path) -> Run:
             )
         if progress["stage"] == "2" and run.stage == 1:
             enter_stage_two(run, config)
-        run.model.load_state_dict(_under("model.", tensors))
-        run.average.load_state_dict(_under("average.", tensors))
+        run.model.load_state_dict(under("model.", tensors))
+        run.average.load_state_dict(under("average.", tensors))
         names = [name for name, parameter in run.model.named_parameters() if parameter.requires_grad]
-        moments = {key: _under(f"optimizer.{key}.", tensors) for key in ("step", "exp_avg", "exp_avg_sq")}
+        moments = {key: under(f"optimizer.{key}.", tensors) for key in ("step", "exp_avg", "exp_avg_sq")}
         state = {
             index: {key: values[name] for key, values in moments.items()}
             for index, name in enumerate(names)
@@ -155,9 +160,9 @@ def take_weights(run: Run, folder: Path) -> str:
     nothing fits.
     """
     path, tensors = _initial(folder)
-    live = _under("model.", tensors) or tensors
+    live = under("model.", tensors) or tensors
     left = _copy_matching(live, run.model)
-    _copy_matching(_under("average.", tensors) or tensors, run.average)
+    _copy_matching(under("average.", tensors) or tensors, run.average)
     total = len(run.model.state_dict())
     if len(left) == total:
         raise TrainingError(f"init: nothing in {path} fits preset {run.model.config.name}")
@@ -168,7 +173,7 @@ def take_weights(run: Run, folder: Path) -> str:
 def initial_weights(folder: Path) -> dict[str, Tensor]:
     """The averaged weights that a run started from. Raises TrainingError when the folder holds none."""
     _, tensors = _initial(folder)
-    return _under("average.", tensors) or tensors
+    return under("average.", tensors) or tensors
 
 
 def _initial(folder: Path) -> tuple[Path, dict[str, Tensor]]:
@@ -176,7 +181,7 @@ def _initial(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     if path is None:
         raise TrainingError(f"init: {folder} holds neither {CHECKPOINT} nor {WEIGHTS_FILE}")
     try:
-        tensors, _ = _read(path)
+        tensors, _ = read_tensors(path)
     except (SafetensorError, OSError) as error:
         raise TrainingError(f"init: {path} is not a safetensors file: {_first_line(error)}") from None
     return path, tensors
@@ -193,12 +198,14 @@ def _copy_matching(source: Mapping[str, Tensor], model: Model) -> list[str]:
     return left
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, and what it says about them. Raises SafetensorError and OSError."""
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 -- no mapping
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose name begins with the prefix, by the rest of the name."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 

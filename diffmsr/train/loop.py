@@ -42,7 +42,7 @@ def train(config: Config, folder: Path, minutes: float | None = None) -> Run:
         raise DataError(f"no training slices in {', '.join(name for name, pool in pools.items() if not pool)}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with following(config, folder, first) as follower, _stop_asked() as asked:
+        with following(folder, config.slices, config.tensorboard, first) as follower, stop_asked() as asked:
             run = _begin(config, folder, follower)
             follower.advanced(run.slices, run.stage)
             follower.record(slices=run.slices, processes=processes, config=asdict(config))
@@ -68,7 +68,7 @@ def _begin(config: Config, folder: Path, follower: Follower) -> Run:
 
 
 @contextmanager
-def _stop_asked() -> Iterator[threading.Event]:
+def stop_asked() -> Iterator[threading.Event]:
     """An event that the first SIGINT or SIGTERM sets. A second signal does what it always does."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():

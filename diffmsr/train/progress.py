@@ -11,8 +11,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from diffmsr.train.config import Config
-
 LOG = "log.jsonl"
 TENSORBOARD = "tensorboard"
 
@@ -46,8 +44,8 @@ class Follower:
 
 
 @contextmanager
-def following(config: Config, folder: Path, first: bool) -> Iterator[Follower]:
-    """A follower of a run in `folder`; a silent one unless this is the first process."""
+def following(folder: Path, slices: int, tensorboard: bool = False, first: bool = True) -> Iterator[Follower]:
+    """A follower of a run of so many slices in `folder`; a silent one unless this is the first process."""
     console = Console(stderr=True, quiet=not first)
     bar = Progress(
         TextColumn("{task.description}"),
@@ -62,12 +60,12 @@ def following(config: Config, folder: Path, first: bool) -> Iterator[Follower]:
     with ExitStack() as stack:
         log = stack.enter_context((folder / LOG if first else Path("/dev/null")).open("a", buffering=1))
         board = None
-        if config.tensorboard and first:
+        if tensorboard and first:
             from torch.utils.tensorboard import SummaryWriter
 
             board = SummaryWriter(folder / TENSORBOARD)
             stack.callback(board.close)
-        yield Follower(log, board, stack.enter_context(bar), config.slices)
+        yield Follower(log, board, stack.enter_context(bar), slices)
 
 
 def _scalars(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

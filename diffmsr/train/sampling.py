@@ -1,23 +1,53 @@
 """The samples of a run, as a function of its seed and of the slices seen so far."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from diffmsr.data import Slice, training_sample
+from diffmsr.acquisition.draw import Mix
+from diffmsr.data import Augmentation, Slice, training_sample
 from diffmsr.images import as_two_channels
 from diffmsr.models import Batch
 from diffmsr.train.config import Config, Stage
 
 Pools = Mapping[str, Sequence[Slice]]
 """Training slices of each data set."""
+Change = Callable[[Slice, Sequence[Slice], np.random.Generator], Slice]
+"""Makes another slice of one, with the other slices of its data set at hand."""
 
 
-def draw_batch(config: Config, pools: Pools, seen: int, stage: Stage) -> Batch:
-    """The batch that follows after `seen` slices, in the CPU's memory."""
+class Drawing(Protocol):
+    """What a configuration says about the samples of a run; `config/train.toml` explains every key."""
+
+    @property
+    def share(self) -> Mapping[str, float]: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def augmentation(self) -> Augmentation: ...
+    @property
+    def acquisitions(self) -> Mix | None: ...
+    @property
+    def input_kind(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+
+
+class PatchSize(Protocol):
+    """What a batch consists of."""
+
+    @property
+    def patch(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+
+
+def draw_batch(config: Drawing, pools: Pools, seen: int, stage: PatchSize, change: Change | None = None) -> Batch:
+    """The batch that follows after `seen` slices, in the CPU's memory, of slices as `change` makes them."""
     names = sorted(config.share)
     share = np.array([config.share[name] for name in names])
     samples = []
@@ -25,6 +55,7 @@ def draw_batch(config: Config, pools: Pools, seen: int, stage: Stage) -> Batch:
         rng = np.random.default_rng([config.seed, seen + i])
         pool = pools[names[int(rng.choice(len(names), p=share / share.sum()))]]
         piece = pool[int(rng.integers(len(pool)))]
+        piece = change(piece, pool, rng) if change else piece
         samples.append(
             training_sample(piece, stage.patch, rng, config.augmentation, config.input_kind, config.acquisitions)
         )

@@ -1,6 +1,6 @@
 """A result as bytes, and back. The same result gives the same bytes.
 
-The bytes are an .npz file of two arrays, and the other facts as JSON. Its comment, which a zip file may have at its end,
+The bytes are an .npz file of arrays, and the other facts as JSON. Its comment, which a zip file may have at its end,
 is the SHA-256 of everything before it, so whatever changes on the disk is noticed before anything is read.
 """
 
@@ -14,7 +14,8 @@ import numpy as np
 from node.archive.digest import sha256
 from node.result import Acquired, AcquisitionFact, Quality, Registration, Result
 
-_ARRAYS = ("pixels", "positions")
+_ARRAYS = ("pixels", "positions", "expected_error")
+"""The last one only where there is a trust map."""
 _END, _END_LENGTH = b"PK\x05\x06", 22
 """The end of a zip file without a comment: its last two bytes are the length of the comment (APPNOTE.TXT 4.3.16)."""
 _COMMENT_LENGTH = 64
@@ -24,7 +25,8 @@ def encode_result(result: Result) -> bytes:
     """A result as the bytes of an .npz file."""
     facts = {k: v for k, v in asdict(result).items() if k not in _ARRAYS}
     buffer = BytesIO()
-    np.savez(buffer, pixels=result.pixels, positions=result.positions, facts=np.array(json.dumps(facts)))
+    arrays = {name: array for name in _ARRAYS if (array := getattr(result, name)) is not None}
+    np.savez(buffer, allow_pickle=False, **arrays, facts=np.array(json.dumps(facts)))
     buffer.seek(-2, 2)
     buffer.write(_COMMENT_LENGTH.to_bytes(2, "little"))
     with buffer.getbuffer() as content:
@@ -40,7 +42,7 @@ def decode_result(content: bytes) -> Result:
     try:
         with np.load(BytesIO(content), allow_pickle=False) as file:
             facts = json.loads(str(file["facts"]))
-            arrays = {name: file[name] for name in _ARRAYS}
+            arrays = {name: file[name] for name in _ARRAYS if name in file}
         row, column = facts.pop("orientation")
         between_rows, between_columns = facts.pop("spacing")
         quality, acquired = facts.pop("quality"), facts.pop("acquired", None)

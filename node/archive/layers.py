@@ -1,4 +1,5 @@
-"""The file that the viewer shows: the zero-filled target, the result and the reference, slice by slice on one grid.
+"""The file that the viewer shows: the zero-filled target, the result, the reference and, where there is one, the trust map,
+slice by slice on one grid.
 
     8 bytes   DMSRLAY1
     4 bytes   length of the description, unsigned, little-endian
@@ -23,7 +24,7 @@ _PREFIX = struct.Struct("<8sI")
 _LONGEST_DESCRIPTION = 2**24
 """Bytes. A longer description means a damaged file, not a series with very many slices."""
 
-LayerName = Literal["zero_filled", "super_resolved", "reference"]
+LayerName = Literal["zero_filled", "super_resolved", "reference", "expected_error"]
 Vector = tuple[float, float, float]
 
 

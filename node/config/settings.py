@@ -201,6 +201,7 @@ class ModelSettings(Section):
     """Slices computed side by side on a CPU; 0 is one per core."""
     precision: Literal["float32", "bfloat16"] = "float32"
     data_consistency: bool = False
+    trust: bool = True
     max_attempts: Annotated[int, Field(ge=1)] = 3
     stall_s: Seconds = 600
 
@@ -219,6 +220,7 @@ class ReportSettings(Section):
     max_intensity_drift: Positive = 0.07
     max_seed_spread: Positive = 0.01
     max_displacement_mm: Positive = 2
+    max_expected_error: Positive = 0.35
     hold: bool = False
 
 
@@ -229,6 +231,7 @@ class OutputSettings(Section):
     series_number_offset: Annotated[int, Field(ge=0)] = 9000
     synthetic_data: bool = True
     presentation_state: bool = False
+    parametric_map: bool = False
     rejection_note: Literal["none", "quality", "patient_safety"] = "none"
 
 

@@ -164,7 +164,8 @@ def _lines(facts: Statement) -> Iterator[str]:
     yield "### 7.1 Derived objects"
     yield from _paragraph(
         "`[output] sop_class` chooses the SOP class of the images. A report accompanies them (`[report] sop_class`), and "
-        "a presentation state can mark them (`[output] presentation_state`). All carry the patient and study of their "
+        "a presentation state can mark them (`[output] presentation_state`), and a parametric map can say how large their errors "
+        "are expected to be (`[output] parametric_map`). All carry the patient and study of their "
         "target, so that the PACS files them there. All are marked as derived, by artificial intelligence, for research. "
         "UIDs depend only on the content: the same sources, weights and settings give the same bytes.",
         "Transfer syntaxes: " + ", ".join(

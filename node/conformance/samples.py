@@ -32,7 +32,9 @@ SOP_CLASSES: tuple[Literal["mr", "sc", "legacy_enhanced"], ...] = get_args(
 
 def samples(settings: Settings, sop_class: Literal["mr", "sc", "legacy_enhanced"]) -> tuple[Encoded, ...]:
     """The derived objects of two results that have nothing in common."""
-    output = settings.output.model_copy(update={"sop_class": sop_class, "presentation_state": True})
+    output = settings.output.model_copy(
+        update={"sop_class": sop_class, "presentation_state": True, "parametric_map": True}
+    )
     return tuple(encode(*_result(n), output, settings.report, number) for n, number in ((1, 9001), (2, 9102)))
 
 
@@ -66,11 +68,13 @@ def _result(n: int) -> tuple[Result, list[Dataset]]:
 
     numbers = range(n, 2 * n + 1)
     targets, references = [header(1, i) for i in numbers], [header(2, i) for i in numbers]
-    turned = 0.1 if n == 1 else 1.5
+    across, down = (float(of(0.1 if n == 1 else 1.5)) for of in (np.cos, np.sin))
+    pixels = np.random.default_rng(n).random((n + 1, 16 * n, 12 * n), dtype=np.float32) * 1000 * n
     result = Result(
-        pixels=np.random.default_rng(n).random((n + 1, 16 * n, 12 * n), dtype=np.float32) * 1000 * n,
+        pixels=pixels,
+        expected_error=pixels / np.float32(10 * n),
         positions=np.array([[n, n, 5.0 * n * i] for i in numbers]),
-        orientation=((float(np.cos(turned)), float(np.sin(turned)), 0.0), (0.0, 0.0, -1.0)),
+        orientation=((across, down, 0.0), (-down, across, 0.0)),
         spacing=(0.25 * n, 0.3 * n),
         source_uids=[ds.SOPInstanceUID for ds in targets],
         reference_uids=[[ds.SOPInstanceUID] for ds in references],

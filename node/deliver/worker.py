@@ -10,6 +10,7 @@ from pydicom.uid import (
     ComprehensiveSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
     KeyObjectSelectionDocumentStorage,
+    ParametricMapStorage,
     generate_uid,
 )
 
@@ -39,7 +40,7 @@ PATIENCE_WITH_REFUSALS = 3
 
 DOCUMENTS = frozenset({
     Comprehensive3DSRStorage, ComprehensiveSRStorage, GrayscaleSoftcopyPresentationStateStorage,
-    KeyObjectSelectionDocumentStorage,
+    KeyObjectSelectionDocumentStorage, ParametricMapStorage,
 })  # fmt: skip
 """What accompanies the images. A PACS that does not store such objects gets only the images."""
 

@@ -15,6 +15,7 @@ from node.derived.findings import ATTRIBUTES_CORRECTED, findings
 from node.derived.legacy_enhanced import legacy_enhanced_image
 from node.derived.mr import mr_images
 from node.derived.page import html_page
+from node.derived.parametric_map import parametric_map
 from node.derived.presentation_state import presentation_state
 from node.derived.rejection import rejection_note
 from node.derived.report import sr_report
@@ -30,7 +31,7 @@ class Encoded:
 
     images: list[Dataset]
     documents: list[Dataset]
-    """What accompanies the images: the presentation state, the report, the note that rejects what they replace."""
+    """What accompanies the images: the presentation state, the trust map, the report, the note that rejects what they replace."""
     page: str
     """The report as HTML."""
     corrections: list[str]
@@ -72,6 +73,8 @@ def encode(
     images = _images(series)
     found = findings(series, report)
     documents = [presentation_state(series, images)] if output.presentation_state else []
+    if output.parametric_map and result.expected_error is not None:
+        documents.append(parametric_map(series, images, result.expected_error))
     if report.sop_class != "none":
         documents.append(sr_report(series, images, found, report.sop_class))
     if output.rejection_note != "none" and series.replaced:

@@ -113,6 +113,19 @@ def _measures(quality: Quality, settings: ReportSettings) -> Iterator[Measure]:
             "the pixels, over the slice's maximum. 0 means that chance plays no part in the result.",
             slices=quality.seed_spread, limit=settings.max_seed_spread,
         )  # fmt: skip
+    if quality.expected_error is not None:
+        yield Measure(
+            "EXPECTED_ERROR", "Expected error", "1",
+            "The trust map predicts the absolute error of each pixel. Its mean over the tissue of a slice, over the mean intensity of "
+            "that tissue. Where the reference does not fit, or the images are not of a kind that the network knows, it is high.",
+            slices=quality.expected_error, limit=settings.max_expected_error,
+        )  # fmt: skip
+    if quality.unsure is not None:
+        yield Measure(
+            "UNSURE_TISSUE", "Unsure tissue", "1",
+            "Share of the tissue of a slice whose expected error exceeds a quarter of its own intensity.",
+            slices=quality.unsure,
+        )  # fmt: skip
     registration = quality.registration
     if registration is not None:
         yield from _moved(registration, settings)

@@ -16,7 +16,7 @@ from node.payloads import PairRequest, StackRequest
 _UID_NAMESPACE = uuid.UUID("3c1f4a0e-52a5-5a4e-9d5c-6c0f2d2b7f11")
 """Our own, so that no other software derives the same identifiers. Never change it: a rerun would be a new series."""
 
-REPORT, PRESENTATION_STATE, REJECTION = 10_000, 20_000, 30_000
+REPORT, PRESENTATION_STATE, REJECTION, TRUST_MAP = 10_000, 20_000, 30_000, 40_000
 """Added to the SeriesNumber of the derived images: series of their own that sort behind all images."""
 
 _STEP = 1000
@@ -44,7 +44,7 @@ def series_number(request: PairRequest, made: Sequence[PairRequest], headers: It
         if any(_same_series(each, other) for other, _ in given):
             continue
         number = offset + numbers.get(stack.series_uid, 1)
-        while taken & (claim := {number, number + REPORT, number + PRESENTATION_STATE, number + REJECTION}):
+        while taken & (claim := {number + more for more in (0, REPORT, PRESENTATION_STATE, REJECTION, TRUST_MAP)}):
             number += _STEP
         taken |= claim
         given.append((each, number))

@@ -41,7 +41,7 @@ from node.dicom.stored_values import decimals
 from node.identity import MANUFACTURER, MODEL_NAME
 from node.result import Acquired
 
-_SCHEME = "99DIFFMSR"
+SCHEME = "99DIFFMSR"
 
 _UNITS = {
     "1": CodedConcept("1", "UCUM", "no units"),
@@ -73,7 +73,7 @@ def sr_report(
         transfer_syntax_uid=ExplicitVRLittleEndian,
         content_qualification=ContentQualificationValues.RESEARCH,
         coding_schemes=[
-            CodingSchemeIdentificationItem(_SCHEME, name="DiffMSR node", responsible_organization=MANUFACTURER)
+            CodingSchemeIdentificationItem(SCHEME, name="DiffMSR node", responsible_organization=MANUFACTURER)
         ],
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,
@@ -158,7 +158,7 @@ def _measurement(
     image: SourceImageForMeasurement | None = None,
 ) -> Measurement:
     return Measurement(
-        name=CodedConcept(measure.code, _SCHEME, measure.name),
+        name=CodedConcept(measure.code, SCHEME, measure.name),
         value=float(f"{value:.6g}"),
         unit=_UNITS[measure.unit],
         derivation=derivation,

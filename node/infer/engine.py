@@ -18,7 +18,7 @@ from node.errors import ModelError, RefusedError
 from node.infer.acquisition import Understanding, understand, undone, without_filter
 from node.infer.model import read_model
 from node.infer.parameters import result_parameters
-from node.infer.quality import departures, grade, seed_spread
+from node.infer.quality import departures, grade, seed_spread, trust_figures
 from node.infer.registration import follow, judge, register
 from node.infer.resample import Reference, resample_reference
 from node.infer.tissue import tissue_covered
@@ -44,6 +44,15 @@ class SuperResolved:
     """As stored, at the low resolution."""
     reference: NDArray[np.float32]
     """(n, rows, columns) on the grid of the result; 0 where the reference does not reach."""
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """What the network gives of a stack."""
+
+    pixels: NDArray[np.float32]
+    expected_error: NDArray[np.float32] | None
+    spread: list[float] | None
 
 
 class Engine:
@@ -89,7 +98,7 @@ class Engine:
         try:
             folder = settings.path or default_weights_folder()
             resolver = SuperResolver.load(
-                folder, device, settings.precision, data_consistency=settings.data_consistency
+                folder, device, settings.precision, data_consistency=settings.data_consistency, trust=settings.trust
             )
         except (ManifestError, WeightsError) as error:
             raise ModelError(f"[model] path: {error}") from None
@@ -124,19 +133,22 @@ class Engine:
         understanding = understand(target, self._acquisition)
         measured = undone(target, understanding)
         guide, registration, warnings = self._guide(target, measured, reference)
-        pixels, spread = self._run(target, guide, understanding, progress)
-        inconsistency, drift = departures(pixels, measured.pixels, target.pixels)
+        computed = self._run(target, guide, understanding, progress)
+        inconsistency, drift = departures(computed.pixels, measured.pixels, target.pixels)
         if understanding.is_contradicted(inconsistency):
             understanding = without_filter(target, understanding)
             measured = undone(target, understanding)
-            pixels, spread = self._run(target, guide, understanding, progress)
-            inconsistency, drift = departures(pixels, measured.pixels, target.pixels)
-        quality = grade(inconsistency, drift, spread, registration, self._report)
+            computed = self._run(target, guide, understanding, progress)
+            inconsistency, drift = departures(computed.pixels, measured.pixels, target.pixels)
+        expected = computed.expected_error
+        trust = None if expected is None else trust_figures(computed.pixels, expected)
+        quality = grade(inconsistency, drift, computed.spread, registration, self._report, trust)
         positions, spacing = finer_grid(
             target.positions, target.orientation, target.spacing, manifest.scale, manifest.grid_offset
         )
         result = Result(
-            pixels=pixels,
+            pixels=computed.pixels,
+            expected_error=expected,
             positions=positions,
             orientation=target.orientation,
             spacing=spacing,
@@ -147,7 +159,7 @@ class Engine:
             weights_sha256=manifest.sha256,
             scale=manifest.scale,
             parameters=result_parameters(
-                self._settings, self.device, self._batch, manifest.grid_offset, understanding, registration
+                self._settings, self.device, self._batch, manifest.grid_offset, understanding, registration, self.trust
             ),
             warnings=[
                 *request.warnings,
@@ -189,27 +201,35 @@ class Engine:
 
     def _run(
         self, target: Volume, guide: Reference, understanding: Understanding, progress: Callable[[int, int], None]
-    ) -> tuple[NDArray[np.float32], list[float] | None]:
-        """(pixels of every slice from its first seed, spread over the ensemble of seeds if there is more than one)."""
+    ) -> "_Computed":
+        """Every slice from its first seed, and the spread over the ensemble of seeds if there is more than one."""
         manifest, members = self._resolver.manifest, self._report.ensemble
         names = _names(target)
         n = len(names)
         pixels = np.empty_like(guide.pixels)
+        expected = None if self._resolver.trust is None else np.empty_like(guide.pixels)
         spread: list[float] = []
 
         def images_of(part: slice) -> list[NDArray[np.float32]]:
-            """The slices of a batch, for each member of the ensemble."""
+            """The slices of a batch, for each member of the ensemble. The trust map is that of the first one."""
+            images = []
             try:
-                return [
-                    self._resolver(
+                for member in range(members):
+                    seeds = [_seed(name, manifest.sha256, member) for name in names[part]]
+                    given = (
                         target.pixels[part],
                         guide.pixels[part],
-                        [_seed(name, manifest.sha256, member) for name in names[part]],
+                        seeds,
                         understanding.acquisition,
                         understanding.undoing,
                     )
-                    for member in range(members)
-                ]
+                    if member or expected is None:
+                        images.append(self._resolver(*given))
+                        continue
+                    restored = self._resolver.restore(*given)
+                    images.append(restored.images)
+                    expected[part] = restored.expected_error
+                return images
             except ValueError as error:  # a matrix that the network cannot process
                 raise RefusedError("E_MODEL_INPUT", str(error)) from None
 
@@ -219,9 +239,16 @@ class Engine:
             pixels[part] = images[0]
             spread += seed_spread(images) if members > 1 else []
             progress(part.stop, n)
-        if not np.isfinite(pixels).all():
+        if not np.isfinite(pixels).all() or not (expected is None or np.isfinite(expected).all()):
             raise ModelError(f'model {self.name} gave values that are not finite; try [model] precision = "float32"')
-        return pixels, spread or None
+        return _Computed(pixels, expected, spread or None)
+
+    @property
+    def trust(self) -> str:
+        """Which trust map goes with results, in words."""
+        if self._resolver.trust is not None:
+            return self._resolver.trust.name
+        return "none: there is none for these weights" if self._settings.trust else "none: [model] trust = false"
 
     @property
     def _batch(self) -> int:

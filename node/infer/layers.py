@@ -1,4 +1,5 @@
-"""What the viewer shows of a result: the target as it was measured, the result, and the reference that guided it."""
+"""What the viewer shows of a result: the target as it was measured, the result, the reference that guided it, and the error
+that is expected of each pixel."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +30,16 @@ def encode_result_layers(seen: SuperResolved) -> bytes:
     while filled.max() * factor > STORED_MAX:
         factor /= 2
     low, high = _window(result.pixels)
+    layers = [
+        _layer("zero_filled", filled, factor, (low, high)),
+        _layer("super_resolved", result.pixels, factor, (low, high)),
+        _layer("reference", reference, intensity_factor(reference), _window(reference)),
+    ]
+    expected = result.expected_error
+    if expected is not None:
+        layers.append(_layer("expected_error", expected, intensity_factor(expected), _window(expected)))
     return encode_layers(
-        [
-            _layer("zero_filled", filled, factor, (low, high)),
-            _layer("super_resolved", result.pixels, factor, (low, high)),
-            _layer("reference", reference, intensity_factor(reference), _window(reference)),
-        ],
+        layers,
         result.positions,
         result.orientation,
         result.spacing,

@@ -31,8 +31,9 @@ def result_parameters(
     grid_offset: float,
     understanding: Understanding,
     registration: Registration | None,
+    trust: str,
 ) -> dict[str, str]:
-    """What accompanies a result besides its sources and weights. Device and batch are included, because a result that
+    """What accompanies a result besides its sources and weights; `trust` says which network gave the trust map. Device and batch are included, because a result that
     differs from another one by rounding must have other identifiers."""
     parameters = {
         "acquisition": understanding.parameter or "unknown",
@@ -42,6 +43,7 @@ def result_parameters(
         "grid offset": f"{grid_offset:g}",
         "precision": settings.precision,
         "reference interpolation": "cubic B-spline, mean over the voxel of the result",
+        "trust map": trust,
     }
     if understanding.acquired.undone:
         parameters["undone before"] = ", ".join(understanding.acquired.undone)

@@ -78,18 +78,33 @@ def seed_spread(members: Sequence[NDArray[np.float32]]) -> list[float]:
     return [float(v) for v in np.divide(deviation, brightest, out=np.zeros_like(deviation), where=brightest > 0)]
 
 
+def trust_figures(images: NDArray[np.float32], expected: NDArray[np.float32]) -> tuple[list[float], list[float]]:
+    """(mean expected error of the tissue over its mean intensity, share of unsure tissue) of each slice (n, H, W)."""
+    from diffmsr.trust import summarise
+
+    summary = summarise(images, expected)
+    return summary.expected, summary.unsure
+
+
 def grade(
     consistency: list[float],
     drift: list[float],
     spread: list[float] | None,
     registration: Registration | None,
     settings: ReportSettings,
+    trust: tuple[list[float], list[float]] | None = None,
 ) -> Quality:
     """The quality record of a result, usable when no threshold is crossed."""
+    expected, unsure = trust or (None, None)
     reasons = [
         *_over("differ from the measured k-space by", consistency, settings.max_inconsistency),
         *_over("changed in mean intensity by", [abs(d) for d in drift], settings.max_intensity_drift),
         *_over("depend on the seed by", spread or [], settings.max_seed_spread),
+        *_over(
+            "have an expected error, over the intensity of their tissue, of",
+            expected or [],
+            settings.max_expected_error,
+        ),
     ]
     if registration is not None and registration.trusted and not registration.corrected:
         displacement, limit = registration.displacement_mm, settings.max_displacement_mm
@@ -98,7 +113,7 @@ def grade(
                 f"The reference was displaced by {displacement:.1f} mm from the target while it guided; a usable result "
                 f"allows {limit:g} mm."
             )
-    return Quality(consistency, drift, registration, spread, not reasons, reasons)
+    return Quality(consistency, drift, registration, spread, not reasons, reasons, expected, unsure)
 
 
 def _over(what: str, values: Sequence[float], limit: float) -> list[str]:

@@ -139,7 +139,7 @@ def work(settings: Settings, device: str) -> None:
     archive = Archive.of(settings)
     worker = worker_name(settings.node.data_dir, Role.INFER)
     infer = make_infer_handler(tracker, archive, engine, settings.match.stack.max_matrix, pulse)
-    log.info("infer.ready", model=engine.name, device=engine.device)
+    log.info("infer.ready", model=engine.name, trust=engine.trust, device=engine.device)
     pulse.start()  # from now on the supervisor waits for its job when it stops
     run_worker(tracker, Kind.INFER, worker, infer, stop)
 

@@ -27,7 +27,7 @@ class Figure:
 
     name: str
     meaning: str
-    limit: float
+    limit: float | None
     worst: float
     worst_slice: int
     """From 1."""
@@ -39,12 +39,12 @@ class Figure:
 
     @property
     def crossed(self) -> bool:
-        return abs(self.worst) > self.limit
+        return self.limit is not None and abs(self.worst) > self.limit
 
 
 def figures(quality: Quality, settings: ReportSettings) -> list[Figure]:
     """The measures of a result with a value for each slice."""
-    measured = [
+    measured: list[tuple[str, str, list[float], float | None]] = [
         (
             "K-space inconsistency",
             "How much of what the scanner measured was changed, beyond noise that was removed: 0 is nothing.",
@@ -63,13 +63,27 @@ def figures(quality: Quality, settings: ReportSettings) -> list[Figure]:
             quality.seed_spread or [],
             settings.max_seed_spread,
         ),
+        (
+            "Expected error",
+            "Mean expected absolute error of the tissue over its mean intensity, as the trust map predicts it.",
+            quality.expected_error or [],
+            settings.max_expected_error,
+        ),
+        (
+            "Unsure tissue",
+            "Share of the tissue whose expected error exceeds a quarter of its own intensity.",
+            quality.unsure or [],
+            None,
+        ),
     ]
     return [_figure(name, meaning, values, limit) for name, meaning, values, limit in measured if values]
 
 
-def _figure(name: str, meaning: str, values: list[float], limit: float) -> Figure:
+def _figure(name: str, meaning: str, values: list[float], limit: float | None) -> Figure:
     worst = max(range(len(values)), key=lambda i: abs(values[i]))
-    shown = limit if limit <= 5 * abs(values[worst]) else 0.0  # a far threshold would leave nothing to see of the bars
+    shown = (
+        limit if limit is not None and limit <= 5 * abs(values[worst]) else 0.0
+    )  # a far threshold would leave nothing to see of the bars
     negative = min(values) < 0
     top, bottom = max(shown, *values, 0.0), min(0.0, *values, -shown if negative else 0.0)
     scale = (HEIGHT - 4) / ((top - bottom) or 1.0)

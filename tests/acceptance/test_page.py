@@ -127,7 +127,7 @@ def test_a_study_is_followed_looked_at_held_released_and_sent_again(site: Site, 
         info, frames = layers.info, layers.read_slice(shown)
     kept = np.frombuffer(frames, "<u2").reshape(3, info.rows, info.columns)
     values = np.moveaxis(np.array(got), 2, 0)  # (layer, row, column)
-    assert [layer.name for layer in info.layers] == ["zero_filled", "super_resolved", "reference"]
+    assert [layer.name for layer in info.layers] == ["zero_filled", "super_resolved", "reference", "expected_error"]
     for seen, stored, layer in zip(values, kept, info.layers, strict=True):
         assert np.allclose(seen, stored * layer.slope, rtol=1e-6)
         assert seen.max() > seen.min()

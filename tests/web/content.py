@@ -178,13 +178,14 @@ def pixels(seed: int, slices: int = SLICES, rows: int = 40, columns: int = 56) -
     return values
 
 
-def layers() -> bytes:
-    """A layers file of noise."""
-    names: tuple[LayerName, ...] = ("zero_filled", "super_resolved", "reference")
+def layers(trust: bool = True) -> bytes:
+    """A layers file of noise, with a trust map or, as older ones, without."""
+    names: tuple[LayerName, ...] = ("zero_filled", "super_resolved", "reference", "expected_error")
+    slopes = {"reference": 0.5, "expected_error": 0.125}
     return encode_layers(
         [
-            Layer(LayerInfo(name=name, slope=0.5 if seed == 2 else 1, center=30000, width=60000), pixels(seed))
-            for seed, name in enumerate(names)
+            Layer(LayerInfo(name=name, slope=slopes.get(name, 1), center=30000, width=60000), pixels(seed))
+            for seed, name in enumerate(names if trust else names[:3])
         ],
         np.array([[-28.0, -20.0, 5.0 * n] for n in range(SLICES)]),
         ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),

@@ -1,5 +1,6 @@
 """The viewer in a browser without WebGL: what it shows is what the archive keeps."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +11,11 @@ from playwright.sync_api import Browser, Page
 from node.web.server import WebServer
 from tests.web.browser import Window, chromium
 from tests.web.conftest import House
-from tests.web.content import SLICES, pixels
+from tests.web.content import SLICES, layers, pixels
 
-SLOPES = {"zero_filled": 1.0, "super_resolved": 1.0, "reference": 0.5}
-SEEDS = {"zero_filled": 0, "super_resolved": 1, "reference": 2}
+SLOPES = {"zero_filled": 1.0, "super_resolved": 1.0, "reference": 0.5, "expected_error": 0.125}
+SEEDS = {"zero_filled": 0, "super_resolved": 1, "reference": 2, "expected_error": 3}
+SIDE_BY_SIDE = ("zero_filled", "super_resolved", "reference")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def test_the_value_under_the_mouse_is_that_of_the_pixel_drawn_there(page: Page) 
     page.evaluate("() => document.getElementById('viewer').engine.window('t1', 16384, 32768)")
     box = page.locator("#canvas").bounding_box()
     assert box is not None
-    for pane, layer in enumerate(SLOPES):
+    for pane, layer in enumerate(SIDE_BY_SIDE):
         for share in (0.31, 0.5, 0.66):
             x, y = box["width"] / 3 * (pane + share), box["height"] * (0.3 + share / 3)
             page.mouse.move(box["x"] + x, box["y"] + y)
@@ -152,9 +154,8 @@ def test_the_slider_shows_one_layer_on_each_side_and_the_difference_is_signed(pa
     page.locator("#canvas").focus()
     page.keyboard.press("3")
     after_drawing(page)
-    labels = page.get_attribute("#viewer", "data-labels") or ""
-    assert '"SR - zero-filled"' in labels
-    assert "error" not in page.locator("main").inner_text().lower()
+    labels = json.loads(page.get_attribute("#viewer", "data-labels") or "")
+    assert labels["difference"] == "SR - zero-filled", "nobody knows whether it is an error"
     for sign in (1, -1):  # a pixel where SR is brighter is orange, one where it is darker is blue
         red, _, blue = page.evaluate(
             """sign => { const e = document.getElementById('viewer').engine, g = e.geometry;
@@ -166,6 +167,46 @@ def test_the_slider_shows_one_layer_on_each_side_and_the_difference_is_signed(pa
             sign,
         )[:3]
         assert (red > blue) == (sign > 0)
+
+
+def test_the_trust_map_is_shown_beside_the_result_with_a_window_of_its_own(page: Page, served: House) -> None:
+    page.locator("#interpolate").uncheck()
+    page.locator("#canvas").focus()
+    page.keyboard.press("4")
+    assert page.get_by_role("button", name="Expected error").get_attribute("aria-pressed") == "true"
+    page.locator("[data-window='trust.width']").fill("6000")
+    page.keyboard.press("Enter")
+    after_drawing(page)
+    box = page.locator("#canvas").bounding_box()
+    assert box is not None
+    x, y = box["width"] * 0.75, box["height"] * 0.45
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    after_drawing(page)
+    row, column = (int(part.split()[-1]) for part in page.locator("#place").inner_text().strip(", ").split(","))
+    shown = int(page.get_attribute("#viewer", "data-shown") or 0) - 1
+    value = readings(page)["expected_error"]
+    assert value == expected("expected_error", shown)[row, column]
+    heat = [round(255 * float(np.clip(3 * min(1, value / 6000) - start, 0, 1))) for start in range(3)]
+    assert np.abs(np.array(canvas_colour(page, x, y)) - heat).max() <= 1
+    assert page.evaluate("() => document.getElementById('viewer').engine.windows.trust") == {
+        "center": 3000,
+        "width": 6000,
+    }
+
+    name = served.shown.name
+    assert name is not None
+    served.site.archive.put_layers(name, layers(trust=False))
+    try:
+        page.reload()
+        page.wait_for_selector("#viewer[data-shown]", state="attached")
+        assert page.get_by_role("button", name="Expected error").count() == 0
+        assert page.locator("[data-value='expected_error']").count() == 0
+        page.locator("#canvas").focus()
+        page.keyboard.press("4")
+        assert "no trust map" in page.locator("#status").inner_text()
+        assert page.evaluate("() => document.getElementById('viewer').engine.state.layout") != "trust"
+    finally:
+        served.site.archive.put_layers(name, layers())
 
 
 def test_a_region_is_measured_on_all_layers_at_once(page: Page) -> None:

@@ -17,18 +17,16 @@ from node.web.site import CurrentSite, Site
 
 router = APIRouter()
 
-LAYERS = ("zero_filled", "super_resolved", "reference")
-
 KEYS = (
     ("↑ ↓", "previous and next slice"),
     ("PageUp PageDown Home End", "five slices, the first, the last"),
-    ("1 2 3", "side by side, slider, difference"),
+    ("1 2 3 4", "side by side, slider, difference, expected error"),
     ("← →", "move the slider's divider"),
     ("+ −", "zoom"),
     ("Shift+↑↓←→", "pan"),
     ("W N", "wider and narrower window"),
     (". ,", "brighter and darker"),
-    ("T", "choose which window those keys change: T2, T1 or the difference"),
+    ("T", "choose which window those keys change: T2, T1, the difference or the expected error"),
     ("C", "cursor: arrows move it, Shift by 10 pixels"),
     ("M", "measure: a region; arrows move it, Shift and arrows change its size, Delete removes it"),
     ("Esc", "end the cursor or the measuring"),
@@ -48,7 +46,7 @@ _PRIVATE = {"Cache-Control": "private, no-cache"}
 def page(request: Request, site: CurrentSite, identity: Viewer, job_id: JobId) -> HTMLResponse:
     """The result of an infer job, or what a deliver job sends, beside what it was made from."""
     with _opened(site, job_id) as layers:
-        scale = layers.info.scale
+        scale, shown = layers.info.scale, [layer.name for layer in layers.info.layers]
     job = views.job(site.tracker.database, job_id)
     audit(site.tracker, Action.VIEWED, identity.user.name, job.study_uid, {"job": job_id, "what": "images"})
     labels = {
@@ -56,8 +54,10 @@ def page(request: Request, site: CurrentSite, identity: Viewer, job_id: JobId) -
         "super_resolved": f"T2 AI SR x{scale}",
         "reference": "T1 reference",
         "difference": "SR - zero-filled",
+        "expected_error": "expected absolute error",
     }
-    return render(request, "viewer.html", identity, job=job, labels=labels, layers=LAYERS, keys=KEYS)
+    labels = {name: label for name, label in labels.items() if name in (*shown, "difference")}
+    return render(request, "viewer.html", identity, job=job, labels=labels, layers=shown, keys=KEYS)
 
 
 @router.get("/jobs/{job_id}/layers", name="layers")

@@ -70,6 +70,7 @@ def study() -> Study:
     pixels = np.random.default_rng(3).random((3, 96, 80), dtype=np.float32) * 1500
     result = Result(
         pixels=pixels,
+        expected_error=pixels[:, ::-1] / 50,
         positions=np.array([[float(v) for v in ds.ImagePositionPatient] for ds in target]),
         orientation=ORIENTATION,
         spacing=(2.5 / 4, 2.0 / 4),

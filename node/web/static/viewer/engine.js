@@ -1,13 +1,14 @@
 // The drawing engine. The page uses only: show, window, view, layout, divide, mark, resize, toImage, valueAt, measure.
 // It draws on a 2-D canvas, since WebGL cannot be assumed on a reading workstation or through a remote desktop.
 
-import { Picture, differenceTable, greyTable } from "./paint.js";
+import { Picture, differenceTable, greyTable, heatTable } from "./paint.js";
 import { paneAt, panes, placement, toImage, zoomedAt } from "./panes.js";
 import { drawOverlay } from "./overlay.js";
 import { statistics } from "./region.js";
 
-export const GROUPS = { zero_filled: "t2", super_resolved: "t2", reference: "t1", difference: "difference" };
+export const GROUPS = { zero_filled: "t2", super_resolved: "t2", reference: "t1", difference: "difference", expected_error: "trust" };
 export const DIFFERENCE = "difference";
+export const TRUST = "trust"; // the group, and the layout, of the layer expected_error, which old results do not have
 
 export class Engine {
   #frames = null;
@@ -22,12 +23,14 @@ export class Engine {
     this.geometry = geometry;
     this.labels = labels;
     this.slopes = Object.fromEntries(geometry.layers.map((layer) => [layer.name, layer.slope]));
-    const [t2, t1] = ["super_resolved", "reference"].map((name) => geometry.layers.find((layer) => layer.name === name));
+    const named = (name) => geometry.layers.find((layer) => layer.name === name);
+    const [t2, t1, trust] = ["super_resolved", "reference", "expected_error"].map(named);
     this.windows = {
       t2: { center: t2.center, width: t2.width },
       t1: { center: t1.center, width: t1.width },
       difference: { center: 0, width: t2.width / 2 },
     };
+    if (trust) this.windows[TRUST] = { center: trust.width / 2, width: trust.width };
     this.state = {
       view: { zoom: 1, x: 0, y: 0 },
       layout: "side",
@@ -48,9 +51,11 @@ export class Engine {
     this.#repaint(Object.keys(GROUPS));
   }
 
-  /** Set the window of a group of layers (t2, t1, difference), in intensities. */
+  /** Set the window of a group of layers (t2, t1, difference, trust), in intensities. That of the difference is around 0, that of the
+   *  trust map begins there. */
   window(group, center, width) {
-    this.windows[group] = { center: group === DIFFERENCE ? 0 : center, width: Math.max(width, this.#narrowest(group)) };
+    const wide = Math.max(width, this.#narrowest(group));
+    this.windows[group] = { center: { [DIFFERENCE]: 0, [TRUST]: wide / 2 }[group] ?? center, width: wide };
     delete this.#tables[group];
     this.#repaint(Object.keys(GROUPS).filter((layer) => GROUPS[layer] === group));
   }
@@ -64,7 +69,7 @@ export class Engine {
     this.draw();
   }
 
-  /** Choose what is side by side: "side", "slider" (with its two layers) or "difference". */
+  /** Choose what is side by side: "side", "slider" (with its two layers), "difference" or "trust". */
   layout(layout, compared = this.state.compared) {
     Object.assign(this.state, { layout, compared });
     this.draw();
@@ -174,7 +179,7 @@ export class Engine {
   }
 
   #narrowest(group) {
-    return this.slopes[group === "t1" ? "reference" : "super_resolved"];
+    return this.slopes[{ t1: "reference", [TRUST]: "expected_error" }[group] ?? "super_resolved"];
   }
 
   #repaint(layers) {
@@ -198,6 +203,7 @@ export class Engine {
     const group = GROUPS[layer];
     const { center, width } = this.windows[group];
     if (group === DIFFERENCE) return (this.#tables[group] ??= differenceTable(this.slopes.super_resolved, width / 2));
+    if (group === TRUST) return (this.#tables[group] ??= heatTable(this.slopes[layer], width));
     return (this.#tables[group] ??= greyTable(this.slopes[layer], center, width));
   }
 }

@@ -35,6 +35,7 @@ function letter(engine, page, key) {
     1: () => page.layout("side"),
     2: () => page.layout("slider"),
     3: () => page.layout("difference"),
+    4: () => page.layout("trust"),
     PageUp: () => page.turn(-5),
     PageDown: () => page.turn(5),
     Home: () => page.go(0),

@@ -23,7 +23,8 @@ export function drawOverlay(engine, pane, index, image) {
   if (state.region) drawRegion(context, state.region, place);
   if (state.cursor) drawCursor(context, state.cursor, place);
   drawLabel(engine, pane, sliding && index === 1);
-  if (pane.layer === "difference") drawLegend(context, pane, engine.windows.difference.width / 2);
+  if (pane.layer === "difference") drawLegend(context, pane, legendOfDifference(engine.windows.difference.width / 2));
+  if (pane.layer === "expected_error") drawLegend(context, pane, legendOfTrust(engine.windows.trust.width));
   context.restore();
   if (sliding && !index) return; // what both halves share is drawn once, over both
   drawDirections(engine, pane, sliding ? -18 : 0);
@@ -68,13 +69,22 @@ function drawScale(context, pane, scale) {
   write(context, `${mm} mm`, x + mm * scale + 6, y + 2);
 }
 
-function drawLegend(context, pane, limit) {
+const shown = (limit) => Number(limit.toPrecision(3));
+
+/** The colours of a legend from left to right, and what is written below its left end, middle and right end. */
+function legendOfDifference(limit) {
+  return { colours: ["rgb(70, 150, 255)", "#000", "rgb(255, 150, 40)"], texts: [`−${shown(limit)}`, "0", `+${shown(limit)}`] };
+}
+
+function legendOfTrust(limit) {
+  return { colours: ["#000", "#f00", "#ff0", "#fff"], texts: ["0", "in units of the image", `${shown(limit)}`] };
+}
+
+function drawLegend(context, pane, { colours, texts }) {
   const width = Math.min(180, pane.width / 3);
   const [x, y] = [pane.x + pane.width - width - 34, pane.y + pane.height - 32];
   const gradient = context.createLinearGradient(x, 0, x + width, 0);
-  gradient.addColorStop(0, "rgb(70, 150, 255)");
-  gradient.addColorStop(0.5, "#000");
-  gradient.addColorStop(1, "rgb(255, 150, 40)");
+  colours.forEach((colour, i) => gradient.addColorStop(i / (colours.length - 1), colour));
   context.fillStyle = gradient;
   context.fillRect(x, y, width, 8);
   context.strokeStyle = INK;
@@ -82,10 +92,7 @@ function drawLegend(context, pane, limit) {
   context.strokeRect(x + 0.5, y + 0.5, width, 8);
   context.font = `12px ${FONT}`;
   context.textAlign = "center";
-  const shown = Number(limit.toPrecision(3));
-  write(context, `−${shown}`, x, y + 23);
-  write(context, "0", x + width / 2, y + 23);
-  write(context, `+${shown}`, x + width, y + 23);
+  texts.forEach((text, i) => write(context, text, x + (width * i) / 2, y + 23));
   context.textAlign = "start";
 }
 

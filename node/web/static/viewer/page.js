@@ -1,9 +1,12 @@
 // The viewer page: toolbar, readings and address bar on one side, the engine on the other.
 
-import { Engine } from "./engine.js";
+import { Engine, TRUST } from "./engine.js";
 import { followKeys } from "./keys.js";
 import { followPointer } from "./gestures.js";
+import { LAYOUTS } from "./panes.js";
 import { Source } from "./source.js";
+
+const OWN_WINDOW = ["difference", TRUST]; // layouts whose second layer has a window of its own, of the same name
 
 const root = document.getElementById("viewer");
 const find = (id) => document.getElementById(id);
@@ -34,7 +37,7 @@ class Viewer {
   begin() {
     const state = new URLSearchParams(location.hash.slice(1));
     find("slice").max = this.slices;
-    this.layout(state.get("layout") in { side: 0, slider: 0, difference: 0 } ? state.get("layout") : "side");
+    this.layout(state.get("layout") in LAYOUTS ? state.get("layout") : "side");
     this.#listen();
     followPointer(this.engine, this);
     followKeys(this.engine, this);
@@ -66,14 +69,18 @@ class Viewer {
   }
 
   layout(layout) {
+    if (layout === TRUST && !(TRUST in this.engine.windows)) {
+      say("There is no trust map for this result.");
+      return;
+    }
     this.engine.layout(layout, [find("left").value, find("right").value]);
-    if (layout === "difference") this.#group = "difference";
-    else if (this.#group === "difference") this.#group = "t2";
+    if (OWN_WINDOW.includes(layout)) this.#group = layout;
+    else if (OWN_WINDOW.includes(this.#group)) this.#group = "t2";
     for (const button of document.querySelectorAll("[data-layout]")) {
       button.setAttribute("aria-pressed", String(button.dataset.layout === layout));
     }
     find("slider-controls").hidden = layout !== "slider";
-    find("difference-controls").hidden = layout !== "difference";
+    for (const own of OWN_WINDOW) find(`${own}-controls`).hidden = layout !== own;
     this.changed();
   }
 
@@ -90,9 +97,11 @@ class Viewer {
   }
 
   choose() {
-    const groups = this.engine.state.layout === "difference" ? ["t2", "difference"] : ["t2", "t1"];
+    const { layout } = this.engine.state;
+    const groups = ["t2", OWN_WINDOW.includes(layout) ? layout : "t1"];
     this.#group = groups[(groups.indexOf(this.#group) + 1) % groups.length];
-    say(`The keys W, N, comma and full stop now change the window of ${{ t2: "T2", t1: "T1", difference: "the difference" }[this.#group]}.`);
+    const names = { t2: "T2", t1: "T1", difference: "the difference", trust: "the expected error" };
+    say(`The keys W, N, comma and full stop now change the window of ${names[this.#group]}.`);
   }
 
   mode() {
@@ -169,7 +178,7 @@ class Viewer {
     find("divider").value = Math.round(engine.state.divider * 100);
     for (const input of document.querySelectorAll("[data-window]")) {
       const [group, part] = input.dataset.window.split(".");
-      if (input !== document.activeElement) input.value = Number(engine.windows[group][part].toPrecision(4));
+      if (group in engine.windows && input !== document.activeElement) input.value = Number(engine.windows[group][part].toPrecision(4));
     }
     this.#measured(engine.measure());
     history.replaceState(null, "", `#slice=${this.#wanted + 1}&layout=${engine.state.layout}`);

@@ -27,6 +27,17 @@ export function differenceTable(slope, limit, table = new Uint32Array(2 * STORED
   return table;
 }
 
+/** The colour of every stored value of the trust map: black where no error is expected, over red and yellow to white at the
+ *  intensity `limit` and above. */
+export function heatTable(slope, limit, table = new Uint32Array(STORED_VALUES)) {
+  for (let value = 0; value < STORED_VALUES; value++) {
+    const level = 3 * Math.min(1, (value * slope) / limit);
+    const [red, green, blue] = [0, 1, 2].map((start) => Math.round(255 * Math.max(0, Math.min(1, level - start))));
+    table[value] = OPAQUE | (blue << 16) | (green << 8) | red;
+  }
+  return table;
+}
+
 /** One layer of one slice in colours, on a canvas of its own that is painted again only when something has changed. */
 export class Picture {
   constructor(rows, columns) {

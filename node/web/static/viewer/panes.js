@@ -4,6 +4,7 @@ export const LAYOUTS = {
   side: ["zero_filled", "super_resolved", "reference"],
   slider: ["left", "right"],
   difference: ["super_resolved", "difference"],
+  trust: ["super_resolved", "expected_error"],
 };
 
 /** Rectangles, in CSS pixels, for each pane of a layout: columns on a wide canvas, rows on a tall one. The two halves of

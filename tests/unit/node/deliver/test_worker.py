@@ -59,7 +59,8 @@ def test_a_pacs_that_stores_images_only_gets_the_images(node: SuperResolved) -> 
         destination = DestinationSettings(
             name="pacs", ae_title="PACS", host="127.0.0.1", port=server.socket.getsockname()[1], timeout_s=300
         )
-        settings = Settings(destinations=[destination], output=OutputSettings(presentation_state=True))
+        output = OutputSettings(presentation_state=True, parametric_map=True)
+        settings = Settings(destinations=[destination], output=output)
         node.derive(settings)
         assert node.deliver(settings) is State.DONE
     finally:
@@ -69,7 +70,7 @@ def test_a_pacs_that_stores_images_only_gets_the_images(node: SuperResolved) -> 
     assert [i.accepted for i in job.instances] == [True] * 3
     assert job.events[-1].why == (
         "pacs has accepted all 3 instances; left out, because it does not store such objects: "
-        "Grayscale Softcopy Presentation State Storage, Comprehensive 3D SR Storage"
+        "Grayscale Softcopy Presentation State Storage, Parametric Map Storage, Comprehensive 3D SR Storage"
     )
     assert audited(node.tracker, Action.SENT) == [
         ("host/deliver/1", node.request.study_uid, {"destination": "pacs", "instances": 3, "job": job.id})

@@ -38,6 +38,8 @@ def measured(study: Any) -> Any:
         seed_spread=[1e-6, 2e-6, 1e-6],
         usable=True,
         reasons=[],
+        expected_error=[0.11, 0.13, 0.12],
+        unsure=[0.02, 0.04, 0.03],
     )
     return study.with_result(quality=quality, warnings=[WARNING])
 
@@ -292,4 +294,4 @@ def test_the_page_is_self_contained_escaped_and_without_the_patient(measured: An
         assert outside not in page
     for personal in ("Müller", "Jörg", "PID 7", "19501231", "A-17", "House"):
         assert personal not in page
-    assert page.count("<rect") == 9, "three charts of three slices"
+    assert page.count("<rect") == 15, "five charts of three slices"

@@ -30,6 +30,7 @@ class Resolver:
     """Repeats target pixels, adds the reference and noise of the seed; keeps what it was asked."""
 
     manifest = SimpleNamespace(name="known", version="1", sha256="ab" * 32, scale=SCALE, grid_offset=0.0)
+    trust: Any = None
 
     def __init__(self) -> None:
         self.seeds: list[list[int]] = []
@@ -117,6 +118,44 @@ def test_result_lies_on_the_fine_grid_with_its_sources_named(target: Volume, ref
     assert (result.model_name, result.weights_sha256, result.scale) == ("known", "ab" * 32, SCALE)
     assert result.warnings == ["W_X: mind"]
     assert result.parameters["precision"] == "float32"
+
+
+class Trusting(Resolver):
+    """One whose trust map expects an error of a tenth of each pixel, and of half of it in slices with a bright reference."""
+
+    trust = SimpleNamespace(name="known trust 1")
+
+    def restore(self, target: Any, reference: Any, seeds: Any, acquisition: Any, undoing: Any) -> Any:
+        images = self(target, reference, seeds, acquisition, undoing)
+        share = np.where(reference.max(axis=(1, 2), keepdims=True) > 500, 0.5, 0.1)
+        return SimpleNamespace(images=images, expected_error=(share * images).astype(np.float32))
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_the_trust_map_goes_with_the_result_and_into_its_grade(target: Volume, reference: Volume, members: int) -> None:
+    report = ReportSettings(max_inconsistency=9, max_intensity_drift=9, max_seed_spread=9, ensemble=members)
+    bright = replace(reference, pixels=reference.pixels * np.array([1, 1, 9, 1, 1], np.float32)[:, None, None])
+    order = request_for(target, reference)
+    sound, doubtful = (
+        super_resolve(engine(Trusting(), report=report), target, guide, order, silent) for guide in (reference, bright)
+    )
+    assert sound.expected_error is not None and np.allclose(sound.expected_error, 0.1 * sound.pixels)
+    assert sound.quality is not None and sound.quality.usable
+    assert sound.quality.expected_error == pytest.approx([0.1] * 5, rel=1e-5)
+    assert sound.quality.unsure == [0] * 5
+    assert sound.parameters["trust map"] == "known trust 1"
+    assert doubtful.quality is not None and not doubtful.quality.usable
+    (reason,) = doubtful.quality.reasons
+    assert "1 of 5 slices have an expected error" in reason and "at worst slice 3" in reason
+
+
+def test_without_a_trust_map_the_parameters_say_why(target: Volume, reference: Volume) -> None:
+    order = request_for(target, reference)
+    for settings, reason in (({}, "there is none for these weights"), ({"trust": False}, "[model] trust = false")):
+        result = super_resolve(engine(**settings), target, reference, order, silent)  # type: ignore[arg-type]
+        assert result.expected_error is None
+        assert result.quality is not None and result.quality.expected_error is None
+        assert result.parameters["trust map"] == f"none: {reason}"
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 8])

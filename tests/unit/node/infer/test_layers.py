@@ -66,6 +66,24 @@ def test_each_layer_has_the_stored_values_of_what_it_shows(seen: SuperResolved) 
     assert encode_result_layers(seen) == content
 
 
+def test_the_trust_map_is_a_layer_with_a_factor_of_its_own(seen: SuperResolved) -> None:
+    expected = seen.result.pixels / 64
+    layers, frames = layers_of(
+        encode_result_layers(replace(seen, result=replace(seen.result, expected_error=expected))), 2
+    )
+    assert [layer.name for layer in layers.info.layers] == [
+        "zero_filled",
+        "super_resolved",
+        "reference",
+        "expected_error",
+    ]
+    own = layers.info.layers[-1].slope
+    assert own < layers.info.layers[1].slope
+    assert np.abs(frames["expected_error"] * own - expected[2]).max() <= own / 2 + 1e-6
+    kept, _ = layers_of(encode_result_layers(seen), 2)
+    assert len(kept.info.layers) == 3, "a result without one, as versions before made it"
+
+
 def test_a_zero_filled_image_that_would_be_clipped_scales_both(seen: SuperResolved) -> None:
     """They are subtracted from each other, so they keep one factor."""
     bright = replace(seen, target=replace(seen.target, pixels=seen.target.pixels * 5000))
