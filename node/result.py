@@ -89,7 +89,7 @@ class Result:
     """A super-resolved stack, as the infer stage leaves it and the deliver stage finds it.
 
     pixels: (n, rows, columns) float32, in the target's stored-value unit, slices in the order of `source_uids`.
-    expected_error: the trust map, the expected absolute error of each pixel, in the shape and unit of the pixels; None without one.
+    expected_error: the trust map, the expected absolute error of each pixel, in the shape and unit of the pixels, of half precision; None without one.
     positions: (n, 3) mm, centre of the first pixel of each slice (ImagePositionPatient).
     orientation: (row cosine, column cosine), each (x, y, z) (ImageOrientationPatient).
     spacing: (between rows, between columns) mm (PixelSpacing).

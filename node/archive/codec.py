@@ -10,12 +10,13 @@ from io import BytesIO
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from node.archive.digest import sha256
 from node.result import Acquired, AcquisitionFact, Quality, Registration, Result
 
 _ARRAYS = ("pixels", "positions", "expected_error")
-"""The last one only where there is a trust map."""
+"""The last one only where there is a trust map, and in half precision."""
 _END, _END_LENGTH = b"PK\x05\x06", 22
 """The end of a zip file without a comment: its last two bytes are the length of the comment (APPNOTE.TXT 4.3.16)."""
 _COMMENT_LENGTH = 64
@@ -25,7 +26,9 @@ def encode_result(result: Result) -> bytes:
     """A result as the bytes of an .npz file."""
     facts = {k: v for k, v in asdict(result).items() if k not in _ARRAYS}
     buffer = BytesIO()
-    arrays = {name: array for name in _ARRAYS if (array := getattr(result, name)) is not None}
+    arrays: dict[str, NDArray[Any]] = {"pixels": result.pixels, "positions": result.positions}
+    if result.expected_error is not None:
+        arrays["expected_error"] = result.expected_error.astype(np.float16)
     np.savez(buffer, allow_pickle=False, **arrays, facts=np.array(json.dumps(facts)))
     buffer.seek(-2, 2)
     buffer.write(_COMMENT_LENGTH.to_bytes(2, "little"))
@@ -43,6 +46,8 @@ def decode_result(content: bytes) -> Result:
         with np.load(BytesIO(content), allow_pickle=False) as file:
             facts = json.loads(str(file["facts"]))
             arrays = {name: file[name] for name in _ARRAYS if name in file}
+        if "expected_error" in arrays:
+            arrays["expected_error"] = arrays["expected_error"].astype(np.float32)
         row, column = facts.pop("orientation")
         between_rows, between_columns = facts.pop("spacing")
         quality, acquired = facts.pop("quality"), facts.pop("acquired", None)
