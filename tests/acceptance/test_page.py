@@ -85,7 +85,7 @@ def test_a_study_is_followed_looked_at_held_released_and_sent_again(site: Site, 
         page.wait_for_selector("#viewer[data-shown]", state="attached")
         shown = int(page.get_attribute("#viewer", "data-shown") or 0) - 1
         got = page.evaluate(
-            "() => { const names = ['zero_filled', 'super_resolved', 'reference'], e = document.getElementById('viewer').engine, {rows, columns} = e.geometry; return [...Array(rows)"
+            "() => { const names = ['zero_filled', 'super_resolved', 'reference', 'expected_error'], e = document.getElementById('viewer').engine, {rows, columns} = e.geometry; return [...Array(rows)"
             ".keys()].map(r => [...Array(columns).keys()].map(c => { const {values} = e.valuesOf(r, c); return names.map(n => values[n]) })) }"
         )
 
@@ -125,7 +125,7 @@ def test_a_study_is_followed_looked_at_held_released_and_sent_again(site: Site, 
     result = archive.open_result(name)
     with archive.layers(name) as layers:
         info, frames = layers.info, layers.read_slice(shown)
-    kept = np.frombuffer(frames, "<u2").reshape(3, info.rows, info.columns)
+    kept = np.frombuffer(frames, "<u2").reshape(len(info.layers), info.rows, info.columns)
     values = np.moveaxis(np.array(got), 2, 0)  # (layer, row, column)
     assert [layer.name for layer in info.layers] == ["zero_filled", "super_resolved", "reference", "expected_error"]
     for seen, stored, layer in zip(values, kept, info.layers, strict=True):
