@@ -139,9 +139,9 @@ def test_the_trust_map_goes_with_the_result_and_into_its_grade(target: Volume, r
     sound, doubtful = (
         super_resolve(engine(Trusting(), report=report), target, guide, order, silent) for guide in (reference, bright)
     )
-    assert sound.expected_error is not None and np.allclose(sound.expected_error, 0.1 * sound.pixels)
+    assert sound.expected_error is not None and np.allclose(sound.expected_error, 0.1 * sound.pixels, rtol=1e-3)
     assert sound.quality is not None and sound.quality.usable
-    assert sound.quality.expected_error == pytest.approx([0.1] * 5, rel=1e-5)
+    assert sound.quality.expected_error == pytest.approx([0.1] * 5, rel=1e-3)
     assert sound.quality.unsure == [0] * 5
     assert sound.parameters["trust map"] == "known trust 1"
     assert doubtful.quality is not None and not doubtful.quality.usable
