@@ -2,7 +2,6 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from node.dicom import decompression
 from node.errors import RefusedError, StorageError
 from tests.conftest import require
 from tests.dicom import enhanced, mr_series, volume_of
@@ -217,29 +217,34 @@ def test_a_file_cut_short_is_refused(write: Write, pixels: NDArray[np.uint16], c
         volume_of(paths)
 
 
+@pytest.fixture
+def without_gdcm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As where the extra is not installed: here, and in a decoder process of this test's own."""
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "gdcm.py").write_text("raise ImportError\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hidden"))
+    monkeypatch.setattr(decompression, "_process", None)
+    decoder = get_decoder(JPEGLosslessSV1)
+    decoder.remove_plugin("gdcm")
+    yield
+    decoder.add_plugin("gdcm", ("pydicom.pixels.decoders.gdcm", "_decode_frame"))
+    if decompression._process is not None:
+        decompression._end(decompression._process)
+
+
+@pytest.mark.usefixtures("without_gdcm")
 def test_a_syntax_that_needs_an_extra_says_which(tmp_path: Path) -> None:
     (source,) = write_files(mr_series(1), tmp_path)
     subprocess.run([require("dcmcjpeg"), "+e1", source, source], check=True)
-    with without_gdcm(JPEGLosslessSV1), pytest.raises(RefusedError, match=r"diffmsr-node\[gdcm\]"):
+    with pytest.raises(RefusedError, match=r"diffmsr-node\[gdcm\]"):
         volume_of([source])
 
 
+@pytest.mark.usefixtures("without_gdcm")
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless], ids=lambda s: s.name)
 def test_what_needs_no_extra_is_read_without_it(write: Write, pixels: NDArray[np.uint16], syntax: UID) -> None:
     paths = write(pixels, syntax=syntax)
-    with without_gdcm(syntax):
-        assert np.array_equal(volume_of(paths).pixels, pixels)
-
-
-@contextmanager
-def without_gdcm(syntax: UID) -> Iterator[None]:
-    """As where the extra is not installed."""
-    decoder = get_decoder(syntax)
-    decoder.remove_plugin("gdcm")
-    try:
-        yield
-    finally:
-        decoder.add_plugin("gdcm", ("pydicom.pixels.decoders.gdcm", "_decode_frame"))
+    assert np.array_equal(volume_of(paths).pixels, pixels)
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, *COMPRESSED], ids=lambda s: s.name)
