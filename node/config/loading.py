@@ -136,7 +136,7 @@ def _holds_password(url: object) -> bool:
         return False
     try:
         parts = urlsplit(url)
-        return parts.password is not None or any("password" in name.lower() for name, _ in parse_qsl(parts.query))
+        return parts.password is not None or "password" in str(parse_qsl(parts.query)).lower()
     except ValueError:  # said where the address is used
         return False
 
@@ -165,7 +165,7 @@ _TYPES = {
 def _what(error: Any) -> str:
     kind, location = error["type"], error["loc"]
     if kind == "extra_forbidden":
-        alike = difflib.get_close_matches(str(location[-1]), _keys_beside(location), n=1)
+        alike = difflib.get_close_matches(str(location[-1]), _keys_beside(location), n=1, cutoff=0.5)
         return (
             f"unknown key; did you mean {alike[0]}?"
             if alike
