@@ -3,6 +3,7 @@ needs to know whether the node can work."""
 
 import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -72,11 +73,10 @@ def data_folder(settings: Settings) -> Check:
     folder = settings.node.data_dir
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".write-probe"
-        probe.touch()
-        probe.unlink()
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".write-probe-"):
+            pass
     except OSError as error:
-        sentence = f"[node] data_dir: cannot make or write {error.filename}: {error.strerror}"
+        sentence = f"[node] data_dir: cannot make or write {error.filename or folder}: {error.strerror}"
         return Check("data folder", Level.FAIL, sentence, "name a folder that the user of the service may write in")
     return Check("data folder", Level.OK, f"{folder} can be written")
 

@@ -49,7 +49,8 @@ def node_id(data_dir: Path) -> str:
     try:
         os.link(file.name, path)  # of two processes that start together, one makes the identity of both
     except FileExistsError:
-        pass
+        if path.is_symlink():  # to nowhere, or it would have been read
+            Path(file.name).replace(path)
     except OSError:  # a file system without hard links
         Path(file.name).replace(path)
     Path(file.name).unlink(missing_ok=True)

@@ -321,7 +321,8 @@ def _folders(parent: Path) -> list[Path]:
 def _lock(folder: Path) -> IO[bytes] | None:
     """The lock of a process's folder, held until it is closed; None when a living process holds it, or it is gone."""
     try:
-        file = (folder / "process.lock").open("ab")
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        file = os.fdopen(os.open(folder / "process.lock", flags, 0o600), "r+b")
     except FileNotFoundError:
         return None
     try:

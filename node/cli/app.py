@@ -76,6 +76,7 @@ app = typer.Typer(
 def main() -> None:
     """The console script: every NodeError becomes its one message and its exit code."""
     tolerate_any_terminal()
+    os.umask(os.umask(0) | 0o027)  # what the node keeps, copies and makes is closed to other accounts
     configure_logging("WARNING")
     try:
         app()

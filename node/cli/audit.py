@@ -42,7 +42,7 @@ def audit_expire(
 ) -> None:
     """Remove rows that are older than a day. The trail keeps a row that says who removed how many, and before which day.
 
-    Nothing else removes rows: the database refuses to change or delete them. Rows that the collector of [audit] does not
+    Nothing else removes rows: the database refuses to change or delete them. Rows that the collector of \\[audit] does not
     have yet stay.
 
     Examples: audit expire 2025-01-31 --dry-run; audit expire 2025-01-31 --yes

@@ -1,5 +1,6 @@
 """Commands on the tracker's database."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from node.archive.facade import Archive
-from node.cli.console import out
+from node.cli.console import out, progress_bar
 from node.cli.options import ConfigOption, YesOption
 from node.config.loading import load_settings
 from node.config.place import find_config
@@ -59,7 +60,8 @@ def db_backup(
 
     Example: db backup /backup/tracker-2026-11-26.sqlite3
     """
-    _database(config).backup(file)
+    with progress_bar(False) as progress:
+        _database(config).backup(file, partial(progress, "bytes"))
     out.print(escape(f"{file}: {file.stat().st_size / 1e6:.1f} MB"))
 
 
@@ -78,7 +80,8 @@ def db_restore(
     settings, path = _stopped(config, "restore")
     if not yes and not typer.confirm(f"put {file} in the place of {path}?"):
         raise typer.Exit(1)
-    aside = recovery.restore(path, file)
+    with progress_bar(False) as progress:
+        aside = recovery.restore(path, file, partial(progress, "bytes"))
     _begin_with(settings)
     kept = f"; what was there is {aside}" if aside else ""
     out.print(escape(f"{path} is {file} now{kept}"))
@@ -106,12 +109,18 @@ def db_rebuild(config: ConfigOption = None, yes: YesOption = False) -> None:
     database = Database(settings.node.url)
     database.upgrade()
     if aside is not None:
-        found = recovery.salvage(aside, database)
+        with progress_bar(False) as progress:
+            found = recovery.salvage(aside, database, partial(progress, "tables"))
         rows = ", ".join(f"{count} {table}" for table, count in found.items() if count)
         out.print(escape(f"read of {aside}: {rows or 'nothing'}"))
     tracker = Tracker(database)
     store = Store(archive, tracker, settings.completion.series_quiet_s, settings.node.index_patient)
-    done = adopt(archive, tracker, store.readmit, datetime.now(UTC) + timedelta(days=1))
+    before = datetime.now(UTC) + timedelta(days=1)
+    total = sum(len(keys) for _, keys in archive.instance_keys(before))
+    with progress_bar(False) as progress:
+        done = adopt(
+            archive, tracker, store.readmit, before, progress=lambda seen: progress("instances", seen, total)
+        )  # fmt: skip
     _begin_with(settings)
     out.print(
         f"{done.entered} instances are entered from the archive, {done.removed} files that cannot be read are removed"

@@ -80,7 +80,7 @@ def _written(path: Path, text: str) -> Settings:
         path.parent.mkdir(parents=True, exist_ok=True)
         if backup is not None:
             path.replace(backup)
-        path.write_text(text)
+        _write_new(path, text)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
     try:
@@ -90,6 +90,13 @@ def _written(path: Path, text: str) -> Settings:
         if backup is not None:
             backup.replace(path)
         raise
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file in the place of whatever has that name. Through a link another file would be written. OSError."""
+    path.unlink(missing_ok=True)
+    with path.open("x") as file:
+        file.write(text)
 
 
 def _filled(text: str, data_dir: Path | None, ae_title: str | None, pacs: str | None) -> str:
@@ -123,10 +130,10 @@ def _write_unit(config: Path, settings: Settings) -> None:
         unit = unit.replace("/var/lib/diffmsr-node.", f"{folder}.")
     path = UNITS / "diffmsr-node.service"
     try:
-        path.write_text(unit)
+        _write_new(path, unit)
     except OSError:
         path = config.with_name("diffmsr-node.service")
-        path.write_text(unit)
+        _write_new(path, unit)
     out.print(f"systemd unit   {escape(str(path))}")
     steps = [
         "useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin diffmsr",

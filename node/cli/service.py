@@ -1,6 +1,5 @@
 """Commands that set up, run and inspect the service."""
 
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -41,7 +40,6 @@ def start(
     except ValueError:
         raise typer.BadParameter(f"roles are {', '.join(Role)}", param_hint="--role") from None
     configure_logging(settings.node.log_level)
-    os.umask(os.umask(0) | 0o027)  # what the service keeps is closed to other accounts
     Service(settings, path, roles).run()
 
 

@@ -23,7 +23,7 @@ storage_app = typer.Typer(help="What is kept, and for how long.", no_args_is_hel
 def storage_free(
     config: ConfigOption = None, dry_run: DryRunOption = False, yes: YesOption = False, as_json: JsonOption = False
 ) -> None:
-    """Free the studies that [storage] retention_days and watermark_percent let go, as housekeeping does every minute.
+    """Free the studies that \\[storage] retention_days and watermark_percent let go, as housekeeping does every minute.
 
     Example: storage free --dry-run
     """

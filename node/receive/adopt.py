@@ -1,6 +1,7 @@
 """Files of instances that no row names: a crash between the two left them, or a tracker was restored from an older backup. None
-is lost: what can be read is entered; the rest was never acknowledged, and is removed. The log says so for each."""
+is lost: what can be read is entered; the rest was never acknowledged, and is removed. The log says so for each study, and for each file that is removed."""
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import structlog
 
 from node.archive.digest import data_set_starts, sha256
 from node.archive.facade import Archive
-from node.errors import LostError, NodeError
+from node.errors import LostError, NodeError, StorageError
 from node.tracker import arrivals, instances
 from node.tracker.handle import Tracker
 
@@ -37,33 +38,45 @@ def adopt(
     enter: Callable[[bytes, str], str | None],
     before: datetime,
     stop: threading.Event | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Adopted:
     """Enter or remove every file without a row that is older than `before`: a younger one may be getting its row just now.
-    `enter` is that of `group_commit.recover`. Ends early when `stop` is set. StorageError, DatabaseError."""
-    done = Adopted()
+    `enter` is that of `group_commit.recover`. Ends early when `stop` is set. `progress` hears how many files were looked
+    at. StorageError, DatabaseError."""
+    done, seen = Adopted(), 0
     for study_uid, keys in archive.instance_keys(before):
         if stop is not None and stop.is_set():
             break
         named = instances.keys_of_study(tracker, study_uid)
-        for key in (key for key in keys if key not in named):
+        entered_before = done.entered
+        for key in keys:
+            seen += 1
+            progress(seen)
+            if key in named:
+                continue
             problem = _problem(archive, tracker, enter, study_uid, key)
             if problem is None and key not in instances.keys_of_study(tracker, study_uid):
                 problem = "its instance is kept under another key"
             if problem is None:
                 done.entered += 1
-                log.warning("adopt.entered", key=key)
+                log.debug("adopt.entered", key=key)
             else:
                 done.removed += 1
                 archive.delete(key)
                 log.warning("adopt.removed", key=key, reason=problem)
+        if done.entered > entered_before:
+            log.info("adopt.study", study=study_uid, entered=done.entered - entered_before)
     return done
 
 
 def mark(data_dir: Path) -> bool:
-    """Note that files may be without rows from now on; whether that was noted before."""
+    """Note that files may be without rows from now on; whether that was noted before. StorageError."""
     path = data_dir / _MARK
     marked = path.exists()
-    path.touch(mode=0o600)
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from None
     return marked
 
 

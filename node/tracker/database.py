@@ -3,8 +3,8 @@
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from node.errors import ConfigError, NodeError
 from node.tracker import schema, studies
+from node.tracker.copying import copy
 from node.tracker.tables import TrackerIdentity
 
 
@@ -155,16 +156,15 @@ class Database:
             return f"it is damaged: {error.__cause__}".splitlines()[0] if _is_damage(error) else str(error)
         return None if found == "ok" else f"it is damaged: {' '.join(str(found).split())}"
 
-    def backup(self, target: Path) -> None:
-        """Copy the database as it is at one moment, while others write. ConfigError when it is not SQLite, or when the file
-        exists or cannot be written."""
+    def backup(self, target: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Copy the database as it is at one moment, while others write; `progress` hears of (bytes, all bytes). ConfigError
+        when it is not SQLite, or when the file exists or cannot be written."""
         if self.url.get_backend_name() != "sqlite" or not self.url.database:
             raise ConfigError("the tracker is not SQLite; back it up with the tools of the database, such as pg_dump")
         if target.exists():
             raise ConfigError(f"{target} exists already; choose another name")
         try:
-            with closing(sqlite3.connect(self.url.database)) as source, closing(sqlite3.connect(target)) as copy:
-                source.backup(copy)
+            copy(Path(self.url.database), target, progress)
         except sqlite3.Error as error:
             raise ConfigError(f"cannot write {target}: {error}") from None
 

@@ -2,7 +2,7 @@
 was there before is set aside, never overwritten."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from node.errors import ConfigError
+from node.tracker.copying import copy
 from node.tracker.database import Database
 from node.tracker.tables import Base, TrackerIdentity
 
@@ -52,16 +53,15 @@ def set_aside(path: Path) -> Path | None:
     return aside
 
 
-def restore(path: Path, backup: Path) -> Path | None:
-    """Put a copy of a backup in the place of a tracker; where that was set aside. ConfigError, changing nothing, when the
-    backup is missing, damaged, or no tracker of a version that this one knows."""
+def restore(path: Path, backup: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> Path | None:
+    """Put a copy of a backup in the place of a tracker; where that was set aside. `progress` hears of (bytes, all bytes).
+    ConfigError, changing nothing, when the backup is missing, damaged, or no tracker of a version that this one knows."""
     if not backup.is_file():
         raise ConfigError(f"{backup} is missing")
     copied = path.with_name(f"{path.name}.restoring")
     copied.unlink(missing_ok=True)
     try:
-        with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(copied)) as target:
-            source.backup(target)
+        copy(backup, copied, progress)
         candidate = Database(f"sqlite:///{copied}")
         try:
             problem = candidate.problem()
@@ -81,11 +81,16 @@ def restore(path: Path, backup: Path) -> Path | None:
     return aside
 
 
-def salvage(old: Path, database: Database) -> dict[str, int]:
-    """Copy every row that can still be read of a damaged tracker into a new one of this version; how many of each table."""
+def salvage(
+    old: Path, database: Database, progress: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, int]:
+    """Copy every row that can still be read of a damaged tracker into a new one of this version; how many of each table.
+    `progress` hears of (tables, all tables)."""
     found: dict[str, int] = {}
     with closing(sqlite3.connect(old)) as source, closing(sqlite3.connect(place(database))) as target:
-        for table in Base.metadata.sorted_tables:
+        tables = Base.metadata.sorted_tables
+        for number, table in enumerate(tables):
+            progress(number, len(tables))
             if table.name != TrackerIdentity.__tablename__:
                 found[table.name] = _copy(source, target, table.name, [column.name for column in table.columns])
         target.commit()

@@ -175,3 +175,19 @@ def test_a_backup_that_is_none_changes_nothing(site: Site, tmp_path: Path) -> No
             site.run("db", "restore", str(tmp_path / name), "--yes")
     assert site.whole().level is Level.OK
     assert {path.name for path in site.data.glob("tracker*")} <= {"tracker.sqlite3", "tracker-id", "tracker.sqlite3-wal", "tracker.sqlite3-shm"}  # fmt: skip
+
+
+def test_a_backup_says_how_far_it_is_and_leaves_no_half(tmp_path: Path) -> None:
+    site, backup = Site(tmp_path), tmp_path / "backup.sqlite3"
+    heard: list[tuple[int, int]] = []
+    database = Database(site.settings.node.url)
+    database.backup(backup, lambda done, total: heard.append((done, total)))
+    assert heard[-1] == (backup.stat().st_size, site.path.stat().st_size)
+    backup.unlink()
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        database.backup(backup, interrupt)
+    assert not backup.exists()
