@@ -25,6 +25,7 @@ NO_DATA_SET = 0x0101
 
 # Elements of group 0000.
 AFFECTED_SOP_CLASS_UID = 0x0002
+REQUESTED_SOP_CLASS_UID = 0x0003
 COMMAND_FIELD = 0x0100
 MESSAGE_ID = 0x0110
 MESSAGE_ID_RESPONDED_TO = 0x0120
@@ -32,6 +33,9 @@ PRIORITY = 0x0700
 DATA_SET_TYPE = 0x0800
 STATUS = 0x0900
 AFFECTED_SOP_INSTANCE_UID = 0x1000
+REQUESTED_SOP_INSTANCE_UID = 0x1001
+EVENT_TYPE_ID = 0x1002
+ACTION_TYPE_ID = 0x1008
 
 MAX_COMMAND = 1 << 16
 """Bytes of a command set; those of the standard are a few hundred."""
@@ -68,6 +72,9 @@ class Command:
         self.encoded = bytes(encoded)
         self.field = self.number(COMMAND_FIELD)
         self.has_data_set = self.number(DATA_SET_TYPE) != NO_DATA_SET
+
+    def has(self, element: int) -> bool:
+        return element in self._elements
 
     def number(self, element: int) -> int:
         """The value of an element of VR US; MalformedCommandError when it is missing or of another length."""

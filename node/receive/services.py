@@ -6,7 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import structlog
+from pydicom.uid import UID
+
 from node.config.settings import SCPSettings
+from node.dicom.uid import is_uid
 from node.dimse import command as dimse
 from node.dimse import pdu
 from node.dimse.command import Command, Field
@@ -21,11 +25,26 @@ from node.receive.slots import Slots, Visitor
 from node.receive.stock import StockAssociation
 from node.receive.store import Store, StoreRequest
 
-_STOCK_MESSAGES = frozenset({Field.N_ACTION_RQ, Field.N_EVENT_REPORT_RQ, Field.N_EVENT_REPORT_RSP})
 _STOCK_CLASSES = MR | {VERIFICATION, COMMITMENT}
 """pynetdicom serves no SOP class that it does not know, so what is not MR is served here on both data paths."""
+log = structlog.get_logger()
+
+COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
+"""The well-known SOP instance of storage commitment (PS3.4 J.3.5)."""
 _UNRECOGNIZED_OPERATION, _SOP_CLASS_NOT_SUPPORTED = 0x0211, 0x0122
+_NO_SUCH_SOP_INSTANCE, _NO_SUCH_EVENT, _NO_SUCH_SOP_CLASS, _NO_SUCH_ACTION = 0x0112, 0x0113, 0x0118, 0x0123
 """Statuses of PS3.7 annex C for requests that no service here takes."""
+
+_COMMITMENT_REQUESTS: dict[int, tuple[int, int, int, set[int], int]] = {
+    Field.N_ACTION_RQ: (
+        dimse.REQUESTED_SOP_CLASS_UID, dimse.REQUESTED_SOP_INSTANCE_UID, dimse.ACTION_TYPE_ID, {1}, _NO_SUCH_ACTION,
+    ),
+    Field.N_EVENT_REPORT_RQ: (
+        dimse.AFFECTED_SOP_CLASS_UID, dimse.AFFECTED_SOP_INSTANCE_UID, dimse.EVENT_TYPE_ID, {1, 2}, _NO_SUCH_EVENT,
+    ),
+}  # fmt: skip
+"""Of each request of storage commitment: where it names SOP class, SOP instance and its type, the types there are, and the status
+of another one (PS3.4 J.3)."""
 
 
 @dataclass(frozen=True)
@@ -67,22 +86,32 @@ class Services:
         context = self._contexts.get(message.context_id)
         if context is None:
             raise InvalidDataError(f"presentation context {message.context_id} was not accepted")
-        others = context.abstract_syntax not in _STOCK_CLASSES
-        if self._shared.settings.data_path == "stock" and not others:
-            self._hand_over(message, request)
-        elif request.field == Field.C_STORE_RQ and (others or context.abstract_syntax in MR):
-            self._respond(context, request, self._store(context, request, message))
-        elif request.field == Field.C_ECHO_RQ and context.abstract_syntax == VERIFICATION:
-            self._respond(context, request, 0x0000)
-        elif request.field in _STOCK_MESSAGES and context.abstract_syntax == COMMITMENT:
-            self._hand_over(message, request)
-        elif request.field == Field.C_CANCEL_RQ:
+        status = _refusal(context, request)
+        if request.field == Field.C_CANCEL_RQ:
             pass  # nothing that could be cancelled runs longer than its request
-        elif request.field & dimse.RESPONSE:
-            raise InvalidDataError(f"a response (command field {request.field:#06x}) that nobody waits for")
+        elif status is not None:
+            facts = {"host": self._visitor.address, "source": self._request.calling, "status": f"0x{status:04X}"}
+            reason = f"command field 0x{request.field:04X} on {UID(context.abstract_syntax).name}"
+            log.warning("message.refused", reason=reason, check="this node does not offer it, or not so", **facts)
+            self._respond(context, request, status)
+        elif context.abstract_syntax == COMMITMENT or self._is_for_stock(context, request):
+            self._hand_over(message, request)
+        elif request.field == Field.C_STORE_RQ:
+            self._respond(context, request, self._store(context, request, message))
         else:
-            known = request.field in (Field.C_STORE_RQ, Field.C_ECHO_RQ)
-            self._respond(context, request, _SOP_CLASS_NOT_SUPPORTED if known else _UNRECOGNIZED_OPERATION)
+            self._respond(context, request, 0x0000)
+
+    def _is_for_stock(self, context: Context, request: Command) -> bool:
+        """Whether pynetdicom is to serve a C-STORE or C-ECHO. It leaves a request unanswered that lacks something, so that one is
+        served here on both data paths."""
+        if self._shared.settings.data_path != "stock" or context.abstract_syntax not in _STOCK_CLASSES:
+            return False
+        if request.uid(dimse.AFFECTED_SOP_CLASS_UID) != context.abstract_syntax:
+            return False
+        if request.field == Field.C_ECHO_RQ:
+            return not request.has_data_set
+        is_named = is_uid(request.uid(dimse.AFFECTED_SOP_INSTANCE_UID))
+        return is_named and request.has_data_set and request.has(dimse.PRIORITY) and request.number(dimse.PRIORITY) < 3
 
     def close(self) -> None:
         """The association has ended."""
@@ -148,3 +177,29 @@ class Services:
             self._visitor.evict("it did not take what was answered")
         if data[0] == PDUType.ABORT:
             self._visitor.evict("a message could not be served")
+
+
+def _refusal(context: Context, request: Command) -> int | None:
+    """The status that answers a request which no service here takes; None when there is one. InvalidDataError for a response
+    that nobody waits for, MalformedCommandError when the message has no ID."""
+    field, served = request.field, context.abstract_syntax
+    if served == COMMITMENT and field == Field.N_EVENT_REPORT_RSP:
+        request.number(dimse.MESSAGE_ID_RESPONDED_TO)
+        request.number(dimse.STATUS)
+        return None
+    if field & dimse.RESPONSE:
+        raise InvalidDataError(f"a response (command field {field:#06x}) that nobody waits for")
+    if field == Field.C_CANCEL_RQ:
+        return None
+    request.number(dimse.MESSAGE_ID)
+    if served == COMMITMENT and field in _COMMITMENT_REQUESTS:
+        sop_class, sop_instance, kind, known, status = _COMMITMENT_REQUESTS[field]
+        if request.uid(sop_class) != COMMITMENT:
+            return _NO_SUCH_SOP_CLASS
+        if request.uid(sop_instance) != COMMITMENT_INSTANCE:
+            return _NO_SUCH_SOP_INSTANCE
+        return None if request.has(kind) and request.number(kind) in known else status
+    is_store, is_echo = field == Field.C_STORE_RQ, field == Field.C_ECHO_RQ
+    if (is_store and served not in (VERIFICATION, COMMITMENT)) or (is_echo and served == VERIFICATION):
+        return None
+    return _SOP_CLASS_NOT_SUPPORTED if is_store or is_echo else _UNRECOGNIZED_OPERATION

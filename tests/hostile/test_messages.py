@@ -92,34 +92,29 @@ def test_what_is_broken_is_aborted_and_logged_once(node: Node, name: str) -> Non
     assert len(new) == 1 and '"association.aborted"' in new[0] and '"source": "BROKEN"' in new[0], new
 
 
-@pytest.mark.parametrize(
-    ("number", "command", "content", "status"),
-    [
-        (1, store_command(b""), data_set("1.2.826.31"), 0x0117),
-        (1, store_command(b"1.2.826.31", e1000=None), data_set("1.2.826.31"), 0x0117),
-        (1, store_command(b"../../etc/passwd"), data_set("1.2.826.31"), 0x0117),
-        (1, store_command(b"\x1b[2J"), data_set("1.2.826.31"), 0x0117),
-        (1, store_command(b"1.2.826.31", sop_class=""), data_set("1.2.826.31"), 0x0122),
-        (1, store_command(b"1.2.826.31", sop_class="1.2.840.10008.5.1.4.1.1.2"), data_set("1.2.826.31"), 0x0122),
-        (1, store_command(b"1.2.826.31", e0800=us(NO_DATA_SET)), None, 0xC000),
-        (1, store_command(b"1.2.826.31"), b"\x08\x00\x18\x00UI\xff\xff1.2", 0xC000),
-        (1, store_command(b"1.2.826.31"), data_set("1.2.826.32"), 0xA900),
-        (3, store_command(b"1.2.826.31"), data_set("1.2.826.31"), 0x0122),
-        (1, echo_command(), None, 0x0122),
-        (1, echo_command(FINDING, field=0x0020), None, 0x0211),
-        (1, echo_command(MR, field=0x0130), None, 0x0211),
-        (3, echo_command(field=0x1234), None, 0x0211),
-    ],
-    ids=[
-        "empty SOP instance UID", "no SOP instance UID", "a path", "an escape", "empty SOP class", "another SOP class",
-        "no data set", "damaged data set", "another instance", "C-STORE on Verification", "C-ECHO on MR", "C-FIND on MR",
-        "N-ACTION on MR", "no known operation",
-    ],
-)  # fmt: skip
-def test_what_cannot_be_done_is_answered_by_a_status(
-    node: Node, number: int, command: bytes, content: bytes | None, status: int
-) -> None:
+STATUSES: dict[str, tuple[int, bytes, bytes | None, int]] = {
+    "empty SOP instance UID": (1, store_command(b""), data_set("1.2.826.31"), 0x0117),
+    "no SOP instance UID": (1, store_command(b"1.2.826.31", e1000=None), data_set("1.2.826.31"), 0x0117),
+    "a path": (1, store_command(b"../../etc/passwd"), data_set("1.2.826.31"), 0x0117),
+    "an escape": (1, store_command(b"\x1b[2J"), data_set("1.2.826.31"), 0x0117),
+    "empty SOP class": (1, store_command(b"1.2.826.31", sop_class=""), data_set("1.2.826.31"), 0x0122),
+    "another SOP class": (1, store_command(b"1.2.826.31", sop_class="1.2.840.10008.5.1.4.1.1.2"), data_set("1.2.826.31"), 0x0122),
+    "no data set": (1, store_command(b"1.2.826.31", e0800=us(NO_DATA_SET)), None, 0xC000),
+    "damaged data set": (1, store_command(b"1.2.826.31"), b"\x08\x00\x18\x00UI\xff\xff1.2", 0xC000),
+    "another instance": (1, store_command(b"1.2.826.31"), data_set("1.2.826.32"), 0xA900),
+    "C-STORE on Verification": (3, store_command(b"1.2.826.31"), data_set("1.2.826.31"), 0x0122),
+    "C-ECHO on MR": (1, echo_command(), None, 0x0122),
+    "C-FIND on MR": (1, echo_command(FINDING, field=0x0020), None, 0x0211),
+    "N-ACTION on MR": (1, echo_command(MR, field=0x0130), None, 0x0211),
+    "no known operation": (3, echo_command(field=0x1234), None, 0x0211),
+}  # fmt: skip
+"""What a presentation context gets that nobody does, and the status that answers it."""
+
+
+@pytest.mark.parametrize("name", STATUSES)
+def test_what_cannot_be_done_is_answered_by_a_status(node: Node, name: str) -> None:
     """And the association goes on: an instance that cannot be accepted does not stop the next one."""
+    number, command, content, status = STATUSES[name]
     with Wire(node.port) as wire:
         wire.associate()
         wire.message(number, command, content)

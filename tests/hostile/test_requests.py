@@ -244,7 +244,7 @@ def test_a_node_without_sources_takes_no_requests_for_storage_commitment(node: N
         assert _accepted(answer, 3) and not _accepted(answer, 5)
 
 
-def _commitment(transaction: str) -> tuple[bytes, bytes]:
+def commitment(transaction: str) -> tuple[bytes, bytes]:
     """Command and data set (implicit VR little endian) of an N-ACTION."""
     command = command_set({
         0x0003: COMMITMENT.encode(), 0x0100: us(0x0130), 0x0110: us(3), 0x0800: us(1), 0x1001: b"1.2.840.10008.1.20.1.1",
@@ -266,7 +266,7 @@ def test_a_peer_is_owed_only_so_many_reports(policed: Node) -> None:
         wire.associate(contexts=CONTEXTS | {5: (COMMITMENT, IMPLICIT)})
         statuses = []
         for n in range(5):
-            wire.message(5, *_commitment(f"1.2.9.{n}"))
+            wire.message(5, *commitment(f"1.2.9.{n}"))
             answer = wire.receive()
             assert answer is not None
             statuses.append(answer.status)
