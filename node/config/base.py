@@ -1,5 +1,7 @@
 """Types that sections of the configuration share."""
 
+import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -27,13 +29,35 @@ Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 
 
+def _name(value: str) -> str:
+    if not value.isprintable() or value != value.strip():
+        raise ValueError("must be printable characters, without spaces around them")
+    return value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_name)]
+"""What people call something. It is shown on terminals and pages, and is part of keys."""
+
+
+def _short_text(value: str) -> str:
+    if not value.isprintable() or "\\" in value:
+        raise ValueError("must be printable characters without backslash (PS3.5, VR LO)")
+    return value
+
+
+ShortText = Annotated[str, AfterValidator(_short_text)]
+"""What becomes part of a DICOM attribute of VR LO."""
+
+
 def _host(value: str) -> str:
     try:
-        if not value.isprintable() or " " in value:
+        if ":" in value:
+            ip_address(value)  # of IPv6; a name has no colon
+        elif re.fullmatch(r"\w([\w.-]*[\w.])?", value) is None:
             raise ValueError
         value.encode("idna")  # as a name is looked up; addresses pass, too
     except ValueError:  # UnicodeError is one
-        raise ValueError("must be a host name or an address") from None
+        raise ValueError("must be a host name or an address, without port and path") from None
     return value
 
 
@@ -51,6 +75,8 @@ def _web_address(value: str) -> str:
         raise ValueError("must be an address such as https://pacs.example:8443/dicom-web")
     if "@" in value:
         raise ValueError("must not hold a user or a password")
+    if "?" in value or "#" in value:
+        raise ValueError("must not hold parameters, in which passwords would be shown")
     return value
 
 

@@ -136,7 +136,7 @@ def _holds_password(url: object) -> bool:
         return False
     try:
         parts = urlsplit(url)
-        return parts.password is not None or any("password" in name.lower() for name, _ in parse_qsl(parts.query))
+        return parts.password is not None or "password" in str(parse_qsl(parts.query)).lower()
     except ValueError:  # said where the address is used
         return False
 

@@ -11,7 +11,19 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from node.codes import CODES
 from node.config.audit import AuditSettings
-from node.config.base import AETitle, Fingerprint, Host, Port, Positive, Seconds, Section, TLSSettings, WebAddress
+from node.config.base import (
+    AETitle,
+    Fingerprint,
+    Host,
+    Name,
+    Port,
+    Positive,
+    Seconds,
+    Section,
+    ShortText,
+    TLSSettings,
+    WebAddress,
+)
 from node.config.match import MatchSettings
 from node.config.notify import NotifySettings
 from node.config.web import WebSettings
@@ -73,7 +85,7 @@ class SCPSettings(Section):
 
 
 class SourceSettings(Section):
-    name: str
+    name: Name
     ae_title: AETitle
     host: Host | None = None
     port: Port | None = None
@@ -86,7 +98,7 @@ class SourceSettings(Section):
 class DestinationSettings(Section):
     """A PACS: by AE title, host and port, or by the `url` of a DICOMweb server."""
 
-    name: str
+    name: Name
     ae_title: AETitle = ""
     host: Host = ""
     port: Port = 104
@@ -227,7 +239,7 @@ class ReportSettings(Section):
 class OutputSettings(Section):
     sop_class: Literal["mr", "sc", "legacy_enhanced"] = "mr"
     transfer_syntax: TransferSyntaxName = "explicit"
-    series_description_prefix: Annotated[str, Field(max_length=32)] = "AI SR x4: "
+    series_description_prefix: Annotated[ShortText, Field(max_length=32)] = "AI SR x4: "
     series_number_offset: Annotated[int, Field(ge=0)] = 9000
     synthetic_data: bool = True
     presentation_state: bool = False
@@ -254,7 +266,7 @@ class StorageSettings(Section):
 class TracingSettings(Section):
     """Where OpenTelemetry traces go."""
 
-    endpoint: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")]
+    endpoint: WebAddress
 
 
 class Settings(BaseSettings):

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, Stric
 from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_dict, tag_for_keyword
 from pydicom.tag import BaseTag, Tag
 
+from node.config.base import Name
+
 ContrastLabel = Literal["T1", "T1-FS", "T2", "T2-FS", "T2-FLAIR", "PD", "PD-FS", "STIR"]
 Value = StrictStr | StrictInt | StrictFloat
 
@@ -82,7 +84,7 @@ class Consequence(_Part):
 
 
 class SiteRule(_Part):
-    name: Annotated[str, Field(min_length=1, max_length=64)]
+    name: Name
     when: Annotated[list[Condition], Field(min_length=1)]
     """All of these hold."""
     then: Consequence

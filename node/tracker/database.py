@@ -220,7 +220,7 @@ def parse_url(url: str) -> URL:
 
 def without_secrets(url: URL) -> str:
     """The address as it may be shown: a password is masked, in its usual place and among the parameters."""
-    masked = {name: "***" for name in url.query if "password" in name.lower()}
+    masked = {name: "***" for name, value in url.query.items() if "password" in f"{name}={value}".lower()}
     return url.update_query_dict(masked).render_as_string(hide_password=True)
 
 

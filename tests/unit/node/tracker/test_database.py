@@ -42,7 +42,13 @@ def test_a_tracker_whose_connections_are_all_taken_is_one_that_does_not_answer(
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql+psycopg://node:secret@db/node", "postgresql+psycopg://db/node?user=node&password=secret"]
+    "url",
+    [
+        "postgresql+psycopg://node:secret@db/node",
+        "postgresql+psycopg://db/node?user=node&password=secret",
+        "postgresql+psycopg://db/node?sslpassword=secret",
+        "postgresql+psycopg:///?dsn=host%3Ddb%20password%3Dsecret",
+    ],
 )
 def test_no_password_is_shown(url: str) -> None:
     shown = without_secrets(make_url(url))
