@@ -14,7 +14,15 @@ class NodeError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or inspect.cleandoc(self.__class__.__doc__ or self.__class__.__name__))
+        said = message or inspect.cleandoc(self.__class__.__doc__ or self.__class__.__name__)
+        super().__init__(_visible(said))
+
+
+def _visible(text: str) -> str:
+    """Control characters escaped: a part of the text may come from a peer, and a terminal may show it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 class ConfigError(NodeError):

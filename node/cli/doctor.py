@@ -52,7 +52,8 @@ def doctor(
         found = [{"name": a.name, "level": a.level.value, "sentence": a.sentence, "fix": a.fix} for a in answers]
         print_json({"schema": views.SCHEMA, "healthy": not faults, "checks": found})
     else:
-        out.print(f"{len(faults)} faults, {warnings} warnings, {len(answers)} answers")
+        counted = {"fault": len(faults), "warning": warnings, "answer": len(answers)}
+        out.print(", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counted.items()))
     if faults:
         raise typer.Exit(faults[0].failure.exit_code)
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from node.match.explanation import acquisition_lines
 from node.tracker.overview import DestinationRow
@@ -19,7 +19,7 @@ _MOST_BLOCKED = 10
 def status_table(
     status: Status, config: Path, data_dir: Path, last_received: datetime | None, destinations: Sequence[DestinationRow]
 ) -> Table:
-    table = Table(show_header=False, box=None)
+    table = Table(Column(), Column(overflow="fold"), show_header=False, box=None)
     table.add_row("configuration", escape(str(config)))
     table.add_row("data folder", escape(str(data_dir)))
     since = local(
@@ -57,7 +57,7 @@ def status_table(
 
 
 def job_table(job: JobDetail) -> Table:
-    table = Table(show_header=False, box=None)
+    table = Table(Column(), Column(overflow="fold"), show_header=False, box=None)
     facts = {
         "id": job.id,
         "kind": job.kind,

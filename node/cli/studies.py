@@ -15,6 +15,7 @@ from node.cli.options import PARTLY_DONE, ConfigOption, JsonOption, actor
 from node.cli.render import conflict_line, job_lines
 from node.config.loading import load_settings
 from node.config.place import find_config
+from node.errors import NotFoundError
 from node.telemetry.log import configure_logging
 from node.tracker import listing, views
 from node.tracker.audit import Action, Detail, audit
@@ -116,6 +117,8 @@ def explain(
                 out.print()
             print_lines(lines(verdict, passed=not short, width=terminal_width()))
         print_skipped(by_reason(found.skipped))
+    elif "/" in study:  # no UID has it
+        raise NotFoundError(f"{study} is not a folder")
     else:
         settings = load_settings(find_config(config))
         database = open_tracker(settings)

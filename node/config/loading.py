@@ -165,7 +165,7 @@ _TYPES = {
 def _what(error: Any) -> str:
     kind, location = error["type"], error["loc"]
     if kind == "extra_forbidden":
-        alike = difflib.get_close_matches(str(location[-1]), _keys_beside(location), n=1)
+        alike = difflib.get_close_matches(str(location[-1]), _keys_beside(location), n=1, cutoff=0.5)
         return (
             f"unknown key; did you mean {alike[0]}?"
             if alike

@@ -1,4 +1,4 @@
-"""What --help shows is what was written."""
+"""What --help shows is what was written, and what is said of a mistake."""
 
 import re
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from node.cli.app import app
+from node.errors import NotFoundError
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -32,3 +33,8 @@ def test_a_name_in_brackets_is_shown(path: tuple[str, ...]) -> None:
     shown = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "200"}).output
     assert "Example" in shown
     assert {name for name in written if name not in shown} == set()
+
+
+def test_a_folder_that_is_not_there_is_no_study() -> None:
+    done = CliRunner().invoke(app, ["explain", "/no/such/folder"])
+    assert isinstance(done.exception, NotFoundError) and str(done.exception) == "/no/such/folder is not a folder"

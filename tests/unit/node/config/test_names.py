@@ -81,3 +81,7 @@ def test_a_name_that_no_key_has_room_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("prefix", ["\x1b[31m", "a\nb", "a\\b"])
 def test_a_prefix_that_no_description_may_have(tmp_path: Path, prefix: str) -> None:
     assert "VR LO" in refusal(tmp_path, "[output]\nseries_description_prefix = {}\n", prefix)
+
+
+def test_a_key_that_is_nearly_right(tmp_path: Path) -> None:
+    assert "[scp] aet: unknown key; did you mean ae_title?" in refusal(tmp_path, "[scp]\naet = {}\n", "X")
