@@ -76,7 +76,7 @@ def data_folder(settings: Settings) -> Check:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".write-probe-"):
             pass
     except OSError as error:
-        sentence = f"[node] data_dir: cannot make or write {error.filename or folder}: {error.strerror}"
+        sentence = f"[node] data_dir: cannot make or write {folder}: {error.strerror}"
         return Check("data folder", Level.FAIL, sentence, "name a folder that the user of the service may write in")
     return Check("data folder", Level.OK, f"{folder} can be written")
 

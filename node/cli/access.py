@@ -27,6 +27,8 @@ def open_tracker(settings: Settings) -> Database:
         raise ServiceNotRunningError(f"there is no tracker at {sqlite} yet; start the service with: diffmsr-node start")
     database = Database(settings.node.url)
     current, expected = database.revision()
+    if current is None:
+        raise NodeError("the tracker is empty: diffmsr-node start makes its tables, or says what was there before")
     if current != expected:
         raise NodeError(
             f"the tracker has schema {current}, but this version expects {expected}; diffmsr-node start upgrades it"

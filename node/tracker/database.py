@@ -161,6 +161,8 @@ class Database:
         when it is not SQLite, or when the file exists or cannot be written."""
         if self.url.get_backend_name() != "sqlite" or not self.url.database:
             raise ConfigError("the tracker is not SQLite; back it up with the tools of the database, such as pg_dump")
+        if not Path(self.url.database).exists():
+            raise ConfigError(f"there is no tracker at {self.url.database} that this account can read")
         if target.exists():
             raise ConfigError(f"{target} exists already; choose another name")
         try:

@@ -191,3 +191,7 @@ def test_a_backup_says_how_far_it_is_and_leaves_no_half(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         database.backup(backup, interrupt)
     assert not backup.exists()
+    nothing = Database(f"sqlite:///{tmp_path}/none.sqlite3")
+    with pytest.raises(ConfigError, match="there is no tracker at"):
+        nothing.backup(backup)
+    assert not backup.exists() and not (tmp_path / "none.sqlite3").exists(), "looking makes none"
