@@ -14,6 +14,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModelInstance as PushModel
 
 from node.archive.facade import Archive
 from node.config.settings import SCPSettings, SourceSettings
+from node.dimse.associations import keep_answers
 from node.dimse.commitment_messages import ReferencedInstance
 from node.dimse.commitment_messages import request as asking
 from node.receive import commitment_scp
@@ -293,6 +294,7 @@ def test_a_report_for_a_transaction_of_nobody_is_not_taken(receiver: Receiver) -
     ae = AE("MR1")
     ae.add_requested_context(PushModel)
     association = ae.associate("127.0.0.1", receiver.port)
+    keep_answers(association)
     report = Dataset()
     report.TransactionUID = "1.2.3"
     answers = [
