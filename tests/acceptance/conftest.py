@@ -99,8 +99,14 @@ class Site:
         self.process = Service(["start", "--config", self.config], self.folder / "node.log")
 
     def start(self) -> None:
+        log = self.folder / "node.log"
+
+        def ready() -> int:
+            return log.read_text().count('"service.ready"') if log.exists() else 0
+
+        before = ready()
         self.launch()
-        self.until(lambda: echo(self.port, "DIFFMSR"), "the node answers C-ECHO")
+        self.until(lambda: ready() > before, "the service is ready")
 
     def until(self, condition: Callable[[], Any], what: str) -> Any:
         """Wait until a condition holds, as long as the service runs and gets on; what it returned."""

@@ -56,6 +56,8 @@ def main(output: Path) -> None:
         page.keyboard.press("3")
         page.keyboard.press("m")
         take("viewer-difference", scheme="dark")
+        page.keyboard.press("4")
+        take("viewer-expected-error", scheme="dark")
         window.close()
 
 
