@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,8 +107,7 @@ def test_nan_is_refused(resolver: SuperResolver) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of the shipped weights."""
-    for path in default_weights_folder().iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(default_weights_folder(), tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
