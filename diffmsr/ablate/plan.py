@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from diffmsr.data.contrast import contrast_named
-from diffmsr.train.config import STRICT, Config, TrainingError, check, first_line
+from diffmsr.train.config import STRICT, Config, TrainingError, check, first_line, read_toml
 
 ABLATIONS = Path(__file__).parent / "ablations.toml"
 """The paper's ablations at a small budget."""
@@ -54,14 +53,7 @@ def read_ablation(path: Path, root: Path | None = None, seeds: int | None = None
 
     Raises TrainingError, in one line, also when a variant does not give a valid training configuration.
     """
-    try:
-        ablation = TypeAdapter(Ablation).validate_python(tomllib.loads(path.read_text()))
-    except OSError as error:
-        raise TrainingError(f"cannot read {path}: {error.strerror}") from None
-    except ValidationError as error:
-        raise TrainingError(f"{path}: {first_line(error)}") from None
-    except ValueError as error:
-        raise TrainingError(f"{path}: {error}") from None
+    ablation = read_toml(path, Ablation)
     if root is not None:
         data = {**ablation.train.get("data", {}), ablation.dataset: str(root)}
         ablation = replace(ablation, train={**ablation.train, "data": data})

@@ -1,6 +1,5 @@
 """What is compared, and how each method trains. `config/table1.toml` explains every key."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationE
 from pydantic.dataclasses import dataclass
 
 from diffmsr.ablate.plan import folder_name
-from diffmsr.train.config import STRICT, Config, TrainingError, check, first_line
+from diffmsr.train.config import STRICT, Config, TrainingError, check, first_line, read_toml
 
 ALIKE = frozenset(
     {"data", "share", "split", "input_kind", "augmentation", "acquisitions", "seed", "preset", "stage_one", "stage_two"}
@@ -71,14 +70,7 @@ class Plan:
 def read_plan(path: Path, split: str | None = None) -> Plan:
     """A plan from TOML. `split` replaces the part of the split that is measured. Raises TrainingError, in one line, also when
     a method does not give a valid training configuration."""
-    try:
-        plan = TypeAdapter(Plan).validate_python(tomllib.loads(path.read_text()))
-    except OSError as error:
-        raise TrainingError(f"cannot read {path}: {error.strerror}") from None
-    except ValidationError as error:
-        raise TrainingError(f"{path}: {first_line(error)}") from None
-    except ValueError as error:
-        raise TrainingError(f"{path}: {error}") from None
+    plan = read_toml(path, Plan)
     if len({method.folder for method in plan.methods}) < len(plan.methods):
         raise TrainingError(f"{path}: two methods have the same name")
     if plan.compared not in (method.name for method in plan.methods):

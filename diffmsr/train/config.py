@@ -2,10 +2,10 @@
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import (
@@ -24,6 +24,8 @@ from diffmsr.acquisition.draw import Mix
 from diffmsr.data import DATASETS, SCALE, Augmentation
 from diffmsr.losses import DC_WEIGHT
 from diffmsr.models import ModelConfig, Objective, UnknownPresetError, preset_named
+
+T = TypeVar("T")
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -145,24 +147,35 @@ class Config:
 
 def read_config(path: Path) -> Config:
     """A configuration from TOML. Raises TrainingError, in one line."""
+    return read_toml(path, Config, check)
+
+
+def read_toml(path: Path, kind: type[T], check: Callable[[T], None] = lambda read: None) -> T:
+    """What a TOML file holds, as that type. `check` raises TrainingError when its parts do not fit each other. Raises
+    TrainingError, in one line that names the file."""
     try:
-        config = TypeAdapter(Config).validate_python(tomllib.loads(path.read_text()))
-        check(config)
+        read: T = TypeAdapter(kind).validate_python(tomllib.loads(path.read_text()))
+        check(read)
     except OSError as error:
         raise TrainingError(f"cannot read {path}: {error.strerror}") from None
     except ValidationError as error:
         raise TrainingError(f"{path}: {first_line(error)}") from None
     except ValueError as error:  # of the encoding, of TOML, or from check
         raise TrainingError(f"{path}: {error}") from None
-    return config
+    return read
+
+
+def check_shares(data: Collection[str], share: Mapping[str, float]) -> None:
+    """Raise TrainingError when these are not shares of known data sets."""
+    if not data or set(data) - set(DATASETS) or set(share) != set(data):
+        raise TrainingError(f"data and share must name the same data sets, of {', '.join(DATASETS)}")
+    if not any(share.values()):
+        raise TrainingError("share: at least one data set needs a share above 0")
 
 
 def check(config: Config) -> None:
     """Raise TrainingError when the parts of a configuration do not fit each other."""
-    if not config.data or set(config.data) - set(DATASETS) or set(config.share) != set(config.data):
-        raise TrainingError(f"data and share must name the same data sets, of {', '.join(DATASETS)}")
-    if not any(config.share.values()):
-        raise TrainingError("share: at least one data set needs a share above 0")
+    check_shares(config.data, config.share)
     if not config.stage_one.slices and config.init is None:
         raise TrainingError("stage_one.slices = 0: without stage one, init must name weights that have completed it")
     if config.keep_initial and config.init is None:

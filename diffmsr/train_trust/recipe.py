@@ -1,17 +1,16 @@
 """The recipe of a trust map."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from diffmsr.acquisition.draw import Mix
-from diffmsr.data import DATASETS, SCALE, Augmentation
+from diffmsr.data import SCALE, Augmentation
 from diffmsr.train import TrainingError
-from diffmsr.train.config import STRICT, first_line
+from diffmsr.train.config import STRICT, check_shares, read_toml
 from diffmsr.train_trust.corruption import Corruption
 
 
@@ -79,20 +78,12 @@ class Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """A recipe from TOML. Raises TrainingError, in one line."""
-    try:
-        recipe = TypeAdapter(Recipe).validate_python(tomllib.loads(path.read_text()))
-    except OSError as error:
-        raise TrainingError(f"cannot read {path}: {error.strerror}") from None
-    except ValidationError as error:
-        raise TrainingError(f"{path}: {first_line(error)}") from None
-    except ValueError as error:  # of the encoding, or of TOML
-        raise TrainingError(f"{path}: {error}") from None
-    if not recipe.data or set(recipe.data) - set(DATASETS) or set(recipe.share) != set(recipe.data):
-        raise TrainingError(f"{path}: data and share must name the same data sets, of {', '.join(DATASETS)}")
-    if not any(recipe.share.values()):
-        raise TrainingError(f"{path}: share: at least one data set needs a share above 0")
+    return read_toml(path, Recipe, _check)
+
+
+def _check(recipe: Recipe) -> None:
+    check_shares(recipe.data, recipe.share)
     if recipe.seen.patch % SCALE:
-        raise TrainingError(f"{path}: seen.patch = {recipe.seen.patch} must divide by {SCALE}")
+        raise TrainingError(f"seen.patch = {recipe.seen.patch} must divide by {SCALE}")
     if recipe.seen.slices < recipe.fit.batch:
-        raise TrainingError(f"{path}: seen.slices = {recipe.seen.slices} is less than a batch of the fit")
-    return recipe
+        raise TrainingError(f"seen.slices = {recipe.seen.slices} is less than a batch of the fit")

@@ -102,8 +102,8 @@ class Services:
             self._respond(context, request, 0x0000)
 
     def _is_for_stock(self, context: Context, request: Command) -> bool:
-        """Whether pynetdicom is to serve a C-STORE or C-ECHO. It leaves a request unanswered that lacks something, so that one is
-        served here on both data paths."""
+        """Whether pynetdicom is to serve a C-STORE or C-ECHO. It does not answer a request in which something is missing. Such a
+        request is served here on both data paths."""
         if self._shared.settings.data_path != "stock" or context.abstract_syntax not in _STOCK_CLASSES:
             return False
         if request.uid(dimse.AFFECTED_SOP_CLASS_UID) != context.abstract_syntax:
