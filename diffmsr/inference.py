@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,12 @@ from diffmsr.trust.weights import TRUST_FOLDER, TrustMap, read_trust_manifest
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Of the network's arithmetic. Transforms, inputs and outputs are always float32."""
+
+
+CONSISTENCIES = {"none": 0.0, "low": 0.25, "full": inf}
+"""Which part of the target's measured k-space is put back into a result, as the reach of `kspace.data_consistent`. With "low",
+no part of a slice becomes brighter or darker than it was measured: attention windows of 16 pixels, which are 1/8 of the band,
+must not show. Chosen on validation patients among 1/16, 1/8, 1/4, 1/2 and 1 (docs/acquisition.md)."""
 
 
 class WeightsError(ValueError):
@@ -53,7 +60,7 @@ class SuperResolver:
         device: torch.device,
         dtype: torch.dtype,
         fast: bool = True,
-        data_consistency: bool = False,
+        consistency: str = "low",
         trust: TrustMap | None = None,
     ) -> None:
         """`fast` chooses the network's optimised form, whose images differ by rounding only; otherwise the plain one. `trust`
@@ -63,7 +70,7 @@ class SuperResolver:
         self._noise_shape = model.noise_shape
         self._is_told = model.config.acquisition
         self._network = model.optimised(dtype) if fast else in_precision(model, dtype)
-        self._data_consistency = data_consistency
+        self._reach = CONSISTENCIES[consistency]
         self._device = device
         self.trust = trust if trust is None else replace(trust, network=trust.network.to(device).eval())
 
@@ -74,15 +81,15 @@ class SuperResolver:
         device: str = "cpu",
         precision: str = "float32",
         fast: bool = True,
-        data_consistency: bool = False,
+        consistency: str = "low",
         peers: bool = False,
         trust: bool = False,
     ) -> "SuperResolver":
         """Read a weights folder (the shipped one when None).
 
-        With `data_consistency`, the measured part of the result's k-space is replaced by the target's own. Weights of a
-        network that is here to be compared only are refused unless `peers` is true. With `trust`, the trust map is read, too,
-        where the folder has one for these weights. Raises ManifestError or WeightsError, in one line.
+        `consistency`, one of CONSISTENCIES, says which part of the result's k-space is replaced by the target's own. Weights of a network that is
+        here to be compared only are refused unless `peers` is true. With `trust`, the trust map is read, too, where the
+        folder has one for these weights. Raises ManifestError or WeightsError, in one line.
         """
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
@@ -98,7 +105,7 @@ class SuperResolver:
             )
         load_weights(model, folder / WEIGHTS_FILE, manifest.sha256)
         expecting = load_trust(folder, manifest) if trust else None
-        return cls(model, manifest, torch.device(device), PRECISIONS[precision], fast, data_consistency, expecting)
+        return cls(model, manifest, torch.device(device), PRECISIONS[precision], fast, consistency, expecting)
 
     def __call__(
         self,
@@ -157,8 +164,8 @@ class SuperResolver:
         told = (facts,) if self._is_told else ()
         two = self._network(as_two_channels(low), as_two_channels(guide), noise, *told).float()
         high = from_two_channels(two, self.manifest.input_kind)
-        if self._data_consistency:
-            high = kspace.data_consistent(high, low)
+        if self._reach:
+            high = kspace.data_consistent(high, low, self._reach)
         high = high if high.is_complex() else high.clamp_min(0)
         fine = reference.shape[-2:]
         expected, disagreement = (None, None) if trust is None else _expected_error(trust, low, guide, high, facts)

@@ -4,6 +4,8 @@ Intensities keep their unit: a constant image stays that constant. Pixel i of th
 the fine one (grid offset 0), as when a scanner acquires less of the k-space of the same object.
 """
 
+from math import inf
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -53,21 +55,29 @@ def with_centre(k: Tensor, centre: Tensor) -> Tensor:
     return replaced
 
 
-def data_consistent(image: Tensor, low: Tensor) -> Tensor:
+def data_consistent(image: Tensor, low: Tensor, reach: float = inf) -> Tensor:
     """The image (..., H, W) with the centre of its k-space replaced by that of the measured `low` (..., h, w). Both are
-    real, or both are complex."""
+    real, or both are complex. With a finite `reach`, above 0, only low frequencies are replaced: by a share of
+    exp(-(f / reach)^2), where f is 0 at the centre and 1 at the edge of the measured band.
+    """
     (rows, columns), (h, w) = image.shape[-2:], low.shape[-2:]
-    missing = low - crop(image, h, w)
+    k = fft2c(low - crop(image, h, w))
+    k = k * _low_frequencies(h, w, reach).to(k.device)
     if image.is_complex():
-        return image + zero_fill(missing, rows, columns)
+        return image + zero_fill(ifft2c(k), rows, columns)
     # The first frequency of an even size has no mirror image in the centre: taking the real part halves it.
-    k = fft2c(missing)
     twice = torch.ones_like(k.real)
     if h % 2 == 0 and h < rows:
         twice[..., 0, :] = 2
     if w % 2 == 0 and w < columns:
         twice[..., :, 0] = 2
     return image + zero_fill(ifft2c(k * twice), rows, columns).real
+
+
+def _low_frequencies(h: int, w: int, reach: float) -> Tensor:
+    """(h, w): 1 at the centre of k-space, 1 / e at `reach` of the way to its edge."""
+    down, across = ((torch.arange(n) - n // 2) / (n / 2 * reach) for n in (h, w))
+    return torch.exp(-(down[:, None].square() + across.square()))
 
 
 def crop_to(image: ArrayLike, rows: int, columns: int) -> NDArray[np.float32]:

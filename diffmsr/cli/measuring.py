@@ -26,6 +26,14 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+class Consistency(StrEnum):
+    """The part of the target's measured k-space that is put back into a result."""
+
+    NONE = "none"
+    LOW = "low"
+    FULL = "full"
+
+
 @app.command()
 def evaluate(
     dataset: Annotated[str, typer.Option(help="Name of a data set, such as lgg; docs/data.md lists them.")],
@@ -50,8 +58,8 @@ def evaluate(
     device: Annotated[str, typer.Option()] = "cpu",
     precision: Annotated[Precision, typer.Option()] = Precision.FLOAT32,
     data_consistency: Annotated[
-        bool, typer.Option(help="Replace the measured part of k-space by the target's own.")
-    ] = False,
+        Consistency, typer.Option(help="Part of the measured k-space that is put back into a result.")
+    ] = Consistency.LOW,
     acquisition: Annotated[
         list[str] | None,
         typer.Option(help="Measure targets as a scanner stores them: clean, typical, ..., or all. Several times."),
@@ -87,7 +95,7 @@ def evaluate(
     try:
         with usable(device):
             loaded = {
-                name: SuperResolver.load(folder, device, precision, data_consistency=data_consistency, peers=True)
+                name: SuperResolver.load(folder, device, precision, consistency=data_consistency, peers=True)
                 for name, folder in names_of(folders).items()
             }
         if acquisition:

@@ -98,8 +98,9 @@ class Engine:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             folder = settings.path or default_weights_folder()
+            consistency = "full" if settings.data_consistency else "low"
             resolver = SuperResolver.load(
-                folder, device, settings.precision, data_consistency=settings.data_consistency, trust=settings.trust
+                folder, device, settings.precision, consistency=consistency, trust=settings.trust
             )
         except (ManifestError, WeightsError) as error:
             raise ModelError(f"[model] path: {error}") from None

@@ -17,7 +17,7 @@ def job_parameters(settings: Settings, weights_sha256: str) -> dict[str, str]:
     return {
         "weights": weights_sha256,
         "precision": settings.model.precision,
-        "data consistency": str(settings.model.data_consistency),
+        "data consistency": _data_consistency(settings.model),
         "registration": settings.registration.model_dump_json(),
         "acquisition": settings.acquisition.model_dump_json(),
         "version": __version__,
@@ -38,7 +38,7 @@ def result_parameters(
     parameters = {
         "acquisition": understanding.parameter or "unknown",
         "batch slices": str(batch),
-        "data consistency": "yes" if settings.data_consistency else "no",
+        "data consistency": _data_consistency(settings),
         "device": device.partition(":")[0],
         "grid offset": f"{grid_offset:g}",
         "precision": settings.precision,
@@ -50,3 +50,7 @@ def result_parameters(
     if registration is not None and registration.corrected:
         parameters["reference moved by"] = str(Motion(registration.shift_mm, registration.rotation_deg))
     return parameters
+
+
+def _data_consistency(settings: ModelSettings) -> str:
+    return "measured band" if settings.data_consistency else "low frequencies"

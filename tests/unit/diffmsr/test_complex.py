@@ -58,7 +58,7 @@ def test_weights_trained_on_complex_images_keep_the_phase(weights: Path, knees: 
     assert np.linalg.norm(out - filled) < 0.2 * np.linalg.norm(filled)  # hardly trained, it is near its start
     turned = resolver(low.numpy() * 1000, np.abs(truth), [0])
     assert np.allclose(turned, 1000 * out, rtol=1e-3, atol=0.1)
-    consistent = SuperResolver.load(weights, data_consistency=True)(low.numpy(), np.abs(truth), [0])
+    consistent = SuperResolver.load(weights, consistency="full")(low.numpy(), np.abs(truth), [0])
     assert np.allclose(kspace.crop(torch.from_numpy(consistent), 16, 16), low, atol=1e-5)
 
 

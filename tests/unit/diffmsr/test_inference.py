@@ -54,11 +54,31 @@ def test_a_batch_is_its_slices_and_the_seed_is_the_slices_own(resolver: SuperRes
 
 def test_data_consistency_is_a_switch(resolver: SuperResolver) -> None:
     target, reference = slices(2, 16, 16)
-    given_back = SuperResolver.load(data_consistency=True)(target, reference, [1, 2])
+    given_back = SuperResolver.load(consistency="full")(target, reference, [1, 2])
     given, changed = (
         np.abs(crop_to(x, 16, 16) - target).mean() for x in (given_back, resolver(target, reference, [1, 2]))
     )
     assert given < 0.3 * changed
+
+
+def test_no_attention_window_is_darker_than_it_was_measured() -> None:
+    """A floor in air, where the reference shows nothing: the network alone takes it away in some windows of 16 pixels and
+    leaves it in others."""
+    y, x = np.mgrid[-1:1:256j, -1:1:256j]
+    head, rng = np.hypot(x / 0.5, y / 0.6) < 1, np.random.default_rng(4)
+    brain = rng.random(head.shape)
+    floor = np.abs(rng.normal(0.12, 0.03, head.shape)) * np.hypot(x, y)
+    truth = np.where(head, 0.4 + 0.6 * brain, floor).astype(np.float32)[None]
+    reference = np.where(head, 1 - 0.5 * brain, 0).astype(np.float32)[None]
+    target = crop_to(truth, 64, 64)
+
+    def largest_change(consistency: str) -> float:
+        image = SuperResolver.load(consistency=consistency)(target, reference, [0])
+        windows = (crop_to(image, 64, 64) - target).reshape(4, 16, 4, 16)
+        return float(np.abs(windows.mean(axis=(1, 3))).max()) / float(target.max())
+
+    assert largest_change("none") > 0.05
+    assert largest_change("low") < 0.01
 
 
 def test_the_same_seeds_give_the_same_bytes(resolver: SuperResolver) -> None:

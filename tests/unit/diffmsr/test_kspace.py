@@ -1,5 +1,7 @@
 """k-space: crop and zero-fill undo each other, on every size, and never mix images of a batch."""
 
+from math import exp
+
 import numpy as np
 import pytest
 import torch
@@ -93,3 +95,22 @@ def test_data_consistency_is_exact_at_even_sizes_too(shape: tuple[int, int, int,
     high = torch.complex(image, torch.rand(2, *shape[:2]))
     measured = torch.complex(low, torch.rand(2, *shape[2:]))
     assert torch.allclose(kspace.crop(kspace.data_consistent(high, measured), *shape[2:]), measured, atol=1e-5)
+
+
+@pytest.mark.parametrize("complex_image", [False, True])
+def test_low_frequencies_alone_can_be_given_back(complex_image: bool) -> None:
+    """The mean exactly, half of the band's way to its edge by exp(-4), and nothing beyond."""
+    image, low = torch.rand(1, 32, 24), torch.rand(1, 16, 12)
+    if complex_image:
+        image, low = torch.complex(image, image.flip(1)), torch.complex(low, low.flip(2))
+    consistent = kspace.data_consistent(image, low, 0.25)
+    before, after, measured = (
+        kspace.fft2c(x) for x in (kspace.crop(image, 16, 12), kspace.crop(consistent, 16, 12), low)
+    )
+    given_back = ((after - before) / (measured - before))[0]
+    assert given_back[8, 6].real == pytest.approx(1, abs=1e-4)
+    assert given_back[12, 6].real == pytest.approx(exp(-4), abs=1e-4)
+    assert given_back[8, 9].real == pytest.approx(exp(-4), abs=1e-4)
+    nothing = torch.zeros(1, 16, 12)
+    outside = [kspace.with_centre(kspace.fft2c(x), nothing) for x in (image, consistent)]
+    assert torch.allclose(*outside, atol=1e-5)
