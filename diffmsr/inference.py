@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from diffmsr import kspace
 from diffmsr.acquisition import Acquisition, Undoing, features, left_over, onto_cropped_grid, onto_stored_grid, undo
 from diffmsr.arrays import Magnitudes, Pixels
+from diffmsr.consistency import consistent
 from diffmsr.images import as_two_channels, from_two_channels
 from diffmsr.manifest import WEIGHTS_FILE, Manifest, default_weights_folder, read_manifest
 from diffmsr.models import Model, UnknownPresetError, build, in_precision, preset_named, standard_normal
@@ -24,12 +24,6 @@ from diffmsr.trust.weights import TRUST_FOLDER, TrustMap, read_trust_manifest
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Of the network's arithmetic. Transforms, inputs and outputs are always float32."""
-
-
-CONSISTENCIES = {"none": 0.0, "low": 0.25, "full": inf}
-"""Which part of the target's measured k-space is put back into a result, as the reach of `kspace.data_consistent`. With "low",
-no part of a slice becomes brighter or darker than it was measured: attention windows of 16 pixels, which are 1/8 of the band,
-must not show. Chosen on validation patients among 1/16, 1/8, 1/4, 1/2 and 1 (docs/acquisition.md)."""
 
 
 class WeightsError(ValueError):
@@ -70,7 +64,7 @@ class SuperResolver:
         self._noise_shape = model.noise_shape
         self._is_told = model.config.acquisition
         self._network = model.optimised(dtype) if fast else in_precision(model, dtype)
-        self._reach = CONSISTENCIES[consistency]
+        self._consistency = consistency
         self._device = device
         self.trust = trust if trust is None else replace(trust, network=trust.network.to(device).eval())
 
@@ -87,7 +81,7 @@ class SuperResolver:
     ) -> "SuperResolver":
         """Read a weights folder (the shipped one when None).
 
-        `consistency`, one of CONSISTENCIES, says which part of the result's k-space is replaced by the target's own. Weights of a network that is
+        `consistency`, one of `consistency.REACH`, says which part of the result's k-space is replaced by the target's own. Weights of a network that is
         here to be compared only are refused unless `peers` is true. With `trust`, the trust map is read, too, where the
         folder has one for these weights. Raises ManifestError or WeightsError, in one line.
         """
@@ -164,8 +158,7 @@ class SuperResolver:
         told = (facts,) if self._is_told else ()
         two = self._network(as_two_channels(low), as_two_channels(guide), noise, *told).float()
         high = from_two_channels(two, self.manifest.input_kind)
-        if self._reach:
-            high = kspace.data_consistent(high, low, self._reach)
+        high = consistent(high, low, target, self._consistency)
         high = high if high.is_complex() else high.clamp_min(0)
         fine = reference.shape[-2:]
         expected, disagreement = (None, None) if trust is None else _expected_error(trust, low, guide, high, facts)
