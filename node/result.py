@@ -111,4 +111,4 @@ class Result:
     reference_frames: list[list[int]] | None = None  # of `reference_uids`, likewise
     quality: Quality | None = None
     acquired: Acquired | None = None  # None of a result of a version before that was recorded
-    expected_error: NDArray[np.float32] | None = None
+    expected_error: NDArray[np.floating] | None = None
