@@ -123,7 +123,11 @@ class Copies:
             if isinstance(element, DataElement):  # it was decoded before, and does not say from which bytes
                 copy_corrected(derived, header, (keyword,), self._corrections)
                 continue
-            encoded = None if element is None else (element.VR, element.value, element.is_implicit_VR, element.is_little_endian)
+            encoded = (
+                None
+                if element is None
+                else (element.VR, element.value, element.is_implicit_VR, element.is_little_endian)
+            )
             name = (keyword, character_set, encoded)
             if name not in self._known:
                 made, flaws = Dataset(), list[str]()

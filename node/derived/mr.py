@@ -9,7 +9,14 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from node.derived.copied_attributes import ACQUISITION, CONTRAST, DEIDENTIFICATION, EQUIPMENT, MR, SERIES
-from node.derived.corrections import TEXT_LENGTH, Copies, complete_laterality, copy_corrected, copy_identification, corrected
+from node.derived.corrections import (
+    TEXT_LENGTH,
+    Copies,
+    complete_laterality,
+    copy_corrected,
+    copy_identification,
+    corrected,
+)
 from node.derived.identifiers import derived_uid, instance_numbers
 from node.derived.series import DerivedSeries
 from node.dicom.frames import compressed_with_loss, frame_number

@@ -159,7 +159,9 @@ def _measure_further_slices(document: Dataset, findings: Findings, shown: Sequen
     """Behind each measurement of the first slice add those of the other slices. All but value and image they share: to make
     hundreds of them one by one would take longer than the images of the series."""
     slices = {measure.code: measure.slices for measure in findings.measures if measure.slices is not None}
-    imaging = next(item for item in document.ContentSequence if item.ConceptNameCodeSequence[0] == _IMAGING_MEASUREMENTS)
+    imaging = next(
+        item for item in document.ContentSequence if item.ConceptNameCodeSequence[0] == _IMAGING_MEASUREMENTS
+    )
     (group,) = imaging.ContentSequence
     complete = []
     for item in group.ContentSequence:
