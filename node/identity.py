@@ -6,10 +6,10 @@ import tempfile
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pydicom import Dataset
-
-from node.dicom.attributes import Attributes
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 MANUFACTURER = "DiffMSR node project"
 """Manufacturer (0008,0070) of everything the node makes."""
@@ -22,9 +22,11 @@ _OWN_IMAGE_TYPE = frozenset({"AI", "SUPERRES"})
 """Values of ImageType in the images that the node makes. No image that a scanner measured has both."""
 
 
-def is_ours(header: Dataset) -> bool:
+def is_ours(header: "Dataset") -> bool:
     """Whether a node like this one made the object, by any of the marks that it puts there: software on the way may
     have replaced the others. Every stage that must recognise our own output, sent back by a PACS, uses this."""
+    from node.dicom.attributes import Attributes  # here, because most who ask for an identity read no DICOM
+
     a = Attributes(header)
     return (
         MANUFACTURER in a.texts("Manufacturer")

@@ -2,10 +2,11 @@
 its target."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ class Result:
     spacing: (between rows, between columns) mm (PixelSpacing).
     """
 
-    pixels: NDArray[np.float32]
-    positions: NDArray[np.float64]
+    pixels: "NDArray[np.float32]"
+    positions: "NDArray[np.float64]"
     orientation: tuple[tuple[float, float, float], tuple[float, float, float]]
     spacing: tuple[float, float]
     source_uids: list[str]
@@ -111,4 +112,4 @@ class Result:
     reference_frames: list[list[int]] | None = None  # of `reference_uids`, likewise
     quality: Quality | None = None
     acquired: Acquired | None = None  # None of a result of a version before that was recorded
-    expected_error: NDArray[np.float32] | None = None
+    expected_error: "NDArray[np.floating] | None" = None

@@ -1,6 +1,6 @@
-"""The composition root: which roles run in this process, how they start, how they stop."""
+"""The composition root: which roles run in this process, how they start, how they stop. What only one role needs is loaded
+when it starts: a scanner waits for the port, and for nothing else."""
 
-import hashlib
 import sys
 import threading
 import time
@@ -9,45 +9,32 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sdnotify
 import structlog
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from node import __version__, checks
 from node.archive.facade import Archive
-from node.audit.forwarder import Forwarder
 from node.config.changes import compare
 from node.config.loading import load_settings
 from node.config.settings import Settings
-from node.deliver.breaker import Breaker
-from node.deliver.echoes import ECHO_EVERY_S, echo_destinations
-from node.deliver.worker import make_deliver_handler
-from node.derived.worker import make_derive_handler
 from node.errors import NodeError
-from node.folder import explain_all
-from node.housekeeping.schedule import clock as clockwork
-from node.housekeeping.schedule import follow_clock, schedule
-from node.identity import node_id, worker_name, workers_of
-from node.infer.replays import make_replay_handler
-from node.infer.supervisor import Supervisor, devices
+from node.identity import node_id, worker_name
 from node.locks import only_one
-from node.match.worker import make_match_handler
-from node.notify.channels import Channels
-from node.notify.notifier import LOOK_EVERY_S, Notifier
 from node.receive.adopt import Adoption
 from node.receive.commitment_scp import Commitments
-from node.receive.fetch import make_fetch_handler
 from node.receive.group_commit import PATIENCE_S, GroupCommit, recover
 from node.receive.policy import Caller, configured_callers
 from node.receive.server import Receiver
 from node.receive.store import Store
 from node.roles import Role
 from node.signals import Signals
+from node.startup import clean_up, record_configuration
 from node.telemetry.log import log_crashes
 from node.telemetry.tracing import trace_to_collector
-from node.tracker import associations, identity, queue
-from node.tracker.audit import Action, Detail, audit, try_audit
+from node.tracker import identity
+from node.tracker.audit import Action, try_audit
 from node.tracker.clock import SteadyClock
 from node.tracker.crew import Crew
 from node.tracker.database import Database
@@ -58,12 +45,17 @@ from node.tracker.indexing import remove_labels
 from node.tracker.states import Kind
 from node.tracker.status import unserved_kinds
 from node.tracker.worker import Handler, run_worker
-from node.weights import model_facts, pixel_settings
+
+if TYPE_CHECKING:
+    from apscheduler.schedulers.background import BackgroundScheduler
 
 log = structlog.get_logger()
 
 DRAIN_S = 25
 """How long a stop waits for all work in progress together. systemd waits 90 s."""
+
+STOP_ORDER = (Role.WEB, Role.RECEIVE, Role.HOUSEKEEP, Role.MATCH, Role.INFER, Role.DELIVER, None)
+"""What accepts work stops before what does it."""
 
 WATCHDOG_EVERY_S = 10
 """How often systemd hears that all is well; the unit's WatchdogSec is longer."""
@@ -80,6 +72,8 @@ class Service:
         self._stopping = threading.Event()
         self._deadline = self._report_at = 0.0
         self._stops: list[Callable[[], None]] = []
+        """What ends the role that is being started, in opposite order; and of each role, None what they share."""
+        self._stops_of: dict[Role | None, list[Callable[[], None]]] = {None: self._stops}
         self._crew = Crew()
         self._posts: list[Callable[[Crew], None]] = []
         """What hires the workers of each role, by the settings in force."""
@@ -107,10 +101,12 @@ class Service:
                 if not self._settings.node.index_patient:
                     remove_labels(tracker)
                 self._stops.append(archive.close)
-                self._record_configuration(tracker, Action.CONFIGURED)
-                self._recover(tracker, archive)
+                record_configuration(tracker, Action.CONFIGURED, self._settings, self._config_path, self._roles)
+                clean_up(tracker, archive, self._settings, self._roles)
                 self._start(tracker, archive)
                 sdnotify.SystemdNotifier().notify("READY=1")
+                from node.housekeeping.schedule import follow_clock
+
                 log.info("service.ready", version=__version__, roles=self._roles)
                 while not self._stop_wanted:
                     self._report_health()
@@ -157,7 +153,7 @@ class Service:
                 log.warning("reload.needs_restart", sections=list(found.needs_restart))
             if found.changes:
                 self._settings = found.settings
-                self._record_configuration(tracker, Action.RELOADED)
+                record_configuration(tracker, Action.RELOADED, self._settings, self._config_path, self._roles)
                 for inform in self._informed:
                     inform()
                 self._hire(tracker)
@@ -166,43 +162,26 @@ class Service:
             log.info("reload.done", changes=len(found.changes))
         systemd.notify("READY=1")
 
-    def _record_configuration(self, tracker: Tracker, action: Action) -> None:
-        """Leave in the audit trail what this process works with. The digest tells whether it is what it was before."""
-        digest = hashlib.sha256(self._settings.model_dump_json().encode()).hexdigest()
-        details: dict[str, Detail] = {"path": str(self._config_path), "sha256": digest, "version": __version__}
-        details["roles"] = [role.value for role in self._roles]
-        audit(tracker, action, "start", details=details)
-
-    def _recover(self, tracker: Tracker, archive: Archive) -> None:
-        """What a crash left: half-written files of instances never acknowledged, and jobs whose workers are gone. The lock of
-        `only_one` is ours, so every worker of these roles of this node is dead."""
-        mine = tuple(workers_of(self._settings.node.data_dir, role) for role in self._roles)
-        rescued = queue.rescue(tracker, dead=lambda worker: worker.startswith(mine), actor="start")
-        if Role.RECEIVE in self._roles:
-            associations.forget(tracker)
-        discarded = archive.discard_incoming() if Role.RECEIVE in self._roles else 0
-        if rescued or discarded:
-            log.warning("service.recovered", jobs=rescued, unfinished_files=discarded)
-
     def _start(self, tracker: Tracker, archive: Archive) -> None:
-        """What accepts work starts after what does it, the page last, which is the largest. A stop goes in the opposite order."""
+        """The receiver first, because a scanner may wait; the page last, which is the largest."""
         start = {
+            Role.RECEIVE: self._start_receive,
             Role.DELIVER: self._start_deliver,
             Role.INFER: self._start_infer,
             Role.MATCH: self._start_match,
             Role.HOUSEKEEP: self._start_housekeep,
-            Role.RECEIVE: self._start_receive,
             Role.WEB: self._start_web,
         }
         self._stops.append(lambda: self._crew.join(self._patience_s()))
         for role in (role for role in start if role in self._roles):
+            self._stops = self._stops_of[role] = []
             start[role](tracker, archive)
         self._hire(tracker)
 
     def _hire(self, tracker: Tracker) -> None:
         """Have workers that go by the settings in force. The previous ones end, each as soon as its work allows."""
-        before, self._crew = self._crew, Crew()
-        before.dismiss()
+        self._crew.dismiss()
+        self._crew = Crew()
         for post in self._posts:
             post(self._crew)
         tracker.wakeups.wake(*Kind)
@@ -211,8 +190,10 @@ class Service:
         """The page gets what only the service may import: the rules, the model's name, the preconditions."""
         if not self._settings.web.enabled:
             return
-        from node.web.server import WebServer  # here, because it takes a while, and the scanner need not wait for it
+        from node.folder import explain_all
+        from node.web.server import WebServer
         from node.web.site import Site
+        from node.weights import model_facts
 
         facts = model_facts(self._settings)
         site = Site(
@@ -225,6 +206,11 @@ class Service:
         self._stops.append(lambda: server.stop(self._patience_s()))
 
     def _start_deliver(self, tracker: Tracker, archive: Archive) -> None:
+        from node.deliver.breaker import Breaker
+        from node.deliver.echoes import ECHO_EVERY_S, echo_destinations
+        from node.deliver.worker import make_deliver_handler
+        from node.derived.worker import make_derive_handler
+
         def post(crew: Crew) -> None:
             settings = self._settings
             self._work(crew, tracker, Kind.DERIVE, Role.DELIVER, make_derive_handler(tracker, archive, settings))
@@ -241,17 +227,21 @@ class Service:
         self._repeat("echoes", lambda: echo_destinations(tracker, self._settings), ECHO_EVERY_S)
 
     def _start_infer(self, tracker: Tracker, archive: Archive) -> None:
+        from node.infer.replays import make_replay_handler
+        from node.infer.supervisor import Supervisor, devices
+
         command = [sys.executable, "-m", "node.infer.worker", str(self._config_path)]
-        found = devices(self._settings.model.devices)
-        supervisor = Supervisor(
-            tracker, self._settings.node.data_dir, command, found, self._stopping, self._settings.model.stall_s
-        )
+        model, data_dir = self._settings.model, self._settings.node.data_dir
+        supervisor = Supervisor(tracker, data_dir, command, devices(model.devices), self._stopping, model.stall_s)
         supervisor.start()
         self._stops.append(lambda: supervisor.stop(self._patience_s()))
         replay = make_replay_handler(self._config_path)
         self._posts.append(lambda crew: self._work(crew, tracker, Kind.REPLAY, Role.INFER, replay))
 
     def _start_match(self, tracker: Tracker, archive: Archive) -> None:
+        from node.match.worker import make_match_handler
+        from node.weights import model_facts, pixel_settings
+
         def post(crew: Crew) -> None:
             settings = self._settings
             match = make_match_handler(
@@ -263,15 +253,22 @@ class Service:
         self._posts.append(post)
 
     def _start_housekeep(self, tracker: Tracker, archive: Archive) -> None:
+        from node.housekeeping.schedule import schedule
+
         settings = self._settings
         scheduler = schedule(tracker, archive, settings.node.index_patient, unserved_kinds(settings), settings.storage)
         scheduler.start()
         self._schedulers.append(scheduler)
         self._stops += [lambda: try_release(tracker), scheduler.shutdown]
         if settings.notify is not None:
+            from node.notify.channels import Channels
+            from node.notify.notifier import LOOK_EVERY_S, Notifier
+
             notifier = Notifier(lambda: self._settings, tracker.database, Channels(settings.notify))
             self._repeat("notify", notifier.look, LOOK_EVERY_S)
         if settings.audit is not None:
+            from node.audit.forwarder import Forwarder
+
             forwarder = Forwarder(tracker, settings.audit, settings.scp.ae_title)
             self._repeat("audit", forwarder.look, forwarder.EVERY_S)
 
@@ -285,8 +282,7 @@ class Service:
         )  # fmt: skip
         adoption = Adoption(settings.node.data_dir, shared=settings.storage.archive is not None)
         self._stops += [adoption.end, store.close]
-        recovered = recover(archive, tracker, store.readmit)
-        if recovered:
+        if recovered := recover(archive, tracker, store.readmit):
             log.warning("service.recovered", instances_in_the_log=recovered)
         if group_commit is not None:
             self._stops.append(group_commit.close)
@@ -304,6 +300,8 @@ class Service:
         def post(crew: Crew) -> None:
             self._work(crew, patient, Kind.COMMIT, Role.RECEIVE, commitments.report)
             if self._settings.fetch:
+                from node.receive.fetch import make_fetch_handler
+
                 fetch = make_fetch_handler(store, self._settings.fetch, self._settings)
                 self._work(crew, patient, Kind.FETCH, Role.RECEIVE, fetch)
 
@@ -314,6 +312,8 @@ class Service:
 
     def _repeat(self, name: str, task: Callable[[], object], every_s: float) -> None:
         """Have a task done now, and again and again."""
+        from node.housekeeping.schedule import clock as clockwork
+
         repeats = clockwork({name: (task, every_s)}, at_once=True)
         repeats.start()
         self._schedulers.append(repeats)
@@ -339,8 +339,9 @@ class Service:
         self._crew.dismiss()
         tracker.wakeups.wake(*Kind)
         self._deadline = time.monotonic() + DRAIN_S
-        for stop in reversed(self._stops):
-            stop()
+        for role in STOP_ORDER:
+            for stop in reversed(self._stops_of.get(role, [])):
+                stop()
         try_audit(tracker, Action.STOPPED, "stop", details={"roles": [role.value for role in self._roles]})
         tracker.database.dispose()
 

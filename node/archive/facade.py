@@ -2,6 +2,8 @@
 
 Bytes that are read for use are compared with their digest first. Bytes that changed on the disk raise DamagedError, and
 bytes that are gone raise MissingError. Neither is ever retried, and nothing is made from such bytes.
+
+What decodes them is loaded at the first use: most commands read rows alone.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,14 +13,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING
 
-from pydicom import Dataset
-
-from node.archive.codec import Measured, decode_measured, decode_result, encode_result
+from node.archive.backend import Backend
 from node.archive.digest import Digest, sha256
 from node.archive.index import DerivedInstance, Index, decode_index, encode_index
-from node.archive.layers import LayersFile, open_layers
 from node.archive.layout import (
     FOLDERS,
     OWNER_KEY,
@@ -35,36 +34,17 @@ from node.archive.log import Log, LogEntry
 from node.archive.objects import Bucket
 from node.archive.segment import Record
 from node.config.settings import Settings
-from node.dicom.read import read_part10
 from node.errors import DamagedError, LostError, MissingError
-from node.result import Result
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from node.archive.codec import Measured
+    from node.archive.layers import LayersFile
+    from node.result import Result
 
 _WRITERS = 4
 """So many derived instances become durable at the same time."""
-
-
-class Backend(Protocol):
-    """Where the bytes are. Every put is whole or not at all, and durable when it returns."""
-
-    def within(self, patience_s: float) -> "Backend": ...
-    def location(self, key: str) -> str: ...
-    def create(self, key: str, content: bytes) -> bool: ...
-    def replace(self, key: str, content: bytes) -> None: ...
-    def read(self, key: str) -> bytes: ...
-    def read_logged(self, key: str, sha256: str) -> bytes | None: ...
-    def open(self, key: str) -> BinaryIO: ...
-    def exists(self, key: str) -> bool: ...
-    def keys(self, prefix: str) -> Iterable[str]: ...
-    def instance_keys(self, before: datetime) -> Iterator[tuple[str, list[str]]]: ...
-    def delete(self, prefix: str) -> None: ...
-    def check(self) -> None: ...
-    def check_space(self, for_results: bool = False) -> None: ...
-    def usage(self) -> tuple[int, int] | None: ...
-    def discard_incoming(self) -> int: ...
-    def open_log(self) -> Log | None: ...
-    def settle(self, entries: Sequence[LogEntry], current: Callable[[Sequence[LogEntry]], set[str]]) -> None: ...
-    def leftovers(self) -> Iterator[tuple[Record, bytes | None]]: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -89,14 +69,19 @@ class StoredInstance:
         """The content while it is in a log of arrivals and has no file yet."""
         return None if self.digest.sha256 is None else self.backend.read_logged(self.key, self.digest.sha256)
 
-    def read_header(self) -> Dataset:
+    def read_header(self) -> "Dataset":
         """The data set without its pixels. Also raises DamagedFileError when the instance was already unreadable
         when it was kept."""
-        return read_part10(BytesIO(self.content()), self, stop_before_pixels=True)
+        return self._read(stop_before_pixels=True)
 
-    def read_instance(self) -> Dataset:
+    def read_instance(self) -> "Dataset":
         """The data set. Raises as `read_header`."""
-        return read_part10(BytesIO(self.content()), self, stop_before_pixels=False)
+        return self._read(stop_before_pixels=False)
+
+    def _read(self, *, stop_before_pixels: bool) -> "Dataset":
+        from node.dicom.read import read_part10
+
+        return read_part10(BytesIO(self.content()), self, stop_before_pixels=stop_before_pixels)
 
     def is_intact(self) -> bool:
         """Whether it is there, and what was kept. StorageError when that cannot be found out now."""
@@ -181,8 +166,10 @@ class Archive:
 
     # ------------------------------------------------------------------ results
 
-    def put_result(self, name: str, result: Result) -> None:
+    def put_result(self, name: str, result: "Result") -> None:
         """Keep a super-resolved volume. The first one kept under a name stays, as long as it is intact."""
+        from node.archive.codec import encode_result
+
         content = encode_result(result)
         if self._backend.create(result_key(name), content):
             return
@@ -191,16 +178,20 @@ class Archive:
         except LostError:
             self._backend.replace(result_key(name), content)
 
-    def open_result(self, name: str) -> Result:
+    def open_result(self, name: str) -> "Result":
         """What `put_result` kept. DamagedError, MissingError, StorageError."""
+        from node.archive.codec import decode_result
+
         content = self._backend.read(result_key(name))
         try:
             return decode_result(content)
         except ValueError:
             raise DamagedError(self._backend.location(result_key(name))) from None
 
-    def measured(self, name: str) -> Measured:
+    def measured(self, name: str) -> "Measured":
         """What was measured of a result, without reading its pixels; nothing when the result is lost."""
+        from node.archive.codec import Measured, decode_measured
+
         try:
             with self._backend.open(result_key(name)) as stream:
                 return decode_measured(stream)
@@ -218,9 +209,11 @@ class Archive:
         return self._backend.exists(layers_key(name))
 
     @contextmanager
-    def layers(self, name: str) -> Iterator[LayersFile]:
+    def layers(self, name: str) -> Iterator["LayersFile"]:
         """What the viewer shows of the result `name`, open for reading. DamagedError, also when a slice that is read is
         missing in the file; MissingError, StorageError."""
+        from node.archive.layers import open_layers
+
         with self._backend.open(layers_key(name)) as file:
             try:
                 yield open_layers(file)
@@ -297,7 +290,7 @@ class Archive:
     # ------------------------------------------------------------------ care
 
     def owner(self) -> str | None:
-        """The tracker whose archive this is; None where no tracker has used it yet. StorageError."""
+        """The tracker whose archive this is; None before one has used it. StorageError."""
         try:
             return self._backend.read(OWNER_KEY).decode(errors="replace").strip()
         except MissingError:

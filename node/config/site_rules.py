@@ -3,13 +3,14 @@ are typed, checked when the configuration is read, and never evaluated as code."
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
-from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_dict, tag_for_keyword
-from pydicom.tag import BaseTag, Tag
 
 from node.config.base import Name
+
+if TYPE_CHECKING:
+    from pydicom.tag import BaseTag
 
 ContrastLabel = Literal["T1", "T1-FS", "T2", "T2-FS", "T2-FLAIR", "PD", "PD-FS", "STIR"]
 Value = StrictStr | StrictInt | StrictFloat
@@ -39,8 +40,11 @@ class Condition(_Part):
     greater: StrictInt | StrictFloat | None = None
 
     @property
-    def location(self) -> BaseTag:
+    def location(self) -> "BaseTag":
         """The attribute's tag; of a private one with a creator, the element is its offset in the block."""
+        from pydicom.datadict import tag_for_keyword
+        from pydicom.tag import Tag
+
         numbers = _NUMBERS.fullmatch(self.tag)
         if numbers:
             return Tag(int(numbers[1], 16), int(numbers[2], 16))
@@ -141,12 +145,13 @@ def _folded(value: Value | None) -> str | float | None:
     return value.casefold() if isinstance(value, str) else value
 
 
-def _vr(location: BaseTag) -> str:
-    return "" if location.is_private or location not in _KNOWN else dictionary_VR(location)
+def _vr(location: "BaseTag") -> str:
+    from pydicom.datadict import dictionary_has_tag, dictionary_VR
+
+    return "" if location.is_private or not dictionary_has_tag(location) else dictionary_VR(location)
 
 
-def _several_values(location: BaseTag) -> bool:
-    return not location.is_private and location in _KNOWN and dictionary_VM(location) != "1"
+def _several_values(location: "BaseTag") -> bool:
+    from pydicom.datadict import dictionary_has_tag, dictionary_VM
 
-
-_KNOWN = frozenset(keyword_dict.values())
+    return not location.is_private and dictionary_has_tag(location) and dictionary_VM(location) != "1"

@@ -22,6 +22,8 @@ _SILENCES = 2
 """So many instances without an answer in time, and the peer is taken to be stuck, not to stumble over one of them."""
 _BREAKS = 3
 """Associations in a row that may end without an answer to any instance before the attempt ends."""
+_KEPT_IN_MEMORY = 128 << 20
+"""So many bytes of a delivery are not read again after all was read."""
 
 
 @dataclass(frozen=True)
@@ -61,32 +63,33 @@ def send(instances: Sequence[Readable], destination: DestinationSettings, ae_tit
     reading an instance. All are read before the first is sent, so that nothing leaves when one of them is lost.
     """
     peer = Peer.destination(destination, ae_title)
-    waiting = deque((instance, _named(instance)) for instance in instances)
+    waiting = deque(_read(instances))
     breaks = silences = 0
     while waiting:
-        contexts = storage_contexts(named for _, named in waiting)
+        contexts = storage_contexts(one.named for one in waiting)
         with OutgoingAssociation(peer, contexts, destination.outstanding) as association:
-            asked: dict[int, tuple[Readable, Named]] = {}
+            asked: dict[int, _Waiting] = {}
             while association.is_established and (waiting or asked):
                 asked_at = time.monotonic()
                 while waiting and association.is_established and len(asked) < association.window:
-                    instance, named = waiting.popleft()
+                    one = waiting.popleft()
+                    named = one.named
                     syntax, said = _syntax_for(association, named)
                     if syntax is None:
-                        yield SendResult(instance, named.sop_class_uid, named.sop_uid, None, said, Verdict.REFUSED)
+                        yield SendResult(one.instance, named.sop_class_uid, named.sop_uid, None, said, Verdict.REFUSED)
                         continue
                     context_id = association.accepted_syntaxes(named.sop_class_uid)[syntax]
-                    data_set = _encoded(instance, syntax, UID(named.transfer_syntax_uid))
-                    asked[association.store(context_id, named.sop_class_uid, named.sop_uid, data_set)] = instance, named
+                    data_set = _encoded(one, syntax)
+                    asked[association.store(context_id, named.sop_class_uid, named.sop_uid, data_set)] = one
                 answer = association.stored() if asked else None
                 if answer is None:
                     silences += bool(asked) and time.monotonic() - asked_at >= destination.timeout_s
                     break
                 message, status = answer
-                instance, named = asked.pop(message)
+                one = asked.pop(message)
                 breaks = silences = 0
                 verdict, said = meaning(C_STORE, status).verdict, words(C_STORE, status)
-                yield SendResult(instance, named.sop_class_uid, named.sop_uid, status, said, verdict)
+                yield SendResult(one.instance, one.named.sop_class_uid, one.named.sop_uid, status, said, verdict)
             waiting.extendleft(reversed(asked.values()))
         if waiting:
             waiting.rotate(-1)
@@ -112,9 +115,27 @@ def storage_contexts(instances: Iterable[Named]) -> list[tuple[str, str]]:
     return list(contexts)
 
 
-def _named(instance: Readable) -> Named:
+@dataclass(frozen=True)
+class _Waiting:
+    """An instance to be sent."""
+
+    instance: Readable
+    named: Named
+    content: bytes | None
+    """Its file, where it is kept in memory from the first reading."""
+
+
+def _read(instances: Iterable[Readable]) -> Iterator[_Waiting]:
+    left = _KEPT_IN_MEMORY
+    for instance in instances:
+        content = instance.content()
+        left -= len(content)
+        yield _Waiting(instance, _named(instance, content), content if left >= 0 else None)
+
+
+def _named(instance: Readable, content: bytes) -> Named:
     """By its file meta information, else by its data set."""
-    named = names_of(instance.content())
+    named = names_of(content)
     if named is None:
         header = instance.read_header()
         syntax = header.file_meta.TransferSyntaxUID
@@ -134,10 +155,10 @@ def _syntax_for(association: OutgoingAssociation, named: Named) -> tuple[UID | N
     return None, f"the peer does not accept {sop_class.name} in {kept.name}"
 
 
-def _encoded(instance: Readable, syntax: UID, kept: UID) -> memoryview:
+def _encoded(one: _Waiting, syntax: UID) -> memoryview:
     """The data set in a transfer syntax: the bytes that are kept where it is theirs."""
-    data_set = data_set_of(instance.content()) if syntax == kept else None
+    data_set = data_set_of(one.content or one.instance.content()) if syntax == one.named.transfer_syntax_uid else None
     if data_set is None:
-        data_set = data_set_of(to_bytes(recode(instance.read_instance(), syntax)))
+        data_set = data_set_of(to_bytes(recode(one.instance.read_instance(), syntax)))
         assert data_set is not None  # pydicom writes the group length
     return data_set

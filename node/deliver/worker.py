@@ -1,5 +1,6 @@
 """The deliver stage: send a destination the derived instances of a result that it has not accepted yet."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -26,6 +27,7 @@ from node.errors import LostError, PeerError
 from node.payloads import DeliverRequest, DeliverResult
 from node.tracker import commitments, deliveries, queue, steps
 from node.tracker.audit import Action, Detail, try_audit
+from node.tracker.deliveries import Answer
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Committing, Done, Failed, Missing, Outcome, Retry
 from node.tracker.queue import Claim, backoff_s
@@ -37,6 +39,9 @@ log = structlog.get_logger()
 
 PATIENCE_WITH_REFUSALS = 3
 """A PACS in trouble may reject what it accepts a minute later, so a rejection counts only after it was repeated."""
+
+NOTE_EVERY_S = 0.25
+"""How long answers are gathered for one transaction. What a crash takes of them is sent again."""
 
 DOCUMENTS = frozenset({
     Comprehensive3DSRStorage, ComprehensiveSRStorage, GrayscaleSoftcopyPresentationStateStorage,
@@ -115,14 +120,19 @@ def _send(
     """Send what was not accepted yet; None when every instance is."""
     rows = deliveries.entered(tracker, lease.claim)
     waiting = [archive.derived_instance(row.key, row.sha256) for row in rows if not row.accepted]
-    accepted, refused = 0, list[SendResult]()
+    accepted, refused, answers = 0, list[SendResult](), list[Answer]()
+    done, noted_at = len(rows) - len(waiting), time.monotonic()
     try:
         for done, sent in enumerate(send(waiting, destination, ae_title), start=len(rows) - len(waiting) + 1):
             if sent.status is None and sent.sop_class_uid in DOCUMENTS:
                 log.warning("deliver.document_left_out", destination=destination.name, reason=sent.words)
                 deliveries.leave_out(tracker, lease.claim, sent.sop_uid)
                 continue
-            deliveries.note(tracker, lease.claim, sent.sop_uid, sent.accepted, sent.words, (done, len(rows)))
+            answers.append(Answer(sent.sop_uid, sent.accepted, sent.words))
+            if time.monotonic() - noted_at >= NOTE_EVERY_S:
+                deliveries.note(tracker, lease.claim, answers, (done, len(rows)))
+                noted_at = time.monotonic()
+                answers.clear()
             if sent.accepted:
                 accepted += 1
             else:
@@ -137,6 +147,8 @@ def _send(
                 "job": lease.claim.job_id,
             }
             try_audit(tracker, Action.SENT, lease.claim.worker, lease.claim.study_uid, details)
+        if answers:
+            deliveries.note(tracker, lease.claim, answers, (done, len(rows)))
     if not refused:
         return None
     error = f"{destination.name} did not accept {len(refused)} of {len(rows)} instances: {refused[0].words}"
@@ -197,9 +209,9 @@ def _found(tracker: Tracker, claim: Claim, peer: Peer, instances: list[Dataset],
     """Accept a C-FIND that lists every instance in place of a commitment. What it does not list is sent again."""
     listed = commitment_scu.found(peer, instances)
     missing = [uid for uid in (str(ds.SOPInstanceUID) for ds in instances) if uid not in listed]
-    for sop_uid in missing:
-        deliveries.note(tracker, claim, sop_uid, False, "accepted, but a C-FIND does not list it")
     if missing:
+        answers = [Answer(uid, False, "accepted, but a C-FIND does not list it") for uid in missing]
+        deliveries.note(tracker, claim, answers)
         return Retry(f"a C-FIND lists {len(listed)} of {len(instances)} accepted instances; {why}", delay_s)
     sentence = f"a C-FIND lists all {len(instances)} instances; they are not committed: {why}"
     return Done(sentence, DeliverResult(instances=len(instances), sentence=sentence))

@@ -107,6 +107,37 @@ def copy_corrected(derived: Dataset, header: Dataset, keywords: Iterable[str], c
                 corrections.append(f"{keyword} is missing in the source: written empty")
 
 
+class Copies:
+    """Copies attributes as `copy_corrected` does to image after image. Most have one value in all slices of a series, which is
+    corrected once: these images then have the same element, which nobody may set anew."""
+
+    def __init__(self, corrections: list[str]) -> None:
+        self._corrections = corrections
+        self._known: dict[tuple[Any, ...], tuple[Dataset, list[str]]] = {}
+
+    def copy(self, derived: Dataset, header: Dataset, keywords: Iterable[str]) -> None:
+        """Copy these attributes of a source."""
+        character_set = str(header.get("SpecificCharacterSet", ""))
+        for keyword in keywords:
+            element = header.get_item(keyword) if keyword in header else None
+            if isinstance(element, DataElement):  # it was decoded before, and does not say from which bytes
+                copy_corrected(derived, header, (keyword,), self._corrections)
+                continue
+            encoded = (
+                None
+                if element is None
+                else (element.VR, element.value, element.is_implicit_VR, element.is_little_endian)
+            )
+            name = (keyword, character_set, encoded)
+            if name not in self._known:
+                made, flaws = Dataset(), list[str]()
+                copy_corrected(made, header, (keyword,), flaws)
+                self._known[name] = made, flaws
+            made, flaws = self._known[name]
+            derived.update(made)
+            self._corrections += flaws
+
+
 def readable(header: Dataset, keyword: str) -> DataElement | None:
     """A copy of the attribute, without private tags in its items; None when it is missing or cannot be parsed."""
     try:

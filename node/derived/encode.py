@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from node import __version__
 from node.config.settings import OutputSettings, ReportSettings
+from node.derived.files import Files
 from node.derived.findings import ATTRIBUTES_CORRECTED, findings
 from node.derived.legacy_enhanced import legacy_enhanced_image
 from node.derived.mr import mr_images
@@ -21,7 +22,7 @@ from node.derived.rejection import rejection_note
 from node.derived.report import sr_report
 from node.derived.secondary_capture import secondary_captures
 from node.derived.series import DerivedSeries, derived_series
-from node.dicom.transfer_syntax import TRANSFER_SYNTAXES, recode, to_bytes
+from node.dicom.transfer_syntax import TRANSFER_SYNTAXES, recode
 from node.result import Result
 
 
@@ -49,7 +50,8 @@ class Encoded:
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """(SOP instance UID, Part 10 file) of each instance, in the order of sending; each is made when it is asked for."""
-        return ((str(instance.SOPInstanceUID), to_bytes(instance)) for instance in self.instances)
+        files = Files()
+        return ((str(instance.SOPInstanceUID), files.file(instance)) for instance in self.instances)
 
 
 def encode(

@@ -9,21 +9,31 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from node.derived.copied_attributes import ACQUISITION, CONTRAST, DEIDENTIFICATION, EQUIPMENT, MR, SERIES
-from node.derived.corrections import TEXT_LENGTH, complete_laterality, copy_corrected, copy_identification, corrected
+from node.derived.corrections import (
+    TEXT_LENGTH,
+    Copies,
+    complete_laterality,
+    copy_corrected,
+    copy_identification,
+    corrected,
+)
 from node.derived.identifiers import derived_uid, instance_numbers
 from node.derived.series import DerivedSeries
 from node.dicom.frames import compressed_with_loss, frame_number
 from node.dicom.stored_values import decimals, stored_values, window
 from node.identity import MANUFACTURER, MODEL_NAME
 
+_PROCESSED = CodedConcept("121322", "DCM", "Source image for image processing operation")
+_STRUCTURAL = CodedConcept("128250", "DCM", "Structural image for image processing")
 _OWN = ("SOPInstanceUID", "MediaStorageSOPInstanceUID", "InstanceNumber")
 
 
 def mr_images(series: DerivedSeries) -> list[Dataset]:
     """One instance per slice, in the order of the result, as a classic MR Image Storage instance that is unmistakably marked
     as derived."""
-    shared = _Shared(series)
-    return [_image(shared, series, index, number) for index, number in enumerate(instance_numbers(series.sources))]
+    shared, copies = _Shared(series), Copies(series.corrections)
+    numbers = instance_numbers(series.sources)
+    return [_image(shared, copies, series, index, number) for index, number in enumerate(numbers)]
 
 
 class _Shared(SOPClass):
@@ -82,7 +92,7 @@ class _Shared(SOPClass):
         del self.ContributingEquipmentSequence[-1].ContributionDateTime
 
 
-def _image(shared: _Shared, series: DerivedSeries, index: int, number: int) -> Dataset:
+def _image(shared: _Shared, copies: Copies, series: DerivedSeries, index: int, number: int) -> Dataset:
     source, references = series.sources[index], series.references[index]
     image = Dataset()
     image.file_meta = FileMetaDataset()
@@ -92,15 +102,15 @@ def _image(shared: _Shared, series: DerivedSeries, index: int, number: int) -> D
     image.SOPInstanceUID = derived_uid(series.uid, str(index), source.SOPInstanceUID)
     image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
     image.InstanceNumber = number
-    _copy_acquisition(image, source, series.corrections)
+    _copy_acquisition(image, source, copies, series.corrections)
     _refer_to(image, series, source, references)
     _place(image, series, index)
     _set_pixels(image, series, index, source)
     return image
 
 
-def _copy_acquisition(image: Dataset, source: Dataset, corrections: list[str]) -> None:
-    copy_corrected(image, source, (*ACQUISITION, *CONTRAST, *MR), corrections)
+def _copy_acquisition(image: Dataset, source: Dataset, copies: Copies, corrections: list[str]) -> None:
+    copies.copy(image, source, (*ACQUISITION, *CONTRAST, *MR))
     if "PixelAspectRatio" in source and "PixelSpacing" in source:
         corrections.append("PixelAspectRatio left out: not allowed beside PixelSpacing")
     if "ImageLaterality" in image and "Laterality" in image:
@@ -117,10 +127,8 @@ def _copy_acquisition(image: Dataset, source: Dataset, corrections: list[str]) -
 
 
 def _refer_to(image: Dataset, series: DerivedSeries, source: Dataset, references: Sequence[Dataset]) -> None:
-    image_processing = CodedConcept("121322", "DCM", "Source image for image processing operation")
-    structural = CodedConcept("128250", "DCM", "Structural image for image processing")
     image.SourceImageSequence = [
-        _source_image(source, image_processing), *(_source_image(header, structural) for header in references)
+        _source_image(source, _PROCESSED), *(_source_image(header, _STRUCTURAL) for header in references)
     ]  # fmt: skip
     by_series: dict[str, list[Dataset]] = {}
     for header in (source, *references):

@@ -31,10 +31,11 @@ ARBITRARY = CodedConcept("[arb'U]", "UCUM", "arbitrary unit")
 """The intensities of MR images have no other unit."""
 
 
-def parametric_map(series: DerivedSeries, images: Sequence[Dataset], expected: NDArray[np.float32]) -> Dataset:
+def parametric_map(series: DerivedSeries, images: Sequence[Dataset], expected: NDArray[np.floating]) -> Dataset:
     """The map (n, rows, columns) that goes with `images`, as a series of its own in their study. Stored values times the slope
     of the real world value mapping are in the unit of the target's intensities."""
     uid = derived_uid(series.uid, "trust map")
+    expected = expected.astype(np.float32)
     factor = intensity_factor(expected)
     low, high = (value * factor for value in shown_range(expected))
     document: Dataset = ParametricMap(

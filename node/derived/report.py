@@ -29,9 +29,11 @@ from highdicom.sr import (
     TrackingIdentifier,
 )
 from numpy.typing import NDArray
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import DS
 
 from node.derived.corrections import copy_identification, undate, unidentified
 from node.derived.findings import RESEARCH_NOTICE, Findings, Measure
@@ -48,6 +50,7 @@ _UNITS = {
     "mm": CodedConcept("mm", "UCUM", "mm"),
     "deg": CodedConcept("deg", "UCUM", "degrees"),
 }
+_IMAGING_MEASUREMENTS = CodedConcept("126010", "DCM", "Imaging Measurements")
 _MEAN = CodedConcept("373098007", "SCT", "Mean")
 _MAXIMUM = CodedConcept("56851009", "SCT", "Maximum")
 
@@ -62,9 +65,10 @@ def sr_report(
     content = hashlib.sha256(json.dumps(asdict(findings), default=lambda e: e.name).encode()).hexdigest()
     uid = derived_uid(series.uid, "report", sop_class, content)
     date, time = series.moment
+    shown = _shown(images, series.result.positions)
     document: Dataset = {"comprehensive_3d": Comprehensive3DSR, "comprehensive": ComprehensiveSR}[sop_class](
         evidence=[unidentified(image) for image in images],
-        content=_measurement_report(series, images, findings, uid)[0],
+        content=_measurement_report(series, images, findings, uid, shown[0])[0],
         series_instance_uid=uid,
         series_number=series.number + REPORT,
         sop_instance_uid=derived_uid(uid, "document"),
@@ -84,6 +88,7 @@ def sr_report(
     for element in list(document.iterall()):
         if element.keyword == "ContinuityOfContent":
             element.value = "SEPARATE"  # in running text viewers show the figures without their names
+    _measure_further_slices(document, findings, shown)
     undate(document)
     copy_identification(document, series.header, [])
     document.SeriesDescription = series.titled("report ")
@@ -93,8 +98,9 @@ def sr_report(
 
 
 def _measurement_report(
-    series: DerivedSeries, images: Sequence[Dataset], findings: Findings, uid: str
+    series: DerivedSeries, images: Sequence[Dataset], findings: Findings, uid: str, first: SourceImageForMeasurement
 ) -> MeasurementReport:
+    """With each measure of the first slice alone: see `_measure_further_slices`."""
     observer = DeviceObserverIdentifyingAttributes(
         uid=derived_uid("device", series.software_version),
         name=MODEL_NAME,
@@ -106,7 +112,7 @@ def _measurement_report(
             uid=derived_uid(uid, "tracking"), identifier=f"Derived series {series.number}"
         ),
         algorithm_id=_algorithm(series),
-        measurements=list(_measurements(series, images, findings)),
+        measurements=list(_measurements(findings, first)),
         qualitative_evaluations=_evaluations(findings),
         source_images=[
             SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID) for image in images
@@ -138,17 +144,57 @@ def _algorithm(series: DerivedSeries) -> AlgorithmIdentification:
     )
 
 
-def _measurements(series: DerivedSeries, images: Sequence[Dataset], findings: Findings) -> Iterator[Measurement]:
-    """For each measure its worst and mean over the series, then the value of every slice with its image."""
-    shown = [_image_of(images, position) for position in series.result.positions]
+def _measurements(findings: Findings, first: SourceImageForMeasurement) -> Iterator[Measurement]:
+    """For each measure its worst and mean over the series, then the value of the first slice with its image."""
     for measure in findings.measures:
         if measure.slices is None:
             yield _measurement(measure, measure.value or 0.0)
             continue
         yield _measurement(measure, measure.worst, derivation=_MAXIMUM)
         yield _measurement(measure, measure.mean, derivation=_MEAN)
-        for value, image in zip(measure.slices, shown, strict=True):
-            yield _measurement(measure, value, image=image)
+        yield _measurement(measure, measure.slices[0], image=first)
+
+
+def _measure_further_slices(document: Dataset, findings: Findings, shown: Sequence[SourceImageForMeasurement]) -> None:
+    """Behind each measurement of the first slice add those of the other slices. All but value and image they share: to make
+    hundreds of them one by one would take longer than the images of the series."""
+    slices = {measure.code: measure.slices for measure in findings.measures if measure.slices is not None}
+    imaging = next(
+        item for item in document.ContentSequence if item.ConceptNameCodeSequence[0] == _IMAGING_MEASUREMENTS
+    )
+    (group,) = imaging.ContentSequence
+    complete = []
+    for item in group.ContentSequence:
+        complete.append(item)
+        values = slices.get(item.ConceptNameCodeSequence[0].get("CodeValue"))
+        if values is not None and item.ContentSequence[0].ValueType == "IMAGE":
+            complete += [_of_slice(item, *further) for further in zip(values[1:], shown[1:], strict=True)]
+    group.add(DataElement("ContentSequence", "SQ", complete))
+
+
+def _of_slice(measurement: Dataset, value: float, image: SourceImageForMeasurement) -> Dataset:
+    """The measurement of the first slice, with the value and the image of another one."""
+    written = _written(value)
+    measured = _changed(
+        measurement.MeasuredValueSequence[0],
+        DataElement("NumericValue", "DS", DS(written, auto_format=True)),
+        DataElement("FloatingPointValue", "FD", written),
+    )
+    source = _changed(measurement.ContentSequence[0], image["ReferencedSOPSequence"])
+    return _changed(
+        measurement,
+        DataElement("MeasuredValueSequence", "SQ", [measured]),
+        DataElement("ContentSequence", "SQ", [source]),
+    )
+
+
+def _changed(item: Dataset, *elements: DataElement) -> Dataset:
+    """A copy of an item with other values of these elements, and the same elements besides."""
+    copy = Dataset()
+    copy.update(item)
+    for element in elements:
+        copy.add(element)
+    return copy
 
 
 def _measurement(
@@ -159,25 +205,28 @@ def _measurement(
 ) -> Measurement:
     return Measurement(
         name=CodedConcept(measure.code, SCHEME, measure.name),
-        value=float(f"{value:.6g}"),
+        value=_written(value),
         unit=_UNITS[measure.unit],
         derivation=derivation,
         referenced_images=None if image is None else [image],
     )
 
 
-def _image_of(images: Sequence[Dataset], position: NDArray[np.float64]) -> SourceImageForMeasurement:
-    """The image, or the frame, that shows the slice at a position."""
-    place = [float(v) for v in decimals(position)]
+def _written(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def _shown(images: Sequence[Dataset], positions: NDArray[np.float64]) -> list[SourceImageForMeasurement]:
+    """For each slice the image, or the frame, that shows it."""
+    by_place: dict[tuple[float, ...], tuple[Dataset, list[int] | None]] = {}
     for image in images:
         if "ImagePositionPatient" in image:
-            if list(image.ImagePositionPatient) == place:
-                return SourceImageForMeasurement(image.SOPClassUID, image.SOPInstanceUID)
+            by_place[tuple(map(float, image.ImagePositionPatient))] = image, None
             continue
         for number, frame in enumerate(image.PerFrameFunctionalGroupsSequence, start=1):
-            if list(frame.PlanePositionSequence[0].ImagePositionPatient) == place:
-                return SourceImageForMeasurement(image.SOPClassUID, image.SOPInstanceUID, [number])
-    raise AssertionError("every slice is shown")
+            by_place[tuple(map(float, frame.PlanePositionSequence[0].ImagePositionPatient))] = image, [number]
+    found = [by_place[tuple(map(float, decimals(position)))] for position in positions]
+    return [SourceImageForMeasurement(image.SOPClassUID, image.SOPInstanceUID, frames) for image, frames in found]
 
 
 def _evaluations(findings: Findings) -> list[QualitativeEvaluation]:

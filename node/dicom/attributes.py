@@ -1,14 +1,15 @@
 """Reading the attributes of headers that may be damaged: what cannot be read counts as missing, nothing raises."""
 
 import math
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 
+import node.dicom.tolerance  # noqa: F401  it sets pydicom up
 from node.dicom.uid import is_uid
 
 Header = Dataset
@@ -26,13 +27,20 @@ class Attributes:
         self.dataset = dataset
 
     @cached_property
+    def _tags(self) -> set[int]:
+        return {int(tag) for tag in self.dataset.keys()}  # noqa: SIM118  iterating would convert each element
+
+    @cached_property
     def _groups(self) -> set[int]:
-        return {int(tag) >> 16 for tag in self.dataset.keys()}  # noqa: SIM118  iterating would convert each element
+        return {tag >> 16 for tag in self._tags}
 
     def values(self, keyword: str) -> list[Any]:
         """The non-empty value or values of an attribute, or []."""
         try:
-            value = self.dataset.get(keyword)
+            tag = _tag(keyword)
+            if int(tag) not in self._tags:  # by far the most questions, and pydicom takes long to say so
+                return []
+            value = self.dataset[tag].value
             values = list(value) if isinstance(value, MultiValue | Sequence | list | tuple) else [value]
             return values if any(v is not None and v != "" and v != b"" for v in values) else []
         except Exception:  # pydicom converts on access, and a garbled element can raise nearly anything
@@ -158,6 +166,11 @@ class Attributes:
         except Exception:  # as in values(); no such block
             return None
         return value if isinstance(value, bytes) else None
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
 
 
 def _text(value: object) -> str:

@@ -15,6 +15,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+import node.dicom.tolerance  # noqa: F401  it sets pydicom up
 from node.dicom.attributes import Attributes
 from node.dicom.text import remember_text
 from node.errors import DamagedFileError, StorageError

@@ -30,8 +30,9 @@ def untwinned(headers: Sequence[Header], preferred: Collection[str]) -> Untwinne
     same number too; with equal images the later series is used, unless one has a preferred instance."""
     used: dict[Identity, Header] = {}
     alone: list[Header] = []
+    identities = {id(header): identity(header) for header in headers}
     for header in headers:
-        image = identity(header)
+        image = identities[id(header)]
         if image is None:
             alone.append(header)
             continue
@@ -40,7 +41,7 @@ def untwinned(headers: Sequence[Header], preferred: Collection[str]) -> Untwinne
         if before is None or not _is_preferred(before, preferred) or _is_preferred(header, preferred):
             used[key] = header
     rest = [*alone, *used.values()]
-    took = _series_left_out(headers, rest, preferred)
+    took = _series_left_out(headers, rest, identities, preferred)
     lost = frozenset[str]().union(*took.values())
     kept = [header for header in rest if _uid(header, "SeriesInstanceUID") not in lost]
     chosen = {id(header) for header in kept}
@@ -66,15 +67,18 @@ def _identity(a: Attributes) -> Identity | None:
 
 
 def _series_left_out(
-    arrived: Sequence[Dataset], headers: Sequence[Dataset], preferred: Collection[str]
+    arrived: Sequence[Dataset],
+    headers: Sequence[Dataset],
+    identities: Mapping[int, Identity | None],
+    preferred: Collection[str],
 ) -> dict[str, frozenset[str]]:
-    """Series: those that it takes the place of."""
+    """Series: those that it takes the place of. `identities` are those of the header objects, by `id`."""
     images: dict[str, set[Identity | None]] = defaultdict(set)
     numbers: dict[str, int | None] = {}
     rank: dict[str, tuple[bool, int]] = {}
     for header in headers:
         uid = _uid(header, "SeriesInstanceUID")
-        images[uid].add(identity(header))
+        images[uid].add(identities[id(header)])
         numbers[uid] = Attributes(header).integer("SeriesNumber")
     for place, header in enumerate(arrived):
         uid = _uid(header, "SeriesInstanceUID")

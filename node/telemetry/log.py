@@ -13,7 +13,6 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
-from pydicom import config as pydicom_config
 
 LONGEST, LONGEST_UID = 2000, 64  # characters of a value in a line
 _UIDS = frozenset({"study", "series", "sop_instance", "sop_class"})
@@ -72,14 +71,11 @@ def configure_logging(level: str, json: bool | None = None) -> None:
 
 def _quiet_libraries() -> None:
     """Keep pydicom and pynetdicom out of the log: the former quotes malformed values, which may be names, the latter prints
-    the text of exceptions. Our own packages report what is wrong with a peer or a data set.
-
-    Set once per process, before any thread starts. pydicom has one switch for all threads, so no stage may change it."""
+    the text of exceptions. Our own packages report what is wrong with a peer or a data set. Neither is loaded for it: most
+    commands read no DICOM, see `node.dicom.tolerance`."""
     for library in ("pydicom", "pynetdicom"):
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", module="pydicom")
-    pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE
-    pydicom_config.settings.writing_validation_mode = pydicom_config.IGNORE
 
 
 def log_crashes() -> None:

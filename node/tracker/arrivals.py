@@ -4,13 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Boolean, Integer, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from node.dicom.attributes import Header
 from node.errors import StorageError
 from node.tracker import instances, studies, transitions
 from node.tracker.audit import Action, audit
@@ -19,6 +18,9 @@ from node.tracker.handle import Tracker
 from node.tracker.outcomes import NewJob
 from node.tracker.states import LEASED, Kind, State, allowed
 from node.tracker.tables import Base, Instance, Job, Series, Study
+
+if TYPE_CHECKING:
+    from node.dicom.attributes import Header
 
 MATCH_ATTEMPTS = 5
 
@@ -79,7 +81,7 @@ class Arrival:
     size: int
     source: str
     expected: int | None = None
-    header: Callable[[], Header] | None = None
+    header: "Callable[[], Header] | None" = None
     """Reads what its study and series are labelled by, when they are new; None where [node] index_patient forbids labels."""
     purges: int | None = 0
     """How often the study had been purged before the file was kept, as `look_up` said. None: what was kept is in the log of

@@ -1,7 +1,8 @@
-"""What every destination has answered for every derived instance. Each answer is written at once, so that a retry sends
+"""What every destination has answered for every derived instance. Answers are written within a moment, so that a retry sends
 only the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -38,10 +39,16 @@ def entered(tracker: Tracker, claim: Claim) -> list[Delivery]:
         return list(session.scalars(rows))
 
 
-def note(
-    tracker: Tracker, claim: Claim, sop_uid: str, accepted: bool, status: str, progress: tuple[int, int] | None = None
-) -> None:
-    """Keep what is known of one instance at the peer, and how far the delivery is (done, of); LeaseLostError when it is
+class Answer(NamedTuple):
+    """What a peer answered for one instance."""
+
+    sop_uid: str
+    accepted: bool
+    status: str
+
+
+def note(tracker: Tracker, claim: Claim, answers: Iterable[Answer], progress: tuple[int, int] | None = None) -> None:
+    """Keep what is known of instances at the peer, and how far the delivery is (done, of); LeaseLostError when it is
     no longer this worker's. It need not be durable: what a loss of power takes back is sent again, and the peer knows it
     by its UID; the end of the attempt is durable."""
     now = tracker.clock()
@@ -50,8 +57,9 @@ def note(
         job.lease_expires_at = now + tracker.lease
         if progress is not None:
             (job.progress, job.progress_total), job.updated_at = progress, now
-        row = session.get_one(Delivery, (claim.job_id, sop_uid))
-        row.accepted, row.status, row.updated_at = accepted, status, now
+        for answer in answers:
+            row = session.get_one(Delivery, (claim.job_id, answer.sop_uid))
+            row.accepted, row.status, row.updated_at = answer.accepted, answer.status, now
 
 
 def forget(session: Session, job: Job) -> None:

@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pydicom import Dataset
 from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session
 
@@ -14,6 +13,9 @@ from node.archive.facade import Archive, StoredInstance
 from node.archive.layout import InstanceName, parse_key
 from node.errors import DamagedFileError, LostError, NotFoundError
 from node.tracker.tables import Instance
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 
 class Reader(Protocol):
@@ -66,7 +68,7 @@ def of_study(tracker: Reader, archive: Archive, study_uid: str) -> dict[str, Sto
     return found
 
 
-def one_header_of_each_series(tracker: Reader, archive: Archive, study_uid: str) -> dict[str, Dataset]:
+def one_header_of_each_series(tracker: Reader, archive: Archive, study_uid: str) -> dict[str, "Dataset"]:
     """By series instance UID, the header of the first instance of the series that can be read."""
     found: dict[str, Dataset] = {}
     for row in _of_study(tracker, study_uid):

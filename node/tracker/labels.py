@@ -5,9 +5,12 @@ They identify a patient, so they never reach a log, and one setting leaves every
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from node.dicom.attributes import MAX_TEXT, Attributes, Header
 from node.tracker.tables import Series, Study
+
+if TYPE_CHECKING:
+    from node.dicom.attributes import Header
 
 STUDY_COLUMNS = ("patient_name", "patient_id", "accession_number", "study_date", "modality", "description")
 SERIES_COLUMNS = ("modality", "number", "description")
@@ -25,7 +28,9 @@ class StudyLabels:
     description: str | None
 
     @classmethod
-    def of(cls, header: Header) -> "StudyLabels":
+    def of(cls, header: "Header") -> "StudyLabels":
+        from node.dicom.attributes import Attributes
+
         a = Attributes(header)
         return cls(
             patient_name=_fit(a.text("PatientName")),
@@ -45,12 +50,14 @@ class SeriesLabels:
     description: str | None
 
     @classmethod
-    def of(cls, header: Header) -> "SeriesLabels":
+    def of(cls, header: "Header") -> "SeriesLabels":
+        from node.dicom.attributes import Attributes
+
         a = Attributes(header)
         return cls(_fit(a.text("Modality"), 16), a.integer("SeriesNumber"), _fit(a.text("SeriesDescription")))
 
 
-def label_study(study: Study, header: Header) -> None:
+def label_study(study: Study, header: "Header") -> None:
     """Fill the columns of a study."""
     labels = StudyLabels.of(header)
     study.patient_name, study.patient_id = labels.patient_name, labels.patient_id
@@ -59,7 +66,7 @@ def label_study(study: Study, header: Header) -> None:
     study.labelled = True
 
 
-def label_series(study: Study, series: Series, header: Header) -> None:
+def label_series(study: Study, series: Series, header: "Header") -> None:
     """Fill the columns of a series, and its modality into those of its study."""
     labels = SeriesLabels.of(header)
     series.modality, series.number, series.description = labels.modality, labels.number, labels.description
@@ -74,7 +81,7 @@ def clear_labels(study: Study) -> None:
     study.labelled = False
 
 
-def _fit(text: str | None, length: int = MAX_TEXT) -> str | None:
+def _fit(text: str | None, length: int | None = None) -> str | None:
     """The part of a text that a column can hold: a broken character set may have left characters that no database
     accepts."""
     return None if text is None else text[:length].encode("utf-8", "replace").decode()

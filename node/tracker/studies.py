@@ -7,15 +7,18 @@ other. So a change of a job is noted first, and the rows are brought up to date 
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from node.dicom.attributes import Header
 from node.errors import StorageError
 from node.tracker import labels
 from node.tracker.states import FINISHED, LEASED, Kind, State
 from node.tracker.tables import Job, Series, Study
+
+if TYPE_CHECKING:
+    from node.dicom.attributes import Header
 
 _BATCH = 500
 
@@ -46,7 +49,7 @@ def received(
     purges: int | None,
     series: Series,
     size: int,
-    header: Callable[[], Header] | None,
+    header: "Callable[[], Header] | None",
 ) -> None:
     """Count an instance that has come, of a series that counts it already. `header` reads that of the instance; None where
     [node] index_patient forbids labels. The caller is at the end of its transaction. StorageError when the study was

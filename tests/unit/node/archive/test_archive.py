@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from node.archive.backend import Backend
 from node.archive.codec import Measured, encode_result
 from node.archive.digest import Digest, data_set_starts, sha256
-from node.archive.facade import Archive, Backend
+from node.archive.facade import Archive
 from node.archive.layout import index_key, instance_key, result_key
 from node.dicom.transfer_syntax import to_bytes
 from node.errors import DamagedError, MissingError, StorageError
