@@ -8,7 +8,7 @@ from node.dimse.stream import Stream
 
 _BEFORE = 2
 """Bytes kept free before the data set: there the two bytes between an item's length and its value are read to."""
-_FIRST_SIZE, _KEPT_SIZE = 1 << 16, 1 << 20
+_FIRST_SIZE, _KEPT_SIZE = 1 << 16, 1 << 22
 """Of the buffer: when it is made, and what is kept of it from one message to the next."""
 
 

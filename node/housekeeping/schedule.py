@@ -18,9 +18,9 @@ from node.tracker.states import Kind
 
 log = structlog.get_logger()
 
-RESCUE_EVERY_S = 5
+RESCUE_EVERY_S = 10
 DISK_EVERY_S = 60
-LABELS_EVERY_S = 10
+LABELS_EVERY_S = 60
 
 
 Task = Callable[[], object]

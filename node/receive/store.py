@@ -317,17 +317,19 @@ class Store:
         line for each study."""
         if dropped:
             log.info("receive.others_dropped", source=peer, instances=dropped)
-        if association in self._open:
+        details = {"host": host, "stored": stored, "refused": refused, "dropped": dropped}
+        if association is not None and association in self._open:
             for study_uid, brought in self._open.pop(association).items():
                 facts: dict[str, str | int] = {"instances": brought.instances, "source": peer, "called": called}
                 with span("receive", study_uid, brought.since_ns, **facts):
                     log.info("study.received", study=study_uid, **facts)
             try:
                 self.flush()
-                associations.closed(self._patient, association)
+                associations.closed(self._patient, association, peer, details if stored or dropped else None)
+                if stored or dropped:
+                    return
             except NodeError as error:  # its studies wait for [completion] association_quiet_s, and no longer
                 log.error("receive.association_not_closed", source=peer, reason=str(error))
-        details = {"host": host, "stored": stored, "refused": refused, "dropped": dropped}
         if stored or dropped:
             try_audit(self._patient, Action.ASSOCIATION, peer, details=details)
         else:

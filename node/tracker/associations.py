@@ -1,8 +1,11 @@
 """Associations that are open and have brought instances of a study: more of it may come, however long the pause."""
 
+from collections.abc import Mapping
+
 from sqlalchemy import ColumnElement, delete, exists, select
 
 from node.tracker import transitions
+from node.tracker.audit import Action, Detail, audit
 from node.tracker.handle import Tracker
 from node.tracker.states import Kind, State
 from node.tracker.tables import Job, OpenAssociation
@@ -19,12 +22,15 @@ def opened(tracker: Tracker, association: str, study_uid: str) -> None:
             )  # fmt: skip
 
 
-def closed(tracker: Tracker, association: str) -> None:
-    """An association has ended: the studies that it brought are looked at now. The match says when to look again. If a loss
-    of power undoes that, a start forgets the association, and the studies are looked at when they are due."""
+def closed(tracker: Tracker, association: str, peer: str, brought: Mapping[str, Detail] | None = None) -> None:
+    """An association has ended: the studies that it brought are looked at now. The match says when to look again. The audit trail
+    has what was `brought`, in the same transaction. Without that a loss of power may undo it: a start forgets the association,
+    and the studies are looked at when they are due."""
     now = tracker.clock()
     of_this = OpenAssociation.association == association
-    with tracker.write(durable=False) as session:
+    with tracker.write(durable=brought is not None) as session:
+        if brought is not None:
+            audit(tracker, Action.ASSOCIATION, peer, details=brought, session=session)
         keys = [
             f"match:{uid}"
             for uid in session.scalars(

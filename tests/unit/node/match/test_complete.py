@@ -69,7 +69,7 @@ def test_a_count_that_was_too_small_delivers_no_part_of_a_series(stage: MatchSta
         stage.receive([ds])
     assert stage.match(after_s=20) is State.RECEIVING, "a pause of 20 s, and the association is open"
     stage.receive(t2[4:])
-    associations.closed(stage.tracker, "a")
+    associations.closed(stage.tracker, "a", "MR1")
     assert due(stage) == 0
     assert stage.match(after_s=0) is State.RECEIVING
     assert stage.states(Kind.INFER) == []
@@ -84,7 +84,7 @@ def test_an_association_that_brings_no_more_of_a_study_delays_it_for_so_long_onl
         associations.opened(stage.tracker, name, str(t2[0].StudyInstanceUID))
     stage.receive(t2 + t1)
     assert stage.match(after_s=10) is State.RECEIVING
-    associations.closed(stage.tracker, "b")
+    associations.closed(stage.tracker, "b", "MR1")
     assert stage.match(after_s=0) is State.RECEIVING, "the other one is open"
     assert due(stage) == 50
     assert stage.match(after_s=50) is State.DONE
