@@ -27,18 +27,14 @@ class Attributes:
         self.dataset = dataset
 
     @cached_property
-    def _tags(self) -> set[int]:
-        return {int(tag) for tag in self.dataset.keys()}  # noqa: SIM118  iterating would convert each element
-
-    @cached_property
     def _groups(self) -> set[int]:
-        return {tag >> 16 for tag in self._tags}
+        return {int(tag) >> 16 for tag in self.dataset.keys()}  # noqa: SIM118  iterating would convert each element
 
     def values(self, keyword: str) -> list[Any]:
         """The non-empty value or values of an attribute, or []."""
         try:
             tag = _tag(keyword)
-            if int(tag) not in self._tags:  # by far the most questions, and pydicom takes long to say so
+            if tag not in self.dataset:  # the answer to most questions; an AttributeError takes longer
                 return []
             value = self.dataset[tag].value
             values = list(value) if isinstance(value, MultiValue | Sequence | list | tuple) else [value]
