@@ -20,7 +20,7 @@ from node.archive.segment import BLOCK, Record
 from node.errors import StorageError, StorageFullError
 
 SEGMENT_SIZE = 32 << 20
-SPARE_SEGMENTS = 4
+SPARE_SEGMENTS = 2
 MAX_SEGMENTS = 16
 """Segments in use. When instances arrive faster than files can be made, further instances go to files at once."""
 _SUFFIX = ".log"

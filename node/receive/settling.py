@@ -72,10 +72,10 @@ class Settling:
     def _run(self) -> None:
         while True:
             self._there_is_work.wait()
+            if self._stopping.wait(SETTLE_AFTER_S / 2):
+                return
             try:
-                self._log.prepare()  # before receivers need a segment, and would wait until it is made
-                if self._stopping.wait(SETTLE_AFTER_S / 2):
-                    return
+                self._log.prepare()
                 if self._is_time():
                     self._there_is_work.clear()
                     if self._stopping.is_set():  # `close` may have set the other just before
