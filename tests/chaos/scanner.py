@@ -77,7 +77,12 @@ class SentStudy:
 
 
 def digest(content: bytes) -> str:
-    """The SHA-256 of what follows the file meta information in a Part 10 file, whose first element says how long that is
-    (PS3.10 section 7.1)."""
+    """The SHA-256 of the data set in a Part 10 file."""
+    return hashlib.sha256(data_set(content)).hexdigest()
+
+
+def data_set(content: bytes) -> bytes:
+    """What follows the file meta information in a Part 10 file, whose first element says how long that is (PS3.10 section
+    7.1)."""
     assert content[128:138] == b"DICM\x02\x00\x00\x00UL", "no Part 10 file with a group length"
-    return hashlib.sha256(content[144 + int.from_bytes(content[140:144], "little") :]).hexdigest()
+    return content[144 + int.from_bytes(content[140:144], "little") :]
