@@ -8,8 +8,8 @@ from node.config.settings import Settings
 from node.doctor.certificates import certificates
 from node.doctor.host import clock, durable_writes, ports
 from node.doctor.messages import messages
-from node.doctor.peers import peers
 from node.doctor.patience import patience
+from node.doctor.peers import peers
 from node.doctor.secrets import secrets
 from node.errors import ConfigError
 from node.web.users import read_users
