@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -208,11 +208,9 @@ def hosts(settings: Settings) -> Check:
 
 
 def _resolves(host: str) -> bool:
-    try:
-        socket.getaddrinfo(host, None)
-    except (OSError, UnicodeError):
-        return False
-    return True
+    with suppress(OSError, UnicodeError):
+        return bool(socket.getaddrinfo(host, None))
+    return False
 
 
 def disk_space(settings: Settings) -> Check:

@@ -338,10 +338,9 @@ class Service:
         self._crew.dismiss()
         tracker.wakeups.wake(*Kind)
         self._deadline = time.monotonic() + DRAIN_S
-        for role in STOP_ORDER:
-            for stop in reversed(self._stops_of.get(role, [])):
-                with logged("stop.failed"):  # the other parts have to end, too
-                    stop()
+        for stop in (stop for role in STOP_ORDER for stop in reversed(self._stops_of.get(role, []))):
+            with logged("stop.failed"):  # the other parts have to end, too
+                stop()
         try_audit(tracker, Action.STOPPED, "stop", details={"roles": [role.value for role in self._roles]})
         tracker.database.dispose()
 
