@@ -42,12 +42,13 @@ bench-receive: $(STAMP)
 	bash tests/install-peers.sh
 	$(BIN)/python -m tests.bench.receive
 
-# What tests do a few times, many times: docs/reliability.md. It takes about a day, and root for network namespaces.
+# What tests do a few times, many times: docs/reliability.md. It takes about a day, and root for network namespaces and a volume.
 soak: $(STAMP)
 	STOPS=200 $(BIN)/python -m pytest -o timeout=0 tests/unit/node/test_service.py -k every_stop
 	HOSTILE_EXAMPLES=100000 $(BIN)/python -m pytest -o timeout=0 tests/hostile/test_conversations.py
 	$(BIN)/python -m tests.chaos --seed 1 --kills 200
 	$(BIN)/python -m tests.power
+	$(BIN)/python -m tests.retention --studies 10000 --volume-mb 2000
 	$(BIN)/python -m tests.hosts
 	$(BIN)/python -m tests.hosts.throughput
 	$(BIN)/python -m tests.fuzz --data-sets 100000

@@ -1,13 +1,14 @@
 """Every precondition of the node, each in one place. `start` checks them before it begins, and so does everything else that
 needs to know whether the node can work."""
 
+import os
 import shutil
 import socket
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from node.archive.facade import Archive
+from node.archive.layout import FOLDERS
 from node.config.settings import Settings
 from node.errors import ConfigError, NodeError
 from node.infer.model import read_model
@@ -27,9 +29,11 @@ log = structlog.get_logger()
 
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs"})
 
-
 LATE_AUDIT = timedelta(minutes=10)
 """Audit messages that have waited for longer are said to wait."""
+
+_KEPT = (*FOLDERS, "incoming", "tracker.sqlite3", "tracker.sqlite3-wal", "node-id", "service-*.lock")
+"""What the service makes in its data folder, and reads and writes."""
 
 _START_DATABASE = "start the database, or correct [node] database_url"
 _RESTORE = (
@@ -69,7 +73,7 @@ Question = Callable[[Settings], Check]
 
 
 def data_folder(settings: Settings) -> Check:
-    """The data folder exists, or can be made, and this user may write in it."""
+    """The data folder exists, or can be made, and this user may write in it and in what the service has made there."""
     folder = settings.node.data_dir
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,6 +82,10 @@ def data_folder(settings: Settings) -> Check:
     except OSError as error:
         sentence = f"[node] data_dir: cannot make or write {folder}: {error.strerror}"
         return Check("data folder", Level.FAIL, sentence, "name a folder that the user of the service may write in")
+    foreign = [p for pattern in _KEPT for p in folder.glob(pattern) if not os.access(p, os.R_OK | os.W_OK)]
+    if foreign:
+        sentence = f"[node] data_dir: this account may not read and write {foreign[0]}"
+        return Check("data folder", Level.FAIL, sentence, "use the account of the service, or give it all files there")
     return Check("data folder", Level.OK, f"{folder} can be written")
 
 
@@ -200,11 +208,9 @@ def hosts(settings: Settings) -> Check:
 
 
 def _resolves(host: str) -> bool:
-    try:
-        socket.getaddrinfo(host, None)
-    except (OSError, UnicodeError):
-        return False
-    return True
+    with suppress(OSError, UnicodeError):
+        return bool(socket.getaddrinfo(host, None))
+    return False
 
 
 def disk_space(settings: Settings) -> Check:

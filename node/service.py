@@ -31,7 +31,7 @@ from node.receive.store import Store
 from node.roles import Role
 from node.signals import Signals
 from node.startup import clean_up, record_configuration
-from node.telemetry.log import log_crashes
+from node.telemetry.log import log_crashes, logged
 from node.telemetry.tracing import trace_to_collector
 from node.tracker import identity
 from node.tracker.audit import Action, try_audit
@@ -294,8 +294,7 @@ class Service:
         receiver = Receiver(settings.scp, self._callers(), store, commitments)
         receiver.start()
         self._stops.append(receiver.stop)
-        self._informed.append(lambda: receiver.admit(self._callers()))
-        self._informed.append(lambda: commitments.know(self._settings.sources))
+        self._informed += [lambda: receiver.admit(self._callers()), lambda: commitments.know(self._settings.sources)]
 
         def post(crew: Crew) -> None:
             self._work(crew, patient, Kind.COMMIT, Role.RECEIVE, commitments.report)
@@ -339,8 +338,8 @@ class Service:
         self._crew.dismiss()
         tracker.wakeups.wake(*Kind)
         self._deadline = time.monotonic() + DRAIN_S
-        for role in STOP_ORDER:
-            for stop in reversed(self._stops_of.get(role, [])):
+        for stop in (stop for role in STOP_ORDER for stop in reversed(self._stops_of.get(role, []))):
+            with logged("stop.failed"):  # the other parts have to end, too
                 stop()
         try_audit(tracker, Action.STOPPED, "stop", details={"roles": [role.value for role in self._roles]})
         tracker.database.dispose()

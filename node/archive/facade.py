@@ -211,7 +211,7 @@ class Archive:
     @contextmanager
     def layers(self, name: str) -> Iterator["LayersFile"]:
         """What the viewer shows of the result `name`, open for reading. DamagedError, also when a slice that is read is
-        missing in the file; MissingError, StorageError."""
+        missing in the file or does not match its digest; MissingError, StorageError."""
         from node.archive.layers import open_layers
 
         with self._backend.open(layers_key(name)) as file:

@@ -50,8 +50,10 @@ class _Segment:
         self.failed = False
 
     def remove(self) -> None:
+        """Where the file cannot be removed, the next start finds nothing in it that is not settled, and removes it."""
         os.close(self.descriptor)
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.unlink()
 
 
 @dataclass(eq=False)

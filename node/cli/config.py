@@ -24,12 +24,13 @@ def config_check(config: ConfigOption = None) -> None:
     """
     from node import checks
     from node.doctor.certificates import certificates
+    from node.doctor.patience import patience
     from node.doctor.secrets import secrets
 
     path = find_config(config)
     settings = load_settings(path)
     answers = checks.run(settings, (checks.tracker_place, checks.model, checks.destinations, checks.hosts))
-    answers += [*certificates(settings), *secrets(settings)]
+    answers += [*certificates(settings), *secrets(settings), *patience(settings)]
     for answer in answers:
         if answer.level is checks.Level.FAIL:
             raise ConfigError(answer.says)

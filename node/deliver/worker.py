@@ -38,7 +38,8 @@ from node.tracker.worker import Handler, Lease
 log = structlog.get_logger()
 
 PATIENCE_WITH_REFUSALS = 3
-"""A PACS in trouble may reject what it accepts a minute later, so a rejection counts only after it was repeated."""
+"""A PACS in trouble, or one that has just been started, may reject what it accepts a minute later, so a rejection counts only after
+as many attempts, and when it is repeated."""
 
 NOTE_EVERY_S = 0.25
 """How long answers are gathered for one transaction. What a crash takes of them is sent again."""
@@ -122,6 +123,7 @@ def _send(
     waiting = [archive.derived_instance(row.key, row.sha256) for row in rows if not row.accepted]
     accepted, refused, answers = 0, list[SendResult](), list[Answer]()
     done, noted_at = len(rows) - len(waiting), time.monotonic()
+    refused_before = {row.sop_uid for row in rows if row.status is not None}
     try:
         for done, sent in enumerate(send(waiting, destination, ae_title), start=len(rows) - len(waiting) + 1):
             if sent.status is None and sent.sop_class_uid in DOCUMENTS:
@@ -152,7 +154,8 @@ def _send(
     if not refused:
         return None
     error = f"{destination.name} did not accept {len(refused)} of {len(rows)} instances: {refused[0].words}"
-    if lease.claim.attempts >= PATIENCE_WITH_REFUSALS and all(s.verdict is Verdict.REFUSED for s in refused):
+    repeated = all(s.verdict is Verdict.REFUSED and s.sop_uid in refused_before for s in refused)
+    if lease.claim.attempts >= PATIENCE_WITH_REFUSALS and repeated:
         return Failed(
             f"{error}; the PACS rejects them permanently. Check its log, fix the cause, then run: diffmsr-node queue retry "
             f"{lease.claim.job_id}"

@@ -8,6 +8,7 @@ from node.config.settings import Settings
 from node.doctor.certificates import certificates
 from node.doctor.host import clock, durable_writes, ports
 from node.doctor.messages import messages
+from node.doctor.patience import patience
 from node.doctor.peers import peers
 from node.doctor.secrets import secrets
 from node.errors import ConfigError
@@ -27,6 +28,7 @@ def examine(settings: Settings, *, golden: bool = False, send_test: bool = False
         yield users(settings)
     yield from certificates(settings)
     yield from secrets(settings)
+    yield from patience(settings)
     if able:
         yield from ports(settings)
     yield from peers(settings)

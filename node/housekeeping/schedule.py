@@ -65,7 +65,7 @@ def clock(tasks: Mapping[str, tuple[Task, float]], at_once: bool = False) -> Bac
     )
     first = {"next_run_time": datetime.now(UTC)} if at_once else {}
     for name, (task, seconds) in tasks.items():
-        scheduler.add_job(_guarded(task), "interval", seconds=seconds, id=name, **first)
+        scheduler.add_job(_guarded(task), "interval", seconds=seconds, id=name, name=name, **first)
     return scheduler
 
 

@@ -4,7 +4,7 @@ The service tells a worker on its standard input, line by line: "work" when a jo
 after its job. The end of the input means that the service is gone. A worker tells the service on its standard output, with
 the name of a kind of job, that it has enqueued one; and "alive", every few seconds while it waits for work, and after each
 batch while it has some. One that says nothing for `stall_s` hangs, in its computation or as a process, and is replaced. One that
-has said nothing yet is still loading its model, and has no job.
+has said nothing yet is still loading its model, and has no job; it may take LOADING_S, however short `stall_s` is.
 """
 
 import os
@@ -28,6 +28,7 @@ from node.tracker.states import Kind
 log = structlog.get_logger()
 
 WORK, FINISH, ALIVE = "work", "finish", "alive"
+LOADING_S = 300.0
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 """Before a worker that died is started again: doubling while it dies within a minute of its start."""
 
@@ -137,7 +138,7 @@ class Supervisor:
             del self._workers[device]
             self._ready.discard(worker.pid)
         self._free_job_of(worker.pid)
-        return f"no sign of life for {self._stall_s:g} s" if watchdog.has_bitten else f"exit code {code}"
+        return f"no sign of life for {watchdog.patience_s:g} s" if watchdog.has_bitten else f"exit code {code}"
 
     def _listen(self, worker: "subprocess.Popen[str]", watchdog: "Watchdog") -> None:
         """Wake the workers of this process for what the infer worker enqueues, until it ends."""
@@ -161,11 +162,13 @@ class Supervisor:
 
 
 class Watchdog:
-    """Kills a process that says nothing for `stall_s` seconds."""
+    """Kills a process that says nothing for `stall_s` seconds, or at first for LOADING_S, if that is longer."""
 
     def __init__(self, process: "subprocess.Popen[str]", stall_s: float) -> None:
         self.has_bitten = False
         self._process, self._stall_s = process, stall_s
+        self.patience_s = max(stall_s, LOADING_S)
+        """How long it waits for the next word."""
         self._said_something = threading.Event()
         self._over = False
         self._thread = threading.Thread(target=self._watch, name=f"watchdog-{process.pid}", daemon=True)
@@ -182,9 +185,10 @@ class Watchdog:
         self._thread.join()
 
     def _watch(self) -> None:
-        while self._said_something.wait(self._stall_s):
+        while self._said_something.wait(self.patience_s):
             if self._over:
                 return
+            self.patience_s = self._stall_s
             self._said_something.clear()
         self.has_bitten = True
         self._process.kill()  # which ends a stopped process, too

@@ -118,9 +118,11 @@ def make_infer_handler(
 
 
 def _kept(archive: Archive, name: str) -> Result | None:
-    """A result that an earlier attempt made; None when there is none, or it is damaged and has to be made again."""
+    """A result that an earlier attempt made; None when it, or what the viewer shows of it, is missing or damaged and has to be made
+    again."""
     try:
-        return archive.open_result(name)
+        with archive.layers(name):
+            return archive.open_result(name)
     except MissingError:
         return None
     except DamagedError as error:

@@ -9,7 +9,8 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -90,6 +91,15 @@ def _crashed(error: BaseException | None, thread: str) -> None:
         return
     where = place_of(error) if error is not None else "?"
     structlog.get_logger("node").critical("crashed", error=type(error).__name__, where=where, thread=thread)
+
+
+@contextmanager
+def logged(event: str) -> Iterator[None]:
+    """Whatever the block raises becomes one line of the log, and the caller goes on."""
+    try:
+        yield
+    except Exception as error:
+        structlog.get_logger("node").error(event, error=type(error).__name__, where=place_of(error))
 
 
 def place_of(error: BaseException) -> str:

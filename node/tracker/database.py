@@ -108,6 +108,9 @@ class Database:
         """Bring the schema to what this version expects. Safe when several processes start at once. SQLite is copied to a
         file beside it first, when there is something to upgrade. DatabaseError when a later version made it."""
         current, expected = self.revision()
+        foreign = self._maker()
+        if foreign is not None:
+            raise DatabaseError(f"the tracker at {without_secrets(self.url)} cannot be used: {foreign}")
         if not self.knows(current):
             raise DatabaseError(
                 f"the tracker is at schema {current}, and this version knows schemas up to {expected}; start the version that it "
@@ -147,14 +150,25 @@ class Database:
         if self.url.get_backend_name() != "sqlite":
             return None
         try:
+            foreign = self._maker()
+            if foreign is not None:
+                return foreign
             with self._connected(writer=False) as connection:
-                application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
-                if application not in (0, APPLICATION_ID):
-                    return f"another program made it (application id {application})"
                 found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
         except DatabaseError as error:
             return f"it is damaged: {error.__cause__}".splitlines()[0] if _is_damage(error) else str(error)
         return None if found == "ok" else f"it is damaged: {' '.join(str(found).split())}"
+
+    def _maker(self) -> str | None:
+        """That another program made the file of SQLite, in words; None when this one did, or it is empty, or another database."""
+        if self.url.get_backend_name() != "sqlite":
+            return None
+        with self._connected(writer=False) as connection:
+            application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
+            if application not in (0, APPLICATION_ID):
+                return f"another program made it (application id {application})"
+            tables = [] if schema.revision_of(connection) is not None else schema.tables(connection)
+            return f"another program made it (it has a table {tables[0]})" if tables else None
 
     def backup(self, target: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Copy the database as it is at one moment, while others write; `progress` hears of (bytes, all bytes). ConfigError

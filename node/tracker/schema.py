@@ -24,6 +24,11 @@ def revision_of(connection: Connection) -> str | None:
     return revision
 
 
+def tables(connection: Connection) -> list[str]:
+    """The names of the tables in a database."""
+    return inspect(connection).get_table_names()
+
+
 def upgrade(connection: Connection, revision: str = "head") -> None:
     """Bring a database to a revision, the newest by default, in the transaction of that connection."""
     from alembic import command

@@ -28,7 +28,7 @@ def service_killed(site: Site, chance: random.Random) -> None:
 
 def worker_killed(site: Site, chance: random.Random) -> None:
     """The infer worker dies, as for want of memory."""
-    for pid in _workers(site):
+    for pid in workers(site):
         _signal(pid, signal.SIGKILL)
 
 
@@ -44,7 +44,7 @@ def killed_during_start(site: Site, chance: random.Random) -> None:
 def frozen(site: Site, chance: random.Random) -> None:
     """The service, or its infer worker, stands still for a moment."""
     assert site.process is not None
-    chosen = [site.process.pid] if chance.random() < 0.5 else _workers(site)
+    chosen = [site.process.pid] if chance.random() < 0.5 else workers(site)
     for pid in chosen:
         _signal(pid, signal.SIGSTOP)
     time.sleep(chance.uniform(0.5, 2))
@@ -69,13 +69,13 @@ KILLS = {all_killed: 1, service_killed: 1, worker_killed: 1, killed_during_start
 
 
 def _kill_all(site: Site) -> None:
-    workers = _workers(site)
+    children = workers(site)
     site.kill()
-    for pid in workers:
+    for pid in children:
         _signal(pid, signal.SIGKILL)
 
 
-def _workers(site: Site) -> list[int]:
+def workers(site: Site) -> list[int]:
     """The processes that the service has started."""
     assert site.process is not None
     children: list[int] = []

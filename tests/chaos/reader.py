@@ -13,7 +13,7 @@ from typing import Any
 from pydicom import Dataset, dcmread
 
 from tests.acceptance.conftest import Orthanc
-from tests.chaos.scanner import SentStudy, data_set
+from tests.chaos.scanner import SentStudy, digest
 
 JOBS = ("match", "infer", "derive", "deliver")
 """What becomes of a study, one job each."""
@@ -51,14 +51,14 @@ def is_done(ask: Ask, study_uid: str) -> bool:
 def judge(archive: Path, ask: Ask, pacs: Orthanc, sent: Sequence[SentStudy], expected: Path) -> list[str]:
     """Everything that does not hold, one sentence each. `expected` is a folder with what is to come of the studies, made
     without service, network and faults."""
-    wrong = _instances(archive, ask, sent)
+    wrong = instances(archive, ask, sent)
     for study in sent:
         if not is_done(ask, study.study_uid):
             wrong.append(f"study {study.study_uid} is not done: {states(ask, study.study_uid)}")
     return wrong + _derived(archive, pacs, sent, expected)
 
 
-def _instances(archive: Path, ask: Ask, sent: Sequence[SentStudy]) -> list[str]:
+def instances(archive: Path, ask: Ask, sent: Sequence[SentStudy]) -> list[str]:
     """Each acknowledged instance has one file, with the bytes that were sent; and one row that is in force."""
     wrong = []
     kept: dict[str, list[bytes]] = {}
@@ -70,7 +70,7 @@ def _instances(archive: Path, ask: Ask, sent: Sequence[SentStudy]) -> list[str]:
             contents = kept.get(uid, [])
             if len(contents) != 1:
                 wrong.append(f"acknowledged instance {uid} has {len(contents)} files")
-            elif data_set(contents[0]) != study.content[uid]:
+            elif digest(contents[0]) != study.digests[uid]:
                 wrong.append(f"acknowledged instance {uid} has other bytes than were sent")
             if rows[uid] != 1:
                 wrong.append(f"acknowledged instance {uid} has {rows[uid]} rows")

@@ -1,7 +1,9 @@
 """A scanner, dcmtk's storescu, that knows which of its instances were acknowledged, and sends the others again."""
 
+import hashlib
 import subprocess
 import threading
+from collections import Counter
 from pathlib import Path
 
 from pydicom import dcmread
@@ -10,6 +12,8 @@ from tests.conftest import require
 from tests.dicom import study, write
 
 _SENDING, _ACKNOWLEDGED = "I: Sending file: ", "I: Received Store Response (Success)"
+PUSHED_BACK = {"Rejected Transient": "rejected for a while", "OutOfResources": "answered 0xA700"}
+"""What storescu says of a node that has no room, and how we count it."""
 
 
 class SentStudy:
@@ -19,12 +23,13 @@ class SentStudy:
         t2, t1 = study(slices)
         self.study_uid = str(t2[0].StudyInstanceUID)
         self.paths = [*write(t2, folder / "t2"), *write(t1, folder / "t1")]
-        self.content = {
-            str(dcmread(path, stop_before_pixels=True).SOPInstanceUID): data_set(path.read_bytes())
-            for path in self.paths
+        self.digests = {
+            str(dcmread(path, stop_before_pixels=True).SOPInstanceUID): digest(path.read_bytes()) for path in self.paths
         }
-        """The data set of each instance, by its SOP instance UID."""
-        self._uids = dict(zip(map(str, self.paths), self.content, strict=True))
+        """The SHA-256 of the data set of each instance, by its SOP instance UID."""
+        self.pushed_back: Counter[str] = Counter()
+        """How often the node had no room, by its answer."""
+        self._uids = dict(zip(map(str, self.paths), self.digests, strict=True))
         self.acknowledged: list[str] = []
         """Every SOP instance UID that was answered with success, at whatever time."""
         self._over = threading.Event()
@@ -68,6 +73,12 @@ class SentStudy:
                     sending = line.removeprefix(_SENDING).strip()
                 elif line.startswith(_ACKNOWLEDGED):
                     self.acknowledged.append(self._uids[sending])
+                self.pushed_back.update(answer for words, answer in PUSHED_BACK.items() if words in line)
+
+
+def digest(content: bytes) -> str:
+    """The SHA-256 of the data set in a Part 10 file."""
+    return hashlib.sha256(data_set(content)).hexdigest()
 
 
 def data_set(content: bytes) -> bytes:

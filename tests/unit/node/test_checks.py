@@ -1,5 +1,8 @@
 """What has to be so before the node can work."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,34 @@ def test_a_data_folder_that_cannot_be_written(settings: Settings, tmp_path: Path
     assert answer.level is Level.FAIL
     with pytest.raises(ConfigError, match=r"\[node\] data_dir: cannot make or write .*; name a folder"):
         checks.require([answer])
+
+
+FOREIGN = """
+import sys
+from pathlib import Path
+from node import checks
+from node.config.settings import NodeSettings, Settings
+folder = Path(sys.argv[1])
+print(checks.data_folder(Settings(node=NodeSettings(data_dir=folder))).says)
+for name in ("instances", "derived", "tracker.sqlite3", "service-receive-vm.lock"):
+    path = folder / name
+    path.mkdir() if "." not in name else path.touch()
+    path.chmod(0)
+    print(checks.data_folder(Settings(node=NodeSettings(data_dir=folder))).says)
+    path.chmod(0o700)
+"""
+
+
+def test_a_data_folder_with_files_of_another_account(tmp_path: Path) -> None:
+    without_power = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    said = subprocess.run(
+        [*without_power, sys.executable, "-c", FOREIGN, tmp_path], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert said.pop(0) == f"{tmp_path} can be written"
+    for name, sentence in zip(
+        ("instances", "derived", "tracker.sqlite3", "service-receive-vm.lock"), said, strict=True
+    ):
+        assert f"this account may not read and write {tmp_path / name}; use the account of the service" in sentence
 
 
 def test_sqlite_on_a_network_file_system(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

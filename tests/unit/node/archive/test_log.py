@@ -178,3 +178,12 @@ def test_what_a_dead_process_left_is_found_once(tmp_path: Path) -> None:
     assert [content for _, content in found] == [HEAD + bytes([number]) * 100 for number in range(3)]
     assert list(living.leftovers()) == []
     log.close()
+
+
+def test_a_segment_that_cannot_be_removed_does_not_end_the_others(folder: LocalFolder) -> None:
+    """As on a disk that has become read-only: a stop goes on."""
+    opened = Log(folder._incoming() / "log", 64 * BLOCK)
+    (segment,) = (folder._incoming() / "log").glob("*")
+    segment.unlink()
+    segment.mkdir()
+    opened.close()

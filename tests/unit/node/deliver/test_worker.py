@@ -1,20 +1,23 @@
 """The deliver stage on a tracker and an archive as the other stages leave them."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pydicom
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, evt
 from sqlalchemy import delete, update
 
 from node.config.settings import DestinationSettings, OutputSettings, Settings
+from node.deliver.worker import PATIENCE_WITH_REFUSALS
 from node.tracker.audit import Action
 from node.tracker.states import Kind, State
 from node.tracker.studies import StudyState
 from node.tracker.tables import Event, Job, Study
+from tests.conftest import free_port
 from tests.unit.node.kept import spoil
 from tests.unit.node.super_resolved import SuperResolved
 from tests.unit.node.tracker.jobs import audited
@@ -75,6 +78,29 @@ def test_a_pacs_that_stores_images_only_gets_the_images(node: SuperResolved) -> 
     assert audited(node.tracker, Action.SENT) == [
         ("host/deliver/1", node.request.study_uid, {"destination": "pacs", "instances": 3, "job": job.id})
     ]
+
+
+def test_a_pacs_that_was_away_may_refuse_at_first(node: SuperResolved) -> None:
+    """One that has just been started refuses what it accepts a minute later, and attempts that never reached it say nothing
+    about that."""
+    destination = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port(), timeout_s=300)
+    settings = Settings(destinations=[destination])
+    node.derive(settings)
+    for _ in range(PATIENCE_WITH_REFUSALS):
+        assert node.deliver(settings) is State.RETRY_WAIT
+        node.now += timedelta(hours=1)
+    ae = AE("PACS")
+    for sop_class in (MRImageStorage, Comprehensive3DSRStorage):
+        ae.add_supported_context(sop_class, ExplicitVRLittleEndian)
+    server = ae.start_server(
+        ("127.0.0.1", destination.port), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda event: 0x0122)]
+    )
+    try:
+        assert node.deliver(settings) is State.RETRY_WAIT
+        node.now += timedelta(hours=1)
+        assert node.deliver(settings) is State.FAILED, "it has repeated that"
+    finally:
+        server.shutdown()
 
 
 @pytest.mark.parametrize("lost", ["index.json", "*.dcm"])

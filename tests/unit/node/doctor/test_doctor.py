@@ -245,6 +245,13 @@ def test_a_key_of_another_certificate(site: Site) -> None:
     assert "the key is not that of the certificate" in found.sentence
 
 
+def test_attempts_that_are_used_up_before_the_time_is(site: Site) -> None:
+    site.path.write_text(site.path.read_text() + "max_attempts = 10")
+    done = CliRunner().invoke(app, ["config", "check", "--config", str(site.path)])
+    said = " ".join(done.stdout.split())
+    assert "pacs: 10 attempts (max_attempts) are used up after about 0.6 h, before give_up_h = 72; raise" in said
+
+
 def test_a_users_file_with_a_password_in_it(site: Site) -> None:
     (site.folder / "users.toml").write_text('[anna]\npassword = "secret"\n')
     site.path.write_text(site.path.read_text().replace("web = {", 'web = { users_file = "users.toml",'))

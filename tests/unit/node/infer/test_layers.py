@@ -113,9 +113,33 @@ def test_the_archive_keeps_them_with_the_result_and_says_what_is_lost(tmp_path, 
         layers.read_slice(4)
 
 
+@given(st.data())
+def test_a_bit_that_changed_is_never_shown(seen: SuperResolved, data: st.DataObject) -> None:
+    content = bytearray(encode_result_layers(seen))
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises(ValueError):
+        layers = open_layers(BytesIO(content))
+        for index in range(SLICES):
+            layers.read_slice(index)
+
+
+def test_a_file_of_an_earlier_version_is_read_and_compared_as_a_whole(seen: SuperResolved) -> None:
+    content = encode_result_layers(seen)
+    layers = open_layers(BytesIO(content))
+    description = layers.info.model_dump_json(exclude={"slices_sha256"}).encode()
+    frames = b"".join(layers.read_slice(index) for index in range(SLICES))
+    earlier = b"DMSRLAY1" + len(description).to_bytes(4, "little") + description + frames
+    assert open_layers(BytesIO(earlier)).read_slice(3) == layers.read_slice(3)
+    with pytest.raises(ValueError, match="digest"):
+        open_layers(BytesIO(earlier[:-1] + bytes([earlier[-1] ^ 1]))).read_slice(0)
+
+
 @given(st.binary(max_size=300))
 def test_no_bytes_but_a_layers_file_are_taken_for_one(content: bytes) -> None:
     with pytest.raises(ValueError):
         open_layers(BytesIO(content))
     with pytest.raises(ValueError):
         open_layers(BytesIO(b"DMSRLAY1" + content))
+    with pytest.raises(ValueError):
+        open_layers(BytesIO(b"DMSRLAY2" + content))

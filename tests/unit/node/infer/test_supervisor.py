@@ -36,6 +36,8 @@ def say(text):
 say(f"started {os.getpid()}")
 if device == "loading":
     time.sleep(10**6)
+if device == "slow":
+    time.sleep(1)
 print("alive", flush=True)
 for line in sys.stdin:
     say(line.strip())
@@ -113,6 +115,7 @@ def test_a_worker_that_dies_is_replaced_and_its_job_is_free_at_once(site: Any) -
 def test_a_worker_that_hangs_is_replaced_and_its_job_is_free(site: Any) -> None:
     """It lives, and is stopped as by a debugger: its process is there and says nothing more."""
     running = site("lively", stall_s=2)
+    until(lambda: running.supervisor._ready, "it is ready")
     running.ask()
     pid = running.supervisor.pids()["lively"]
     queue.claim(running.tracker, Kind.INFER, worker_name(running.folder, "infer", pid))
@@ -120,6 +123,13 @@ def test_a_worker_that_hangs_is_replaced_and_its_job_is_free(site: Any) -> None:
     until(lambda: running.supervisor.pids().get("lively", pid) != pid, "another one runs")
     (job,) = views.jobs(running.database)
     assert (job.state, job.attempts) == (State.READY, 0)
+
+
+def test_a_worker_may_load_its_model_for_longer_than_it_may_be_silent(site: Any) -> None:
+    """On a machine under load it would be killed again and again, and no job ever done."""
+    running = site("slow", stall_s=0.2)
+    until(lambda: running.supervisor._ready, "it is ready")
+    assert len(running.said("slow")) == 1, "it was not started again before"
 
 
 def test_a_stop_lets_workers_finish(site: Any) -> None:

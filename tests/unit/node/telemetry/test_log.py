@@ -7,6 +7,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import structlog
+
+from node.telemetry import log
+
 NODE = Path(__file__).parents[4] / "node"
 
 MALFORMED = """
@@ -75,3 +79,10 @@ def test_lines_are_json_when_nobody_is_watching() -> None:
     own, foreign = (json.loads(line) for line in done.stderr.splitlines())
     assert (own["event"], own["reason"], own["level"]) == ("event.one", "it did", "info")
     assert foreign["event"] == "of a library"
+
+
+def test_what_a_part_raises_at_a_stop_is_one_line_and_nothing_else() -> None:
+    with structlog.testing.capture_logs() as lines, log.logged("stop.failed"):
+        raise OSError("/data/Miller^Mary: read-only file system")
+    (line,) = lines
+    assert (line["event"], line["error"]) == ("stop.failed", "OSError") and "Miller" not in str(line)

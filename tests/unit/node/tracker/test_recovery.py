@@ -104,6 +104,12 @@ def another_program(path: Path) -> None:
         connection.execute("CREATE TABLE other (x)")
 
 
+def another_program_without_a_name(path: Path) -> None:
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE job (x)")
+
+
 @pytest.mark.parametrize(
     ("accident", "says"),
     [
@@ -112,9 +118,18 @@ def another_program(path: Path) -> None:
         (exchange, "is another one: this data folder has worked with tracker"),
         (damage, "is damaged"),
         (another_program, "another program made it"),
+        (another_program_without_a_name, "another program made it (it has a table job)"),
         (lambda path: path.write_bytes(b"no database at all" * 1000), "file is not a database"),
     ],
-    ids=["emptied", "removed", "exchanged", "damaged", "another program's", "overwritten"],
+    ids=[
+        "emptied",
+        "removed",
+        "exchanged",
+        "damaged",
+        "another program's",
+        "another program's without a name",
+        "overwritten",
+    ],
 )
 def test_it_is_not_taken_for_a_new_one_and_is_made_again(site: Site, accident: object, says: str) -> None:
     assert site.whole().level is Level.OK
