@@ -118,14 +118,15 @@ class _Walk:
             if tag <= last or group < 0x0008 or group == 0xFFFE:
                 raise _IrregularError
             last = tag
-            if tag in _PIXELS and not depth:
-                return at
+            begins = at
             at += 8
             if explicit and vr in _LONG:
                 (length,) = _LENGTH.unpack_from(data, at)
                 at += 4
             elif explicit and vr not in _SHORT:
                 raise _IrregularError
+            if tag in _PIXELS and not depth:
+                return begins
             if length == _UNDEFINED and vr in (b"", b"SQ"):
                 at = self._items(at, end, depth + 1)
                 continue

@@ -65,6 +65,18 @@ def test_what_scanners_send_is_scanned(syntax: str, undefined: bool, depth: int)
     assert found.images_in_acquisition == 25
 
 
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_a_data_set_that_ends_within_the_header_of_its_pixels_is_left_to_pydicom(syntax: str) -> None:
+    data_set = encoded(image(undefined=False, depth=1), syntax)
+    pixels = data_set.rindex(b"\xe0\x7f\x10\x00")
+    read_by = {
+        cut: (scan(data_set[:cut], syntax), as_pydicom_reads(data_set[:cut], syntax))
+        for cut in range(pixels - 9, pixels + 14)
+    }
+    assert {cut for cut, (scanned, by_pydicom) in read_by.items() if scanned and not by_pydicom} == set()
+    assert all(read_by[cut][0] for cut in (pixels, pixels + 12))
+
+
 def test_the_head_is_what_pydicom_reads() -> None:
     (ds,) = mr_series(1)
     written = head(str(ds.SOPClassUID), str(ds.SOPInstanceUID), SYNTAXES[0], "1.2.3.4", "SCANNER1")
