@@ -54,7 +54,7 @@ class SuperResolver:
         device: torch.device,
         dtype: torch.dtype,
         fast: bool = True,
-        consistency: str = "low",
+        consistency: str | None = None,
         trust: TrustMap | None = None,
     ) -> None:
         """`fast` chooses the network's optimised form, whose images differ by rounding only; otherwise the plain one. `trust`
@@ -64,7 +64,7 @@ class SuperResolver:
         self._noise_shape = model.noise_shape
         self._is_told = model.config.acquisition
         self._network = model.optimised(dtype) if fast else in_precision(model, dtype)
-        self._consistency = consistency
+        self.consistency = consistency or manifest.consistency
         self._device = device
         self.trust = trust if trust is None else replace(trust, network=trust.network.to(device).eval())
 
@@ -75,15 +75,16 @@ class SuperResolver:
         device: str = "cpu",
         precision: str = "float32",
         fast: bool = True,
-        consistency: str = "low",
+        consistency: str | None = None,
         peers: bool = False,
         trust: bool = False,
     ) -> "SuperResolver":
         """Read a weights folder (the shipped one when None).
 
-        `consistency`, one of `consistency.REACH`, says which part of the result's k-space is replaced by the target's own. Weights of a network that is
-        here to be compared only are refused unless `peers` is true. With `trust`, the trust map is read, too, where the
-        folder has one for these weights. Raises ManifestError or WeightsError, in one line.
+        `consistency`, one of `consistency.REACH`, says which part of the result's k-space is replaced by the target's own; without
+        it the manifest does. Weights of a network that is here to be compared only are refused unless `peers` is true. With
+        `trust`, the trust map is read, too, where the folder has one for these weights. Raises ManifestError or WeightsError,
+        in one line.
         """
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
@@ -158,7 +159,7 @@ class SuperResolver:
         told = (facts,) if self._is_told else ()
         two = self._network(as_two_channels(low), as_two_channels(guide), noise, *told).float()
         high = from_two_channels(two, self.manifest.input_kind)
-        high = consistent(high, low, target, self._consistency)
+        high = consistent(high, low, target, self.consistency)
         high = high if high.is_complex() else high.clamp_min(0)
         fine = reference.shape[-2:]
         expected, disagreement = (None, None) if trust is None else _expected_error(trust, low, guide, high, facts)

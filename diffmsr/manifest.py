@@ -45,6 +45,9 @@ class Manifest:
     """The stage that the run reached, the slices that it saw, and the minutes that it took."""
     metrics: dict[str, Any]
     """Measured on patients never seen. The model card says how."""
+    consistency: str = "none"
+    """Which part of the target's measured k-space is put back into a result, see `diffmsr/consistency.py`: `none`, `low` or
+    `full`. A manifest written before there was a choice has no such key, and its weights make the images that they made."""
 
     def write(self, folder: Path) -> None:
         (folder / MANIFEST_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
@@ -71,9 +74,9 @@ def read_manifest(folder: Path) -> Manifest:
     except ValueError as error:
         raise ManifestError(f"{path} is not JSON: {error}") from None
     names = {field.name for field in fields(Manifest)}
-    if not isinstance(values, dict) or set(values) != names:
-        given = set(values) if isinstance(values, dict) else set()
-        missing, unknown = ", ".join(sorted(names - given)), ", ".join(sorted(given - names))
+    given = set(values) if isinstance(values, dict) else set()
+    if names - given - {"consistency"} or given - names:
+        missing, unknown = ", ".join(sorted(names - given - {"consistency"})), ", ".join(sorted(given - names))
         raise ManifestError(f"{path}: missing keys: {missing or 'none'}; unknown keys: {unknown or 'none'}")
     try:
         pairs = tuple(TrainedPair(**pair) for pair in values.pop("trained_pairs"))
@@ -87,6 +90,7 @@ def read_manifest(folder: Path) -> Manifest:
 def _check(path: Path, manifest: Manifest) -> None:
     allowed: dict[str, tuple[object, ...]] = {
         "scale": (4,), "input_kind": ("magnitude", "complex"), "normalisation": ("slice-max",),
+        "consistency": ("none", "low", "full"),
     }  # fmt: skip
     for name, values in allowed.items():
         if getattr(manifest, name) not in values:

@@ -19,4 +19,4 @@ def model_facts(settings: Settings) -> ModelFacts:
 
 def pixel_settings(settings: Settings) -> dict[str, str]:
     """What the configuration says that changes pixels; with the pair it names an infer job."""
-    return job_parameters(settings, read_model(settings.model).sha256)
+    return job_parameters(settings, read_model(settings.model))

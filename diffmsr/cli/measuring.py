@@ -58,8 +58,9 @@ def evaluate(
     device: Annotated[str, typer.Option()] = "cpu",
     precision: Annotated[Precision, typer.Option()] = Precision.FLOAT32,
     data_consistency: Annotated[
-        Consistency, typer.Option(help="Part of the measured k-space that is put back into a result.")
-    ] = Consistency.LOW,
+        Consistency | None,
+        typer.Option(help="Part of the measured k-space that is put back; by default the manifest's."),
+    ] = None,
     acquisition: Annotated[
         list[str] | None,
         typer.Option(help="Measure targets as a scanner stores them: clean, typical, ..., or all. Several times."),

@@ -100,6 +100,7 @@ def manifest_of(run: Run, config: Config, pairs: Iterable[TrainedPair], sha256: 
         licence=_licence(config),
         training={"stage": run.stage, "slices": run.slices, "minutes": round(run.minutes, 1)} | _origin(config),
         metrics={},
+        consistency="low",
     )
 
 

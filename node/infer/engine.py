@@ -98,7 +98,7 @@ class Engine:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             folder = settings.path or default_weights_folder()
-            consistency = "full" if settings.data_consistency else "low"
+            consistency = "full" if settings.data_consistency else None
             resolver = SuperResolver.load(
                 folder, device, settings.precision, consistency=consistency, trust=settings.trust
             )
@@ -161,7 +161,14 @@ class Engine:
             weights_sha256=manifest.sha256,
             scale=manifest.scale,
             parameters=result_parameters(
-                self._settings, self.device, self._batch, manifest.grid_offset, understanding, registration, self.trust
+                self._settings,
+                self.device,
+                self._batch,
+                manifest.grid_offset,
+                understanding,
+                registration,
+                self.trust,
+                self._resolver.consistency,
             ),
             warnings=[
                 *request.warnings,

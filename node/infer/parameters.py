@@ -2,9 +2,11 @@
 is missing here would have one name.
 
 What the configuration says before a pair has run names the infer job, so that the same study sent twice is worked on once.
+What earlier versions knew keeps the words that they had for it, so what they finished keeps its name.
 What is known when it has run goes with the result, and decides its identifiers.
 """
 
+from diffmsr.manifest import Manifest
 from node import __version__
 from node.config.settings import ModelSettings, Settings
 from node.infer.acquisition import Understanding
@@ -12,12 +14,13 @@ from node.infer.motion import Motion
 from node.result import Registration
 
 
-def job_parameters(settings: Settings, weights_sha256: str) -> dict[str, str]:
+def job_parameters(settings: Settings, model: Manifest) -> dict[str, str]:
     """What names an infer job besides its pair. Device and batch are left out, because they change only rounding."""
+    consistency = "full" if settings.model.data_consistency else model.consistency
     return {
-        "weights": weights_sha256,
+        "weights": model.sha256,
         "precision": settings.model.precision,
-        "data consistency": _data_consistency(settings.model),
+        "data consistency": {"none": "False", "full": "True"}.get(consistency, consistency),
         "registration": settings.registration.model_dump_json(),
         "acquisition": settings.acquisition.model_dump_json(),
         "version": __version__,
@@ -32,13 +35,15 @@ def result_parameters(
     understanding: Understanding,
     registration: Registration | None,
     trust: str,
+    consistency: str,
 ) -> dict[str, str]:
-    """What accompanies a result besides its sources and weights; `trust` says which network gave the trust map. Device and batch are included, because a result that
-    differs from another one by rounding must have other identifiers."""
+    """What accompanies a result besides its sources and weights; `trust` says which network gave the trust map, `consistency` which
+    part of the measured k-space was put back. Device and batch are included, because a result that differs from another one by
+    rounding must have other identifiers."""
     parameters = {
         "acquisition": understanding.parameter or "unknown",
         "batch slices": str(batch),
-        "data consistency": _data_consistency(settings),
+        "data consistency": {"none": "no", "full": "yes"}.get(consistency, f"{consistency} frequencies"),
         "device": device.partition(":")[0],
         "grid offset": f"{grid_offset:g}",
         "precision": settings.precision,
@@ -50,7 +55,3 @@ def result_parameters(
     if registration is not None and registration.corrected:
         parameters["reference moved by"] = str(Motion(registration.shift_mm, registration.rotation_deg))
     return parameters
-
-
-def _data_consistency(settings: ModelSettings) -> str:
-    return "measured band" if settings.data_consistency else "low frequencies"

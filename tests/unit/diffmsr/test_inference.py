@@ -206,6 +206,7 @@ def test_unknown_precision(folder: Path) -> None:
         ({"grid_offset": "0"}, "grid_offset must be a number"),
         ({"trained_pairs": []}, "trained_pairs is empty"),
         ({"trained_pairs": [{"target": "T2"}]}, "trained_pairs"),
+        ({"consistency": "some"}, "consistency = 'some'"),
         ({"surprise": 1}, "unknown keys: surprise"),
     ],
 )
@@ -221,6 +222,17 @@ def test_a_damaged_manifest_is_refused(folder: Path, content: str) -> None:
     (folder / "manifest.json").write_text(content)
     with pytest.raises(ManifestError):
         read_manifest(folder)
+
+
+def test_weights_of_before_make_the_images_that_they_made(folder: Path) -> None:
+    """Their manifest does not say what of the measured k-space is put back: nothing was."""
+    target, reference = slices(1, 16, 16)
+    values = json.loads((folder / "manifest.json").read_text())
+    assert values.pop("consistency") == "low"
+    (folder / "manifest.json").write_text(json.dumps(values))
+    before = SuperResolver.load(folder)(target, reference, [1])
+    assert np.array_equal(before, SuperResolver.load(consistency="none")(target, reference, [1]))
+    assert not np.allclose(before, SuperResolver.load()(target, reference, [1]))
 
 
 def test_a_manifest_is_read_as_written(folder: Path, tmp_path: Path) -> None:
