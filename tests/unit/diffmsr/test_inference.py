@@ -74,7 +74,7 @@ def test_no_attention_window_is_darker_than_it_was_measured() -> None:
     target = crop_to(truth, 64, 64)
     alone, consistent = (darkest_window(part, target, reference) for part in ("none", "low"))
     assert alone > 0.05
-    assert consistent < 0.5 * alone
+    assert consistent < 0.6 * alone
 
 
 def test_noise_is_taken_away_from_all_of_the_air_alike() -> None:
