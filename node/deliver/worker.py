@@ -27,7 +27,7 @@ from node.errors import LostError, PeerError
 from node.payloads import DeliverRequest, DeliverResult
 from node.tracker import commitments, deliveries, queue, steps
 from node.tracker.audit import Action, Detail, try_audit
-from node.tracker.deliveries import Answer
+from node.tracker.deliveries import InstanceAnswer
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Committing, Done, Failed, Missing, Outcome, Retry
 from node.tracker.queue import Claim, backoff_s
@@ -121,7 +121,7 @@ def _send(
     """Send what was not accepted yet; None when every instance is."""
     rows = deliveries.entered(tracker, lease.claim)
     waiting = [archive.derived_instance(row.key, row.sha256) for row in rows if not row.accepted]
-    accepted, refused, answers = 0, list[SendResult](), list[Answer]()
+    accepted, refused, answers = 0, list[SendResult](), list[InstanceAnswer]()
     done, noted_at = len(rows) - len(waiting), time.monotonic()
     refused_before = {row.sop_uid for row in rows if row.status is not None}
     try:
@@ -130,7 +130,7 @@ def _send(
                 log.warning("deliver.document_left_out", destination=destination.name, reason=sent.words)
                 deliveries.leave_out(tracker, lease.claim, sent.sop_uid)
                 continue
-            answers.append(Answer(sent.sop_uid, sent.accepted, sent.words))
+            answers.append(InstanceAnswer(sent.sop_uid, sent.accepted, sent.words))
             if time.monotonic() - noted_at >= NOTE_EVERY_S:
                 deliveries.note(tracker, lease.claim, answers, (done, len(rows)))
                 noted_at = time.monotonic()
@@ -213,7 +213,7 @@ def _found(tracker: Tracker, claim: Claim, peer: Peer, instances: list[Dataset],
     listed = commitment_scu.found(peer, instances)
     missing = [uid for uid in (str(ds.SOPInstanceUID) for ds in instances) if uid not in listed]
     if missing:
-        answers = [Answer(uid, False, "accepted, but a C-FIND does not list it") for uid in missing]
+        answers = [InstanceAnswer(uid, False, "accepted, but a C-FIND does not list it") for uid in missing]
         deliveries.note(tracker, claim, answers)
         return Retry(f"a C-FIND lists {len(listed)} of {len(instances)} accepted instances; {why}", delay_s)
     sentence = f"a C-FIND lists all {len(instances)} instances; they are not committed: {why}"

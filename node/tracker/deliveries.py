@@ -39,7 +39,7 @@ def entered(tracker: Tracker, claim: Claim) -> list[Delivery]:
         return list(session.scalars(rows))
 
 
-class Answer(NamedTuple):
+class InstanceAnswer(NamedTuple):
     """What a peer answered for one instance."""
 
     sop_uid: str
@@ -47,7 +47,9 @@ class Answer(NamedTuple):
     status: str
 
 
-def note(tracker: Tracker, claim: Claim, answers: Iterable[Answer], progress: tuple[int, int] | None = None) -> None:
+def note(
+    tracker: Tracker, claim: Claim, answers: Iterable[InstanceAnswer], progress: tuple[int, int] | None = None
+) -> None:
     """Keep what is known of instances at the peer, and how far the delivery is (done, of); LeaseLostError when it is
     no longer this worker's. It need not be durable: what a loss of power takes back is sent again, and the peer knows it
     by its UID; the end of the attempt is durable."""

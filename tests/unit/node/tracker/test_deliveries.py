@@ -5,7 +5,7 @@ import pytest
 from node.archive.index import DerivedInstance
 from node.errors import LeaseLostError
 from node.tracker import commitments, deliveries, queue
-from node.tracker.deliveries import Answer
+from node.tracker.deliveries import InstanceAnswer
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Committing, Done, NewJob
 from node.tracker.states import Kind, State
@@ -24,12 +24,12 @@ def test_per_instance_status_is_kept(tracker: Tracker, clock: Clock) -> None:
     queue.settle(tracker, claimed(tracker, Kind.INFER), Done("ok", None, (deliver_job(),)))
     claim = claimed(tracker, Kind.DELIVER)
     deliveries.enter(tracker, claim, MADE)
-    deliveries.note(tracker, claim, [Answer("9.1", True, "0x0000 success")])
+    deliveries.note(tracker, claim, [InstanceAnswer("9.1", True, "0x0000 success")])
     deliveries.enter(tracker, claim, MADE)
     assert [(d.sop_uid, d.accepted) for d in deliveries.entered(tracker, claim)] == [("9.1", True), ("9.2", False)]
     queue.rescue(tracker, dead=lambda worker: True)
     with pytest.raises(LeaseLostError):
-        deliveries.note(tracker, claim, [Answer("9.2", True, "0x0000 success")])
+        deliveries.note(tracker, claim, [InstanceAnswer("9.2", True, "0x0000 success")])
 
 
 @pytest.mark.parametrize("early", [False, True], ids=["after", "before the one who asked has settled"])

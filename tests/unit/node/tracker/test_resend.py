@@ -11,7 +11,7 @@ from node.payloads import PairRequest, StackRequest
 from node.tracker import administration, arrivals, deliveries, queue, steps, views
 from node.tracker.administration import Resent
 from node.tracker.audit import Action
-from node.tracker.deliveries import Answer
+from node.tracker.deliveries import InstanceAnswer
 from node.tracker.handle import Tracker
 from node.tracker.outcomes import Done, Failed
 from node.tracker.states import Kind, State
@@ -41,7 +41,7 @@ def delivered(tracker: Tracker, **files: bool) -> None:
     claim = claimed(tracker, Kind.DELIVER)
     deliveries.enter(tracker, claim, [DerivedInstance(uid, f"derived/r/0-{uid}.dcm", "ab") for uid in files])
     for uid, accepted in files.items():
-        deliveries.note(tracker, claim, [Answer(uid, accepted, "0x0000 success" if accepted else "0xA700")])
+        deliveries.note(tracker, claim, [InstanceAnswer(uid, accepted, "0x0000 success" if accepted else "0xA700")])
     queue.settle(tracker, claim, Done("sent") if all(files.values()) else Failed("not accepted"))
 
 
