@@ -59,7 +59,7 @@ def weights(tmp_path: Path, mini: DiffMSRConfig) -> Path:
     save_file({name: tensor.contiguous() for name, tensor in build(PRESETS["mini"]).state_dict().items()}, path)
     facts = {field.name: "" for field in fields(Manifest)} | {
         "name": "untrained", "version": "0", "preset": "mini", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "scale": 4, "input_kind": "magnitude", "grid_offset": 0.0, "normalisation": "slice-max",
+        "scale": 4, "input_kind": "magnitude", "grid_offset": 0.0, "normalisation": "slice-max", "consistency": "low",
         "trained_pairs": (TrainedPair("T2", "T1"),), "training": {}, "metrics": {},
     }  # fmt: skip
     Manifest(**facts).write(folder)  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ def weights(tmp_path: Any) -> Any:
     save_file({name: tensor.contiguous() for name, tensor in build(PRESETS["tiny"]).state_dict().items()}, path)
     facts = {field.name: "" for field in fields(Manifest)} | {
         "name": "untrained", "version": "0", "preset": "tiny", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "scale": 4, "input_kind": "magnitude", "grid_offset": 0.0, "normalisation": "slice-max",
+        "scale": 4, "input_kind": "magnitude", "grid_offset": 0.0, "normalisation": "slice-max", "consistency": "low",
         "trained_pairs": (TrainedPair("T2", "T1"),), "training": {}, "metrics": {},
     }  # fmt: skip
     Manifest(**facts).write(path.parent)
