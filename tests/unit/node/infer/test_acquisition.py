@@ -64,7 +64,7 @@ class ZeroFilling:
     """A super-resolver whose network zero-fills: of a target that has no more than was acquired nothing may change."""
 
     manifest = SimpleNamespace(name="zero", version="1", sha256="ab" * 32, scale=4, grid_offset=0.0)
-    trust = None
+    trust, consistency = None, "none"
 
     def __call__(
         self, target: Any, reference: Any, seeds: Sequence[int], acquisition: Acquisition, undoing: Undoing

@@ -31,6 +31,7 @@ class Resolver:
 
     manifest = SimpleNamespace(name="known", version="1", sha256="ab" * 32, scale=SCALE, grid_offset=0.0)
     trust: Any = None
+    consistency = "none"
 
     def __init__(self) -> None:
         self.seeds: list[list[int]] = []
