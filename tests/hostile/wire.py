@@ -182,7 +182,7 @@ class Wire:
     def release(self) -> None:
         self.send(pdu(RELEASE_RQ, bytes(4)))
         answer = self.receive()
-        assert answer is not None and answer.kind == RELEASE_RP
+        assert answer is not None and answer.kind == RELEASE_RP, f"a release was answered by {answer}"
         self.socket.close()
 
     def _read(self, count: int) -> bytes | None:
