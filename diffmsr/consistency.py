@@ -17,8 +17,7 @@ becomes brighter or darker than it was measured: attention windows of 16 pixels,
 Chosen on validation patients among 1/16, 1/8, 1/4, 1/2 and 1 (docs/acquisition.md)."""
 FAINT = 1.5
 """Times the root mean square of the noise in air: pixels that are fainter, on average of target and result, are air. Chosen on
-the same patients among 1, 1.5, 2, 2.5, 3.5 and 4."""
-
+the same patients among 1.5, 2.5 and 4."""
 UNSEEN = 0.01
 """Share of a slice's maximum: a smaller difference is left alone. The ringing of a low-resolution magnitude image gives dark air
 a floor of less than that. Chosen on the same patients among 0, 0.005, 0.01, 0.02, 0.03 and 0.05."""
@@ -48,5 +47,7 @@ def _as_noisy(low: Tensor, seen: Tensor, stored: Pixels) -> Tensor:
     if before is None or after is None or not before.is_noise:
         return low
     air = (low + seen) / 2 <= FAINT * after.rms
-    left = (seen[air].sum() / low[air].sum()).clamp(0, 1) if air.any() else 1.0
-    return torch.where(air, left * low, low)
+    measured = low[air].sum()
+    if measured == 0:  # no air, or a mask has emptied it
+        return low
+    return torch.where(air, (seen[air].sum() / measured).clamp(0, 1) * low, low)
