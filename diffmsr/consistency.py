@@ -12,7 +12,7 @@ from diffmsr.acquisition import air_noise
 from diffmsr.arrays import Pixels
 
 REACH = {"none": 0.0, "low": 0.25, "full": inf}
-"""How much of the measured k-space is put back, as the reach of `kspace.data_consistent`. With "low" no region of a slice
+"""How much of the measured k-space is put back, as the reach of `kspace.put_back`. With "low" no region of a slice
 becomes brighter or darker than it was measured: attention windows of 16 pixels, which are 1/8 of the band, must not show.
 Chosen on validation patients among 1/16, 1/8, 1/4, 1/2 and 1 (docs/acquisition.md)."""
 FAINT = 1.5
@@ -30,11 +30,14 @@ def consistent(high: Tensor, low: Tensor, stored: Pixels, part: str) -> Tensor:
     reach = REACH[part]
     if not reach:
         return high
-    if part != "low" or high.is_complex():
-        return kspace.data_consistent(high, low, reach)
-    seen = kspace.crop(high, *low.shape[-2:]).real
-    low = torch.stack([_as_noisy(*one) for one in zip(low, seen, stored, strict=True)])
-    return high + F.softshrink(kspace.data_consistent(high, low, reach) - high, UNSEEN)
+    seen = kspace.crop(high, *low.shape[-2:])
+    evenly = part == "low" and not high.is_complex()
+    if evenly:
+        seen = seen.real
+        low = torch.stack([_as_noisy(*one) for one in zip(low, seen, stored, strict=True)])
+    rows, columns = high.shape[-2:]
+    gained = kspace.put_back(low - seen, rows, columns, high.is_complex(), reach)
+    return high + (F.softshrink(gained, UNSEEN) if evenly else gained)
 
 
 def _as_noisy(low: Tensor, seen: Tensor, stored: Pixels) -> Tensor:

@@ -55,23 +55,23 @@ def with_centre(k: Tensor, centre: Tensor) -> Tensor:
     return replaced
 
 
-def data_consistent(image: Tensor, low: Tensor, reach: float = inf) -> Tensor:
-    """The image (..., H, W) with the centre of its k-space replaced by that of the measured `low` (..., h, w). Both are
-    real, or both are complex. With a finite `reach`, above 0, only low frequencies are replaced: by a share of
-    exp(-(f / reach)^2), where f is 0 at the centre and 1 at the edge of the measured band.
+def put_back(missing: Tensor, rows: int, columns: int, is_complex: bool, reach: float = inf) -> Tensor:
+    """What a real or complex image of `rows` x `columns` pixels has to gain, so that the centre of its k-space gains that of
+    `missing` (..., h, w). With a finite `reach`, above 0, only low frequencies do: by a share of exp(-(f / reach)^2), where
+    f is 0 at the centre and 1 at the edge of the measured band.
     """
-    (rows, columns), (h, w) = image.shape[-2:], low.shape[-2:]
-    k = fft2c(low - crop(image, h, w))
+    h, w = missing.shape[-2:]
+    k = fft2c(missing)
     k = k * _low_frequencies(h, w, reach).to(k.device)
-    if image.is_complex():
-        return image + zero_fill(ifft2c(k), rows, columns)
+    if is_complex:
+        return zero_fill(ifft2c(k), rows, columns)
     # The first frequency of an even size has no mirror image in the centre: taking the real part halves it.
     twice = torch.ones_like(k.real)
     if h % 2 == 0 and h < rows:
         twice[..., 0, :] = 2
     if w % 2 == 0 and w < columns:
         twice[..., :, 0] = 2
-    return image + zero_fill(ifft2c(k * twice), rows, columns).real
+    return zero_fill(ifft2c(k * twice), rows, columns).real
 
 
 def _low_frequencies(h: int, w: int, reach: float) -> Tensor:

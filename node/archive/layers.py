@@ -102,7 +102,7 @@ def encode_layers(
         scale=scale,
         layers=tuple(layer.info for layer in layers),
         sha256=hashlib.sha256(frames).hexdigest(),
-        slices_sha256=tuple(hashlib.sha256(one.tobytes()).hexdigest() for one in stacked),
+        slices_sha256=tuple(hashlib.sha256(one).hexdigest() for one in stacked),
     )
     description = info.model_dump_json().encode()
     digest = hashlib.sha256(description).digest()
