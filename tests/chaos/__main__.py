@@ -4,10 +4,9 @@ Exit code 0 when nothing was lost, damaged, left undone or sent twice; else 1, w
 """
 
 import argparse
-import signal
 import sys
-import tempfile
-from pathlib import Path
+
+from tests.soak import judged
 
 
 def main() -> int:
@@ -17,12 +16,11 @@ def main() -> int:
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--kills", type=int, default=12)
     given = arguments.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing stays behind
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        wrong, figures = run(Path(folder), given.seed, given.kills)
-    print(figures)
-    print("\n".join(wrong) or "nothing lost, nothing damaged, nothing left undone, nothing sent twice")
-    return 1 if wrong else 0
+    return judged(
+        "chaos",
+        lambda folder: run(folder, given.seed, given.kills),
+        "nothing lost, nothing damaged, nothing left undone, nothing sent twice",
+    )
 
 
 if __name__ == "__main__":

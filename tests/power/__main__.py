@@ -6,12 +6,11 @@ Exit code 0 when everything that was promised is there after each loss of power;
 import argparse
 import logging
 import sys
-import tempfile
-from pathlib import Path
 
 import structlog
 
 from tests.power.run import run
+from tests.soak import judged
 
 
 def main() -> int:
@@ -20,11 +19,9 @@ def main() -> int:
     arguments.add_argument("--seed", type=int, default=1)
     given = arguments.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    with tempfile.TemporaryDirectory(prefix="power-") as folder:
-        wrong, figures = run(Path(folder), given.cuts, seed=given.seed)
-    print(figures)
-    print("\n".join(wrong) or "everything that was promised is there")
-    return 1 if wrong else 0
+    return judged(
+        "power", lambda folder: run(folder, given.cuts, seed=given.seed), "everything that was promised is there"
+    )
 
 
 if __name__ == "__main__":

@@ -5,10 +5,9 @@ to mount a volume.
 """
 
 import argparse
-import signal
 import sys
-import tempfile
-from pathlib import Path
+
+from tests.soak import judged
 
 
 def main() -> int:
@@ -18,12 +17,11 @@ def main() -> int:
     arguments.add_argument("--studies", type=int, default=500)
     arguments.add_argument("--volume-mb", type=int, default=200)
     given = arguments.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing stays mounted
-    with tempfile.TemporaryDirectory(prefix="retention-") as folder:
-        wrong, figures = run(Path(folder), given.studies, given.volume_mb)
-    print(figures)
-    print("\n".join(wrong) or "everything reached the PACS once, and nothing was freed before")
-    return 1 if wrong else 0
+    return judged(
+        "retention",
+        lambda folder: run(folder, given.studies, given.volume_mb),
+        "everything reached the PACS once, and nothing was freed before",
+    )
 
 
 if __name__ == "__main__":
