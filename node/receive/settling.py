@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
@@ -70,6 +71,8 @@ class Settling:
         return instances.named(self._tracker, {entry.key: entry.sha256 for entry in entries})
 
     def _run(self) -> None:
+        with suppress(NodeError):  # it is tried again with the first instance
+            self._log.prepare()
         while True:
             self._there_is_work.wait()
             if self._stopping.wait(SETTLE_AFTER_S / 2):
