@@ -233,8 +233,8 @@ class OutgoingAssociation:
     def _answer(self, wanted: int) -> tuple[int, int] | None:
         """(message ID, status) of the next response; None when the peer ends the association instead."""
         while True:
-            self._stream.acknowledge_at_once()
             header = pdu.read_header(self._stream, self._header, _OUR_PDU + P_DATA_OVERHEAD, self._peer.timeout_s)
+            self._stream.acknowledge_at_once()  # a peer with Nagle's algorithm keeps the rest of its answer until then
             if header is None or header.kind != PDUType.P_DATA:
                 return None
             if self._incoming.read(self._stream, header, self._peer.timeout_s):

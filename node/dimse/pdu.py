@@ -67,6 +67,7 @@ def read_header(stream: Stream, buffer: memoryview, longest: int, within_s: floa
         return None
     deadline = time.monotonic() + min(within_s, _HEADER_LIMIT_S)
     while count < HEADER_LENGTH:
+        stream.acknowledge_at_once()
         if count >= 6:
             kind, length, _ = _HEADER.unpack(bytes(buffer[:6]) + bytes(4))
             if not 4 <= length <= longest or not PDUType.ASSOCIATE_RQ <= kind <= PDUType.ABORT:
