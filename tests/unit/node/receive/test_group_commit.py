@@ -59,6 +59,15 @@ def restarted(data: Path) -> tuple[Archive, Tracker]:
     return archive, tracker
 
 
+def test_segments_are_made_before_the_first_instance_comes(tmp_path: Path) -> None:
+    """Making one takes longer than receiving an image, so no sender waits for that."""
+    database = Database(f"sqlite:///{tmp_path / 'tracker.sqlite3'}")
+    database.upgrade()
+    archive = Archive.in_folder(tmp_path)
+    with opened(archive, Tracker(database)):
+        until(lambda: len(list(tmp_path.rglob("*.log"))) == logs.SPARE_SEGMENTS, "the log has its spare segments")
+
+
 @pytest.mark.parametrize(
     ("moment", "at_least", "at_most"),
     [
