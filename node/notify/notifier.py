@@ -1,4 +1,4 @@
-"""When to write: about what is new at once, but never more often than every few minutes, and about what lasts once a day."""
+"""When to write: about what is new at once, but never more often than every few minutes, and about what lasts once per day."""
 
 import json
 import socket

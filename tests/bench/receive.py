@@ -1,4 +1,4 @@
-"""Images received a second, by this node, Orthanc and dcmtk's storescp: python -m tests.bench.receive
+"""Images received per second, by this node, Orthanc and dcmtk's storescp: python -m tests.bench.receive
 
 All receivers start on empty folders and take the same series from dcmtk's dcmsend, one after the other in each repeat, so
 that a slow minute hits all of them. TCP_NODELAY=1 is set for senders and receivers: with dcmtk's default each image costs
@@ -84,7 +84,7 @@ RECEIVERS: dict[str, Callable[[Path], Running]] = {
 
 
 def measure(start: Callable[[Path], Running], batches: list[list[Path]]) -> tuple[float, float]:
-    """(images a second, ms of the receiver's CPU an image) of one send, an association per batch. All have to arrive."""
+    """(images per second, ms of the receiver's CPU per image) of one send, an association per batch. All have to arrive."""
     folder = Path(tempfile.mkdtemp())
     receiver = start(folder)
     try:
@@ -137,7 +137,7 @@ def main() -> None:
 def _print(matrix: int, associations: int, runs: dict[str, list[tuple[float, float]]], loads: list[float]) -> None:
     first = next(iter(runs))
     print(f"\n{matrix} x {matrix}, {associations} association(s), load {min(loads):.1f} to {max(loads):.1f}\n")
-    print(f"| receiver | images/s, median (range) | CPU an image | times {first}, median (range) |\n|---|---|---|---|")
+    print(f"| receiver | images/s, median (range) | CPU per image | times {first}, median (range) |\n|---|---|---|---|")
     for name, mine in runs.items():
         rates, cpu = [rate for rate, _ in mine], statistics.median(cost for _, cost in mine)
         ratios = [rate / base for rate, (base, _) in zip(rates, runs[first], strict=True)]

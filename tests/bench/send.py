@@ -86,7 +86,7 @@ def main() -> None:
             ratios = [base / took for (took, _), (base, _) in zip(figures, runs["dcmsend"], strict=True)]
             print(
                 f"  {name:8} {statistics.median(rates):7.0f} images/s ({min(rates):.0f} to {max(rates):.0f}), "
-                f"{1000 * statistics.median(cpu for _, cpu in figures) / options.images:.2f} ms CPU an image, "
+                f"{1000 * statistics.median(cpu for _, cpu in figures) / options.images:.2f} ms CPU per image, "
                 f"{statistics.median(ratios):.2f} times dcmsend ({min(ratios):.2f} to {max(ratios):.2f})"
             )
 

@@ -1,4 +1,4 @@
-"""Messages arrive by e-mail and webhook, together, once a day until mended, and without a word about patients."""
+"""Messages arrive by e-mail and webhook, together, once per day until mended, and without a word about patients."""
 
 import json
 import threading
