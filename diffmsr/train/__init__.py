@@ -6,7 +6,7 @@ keeps its state, `progress` reports, `export` writes the weights; `distributed` 
 
 from diffmsr.train.checkpoint import CHECKPOINT, Run, resume, save, start
 from diffmsr.train.config import Config, Stage, TrainingError, read_config
-from diffmsr.train.export import export_weights, read_run
+from diffmsr.train.export import export_weights, read_run, write_folder
 from diffmsr.train.loop import train
 from diffmsr.train.progress import LOG
 
@@ -24,4 +24,5 @@ __all__ = [
     "save",
     "start",
     "train",
+    "write_folder",
 ]

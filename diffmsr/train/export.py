@@ -16,6 +16,7 @@ from diffmsr.manifest import WEIGHTS_FILE, Manifest, TrainedPair
 from diffmsr.train.checkpoint import CHECKPOINT, Run, initial_weights, resume
 from diffmsr.train.config import Config, TrainingError, first_line
 from diffmsr.train.progress import LOG
+from diffmsr.trust import TrustManifest
 
 
 def read_run(path: Path) -> tuple[Run, Config]:
@@ -60,13 +61,18 @@ def export_weights(run: Run, config: Config, folder: Path, dtype: torch.dtype = 
             raise TrainingError(f"{name} is not finite as {str(dtype).removeprefix('torch.')}")
     weights = save_bytes(tensors)
     manifest = manifest_of(run, config, pairs, hashlib.sha256(weights).hexdigest())
+    write_folder(folder, weights, manifest)
+    return manifest
+
+
+def write_folder(folder: Path, weights: bytes, manifest: Manifest | TrustManifest) -> None:
+    """Write a folder of weights. Raises TrainingError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / WEIGHTS_FILE).write_bytes(weights)
         manifest.write(folder)
     except OSError as error:
-        raise TrainingError(f"cannot write weights into {folder}: {error.strerror}") from None
-    return manifest
+        raise TrainingError(f"cannot write {manifest.name} into {folder}: {error.strerror}") from None
 
 
 def exported_tensors(run: Run, config: Config) -> dict[str, Tensor]:

@@ -14,9 +14,9 @@ from diffmsr.evaluate import stacks
 from diffmsr.evaluate.acquisitions import Trial, trials
 from diffmsr.evaluate.trust import MISLEADING, Judged, judged_stack
 from diffmsr.inference import SuperResolver
-from diffmsr.manifest import WEIGHTS_FILE, Manifest
+from diffmsr.manifest import Manifest
 from diffmsr.models import Model
-from diffmsr.train import TrainingError
+from diffmsr.train import write_folder
 from diffmsr.train_trust.loop import TrustRun, data_of, frozen
 from diffmsr.train_trust.recipe import Recipe
 from diffmsr.trust import Calibration, TrustManifest, TrustMap
@@ -51,12 +51,7 @@ def export_trust(run: TrustRun, recipe: Recipe, folder: Path) -> TrustManifest:
         training={"patches": recipe.seen.slices, "steps": run.steps, "minutes": round(run.minutes, 1)},
         metrics={},
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / WEIGHTS_FILE).write_bytes(weights)
-        made.write(folder)
-    except OSError as error:
-        raise TrainingError(f"cannot write the trust map into {folder}: {error.strerror}") from None
+    write_folder(folder, weights, made)
     return made
 
 
