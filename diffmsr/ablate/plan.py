@@ -48,8 +48,11 @@ class Ablation:
     seeds: PositiveInt = 1
 
 
-def read_ablation(path: Path, root: Path | None = None, seeds: int | None = None) -> Ablation:
-    """An ablation from TOML. `root` and `seeds` replace the folder of its data set and its number of seeds.
+def read_ablation(
+    path: Path, root: Path | None = None, seeds: int | None = None, device: str | None = None
+) -> Ablation:
+    """An ablation from TOML. `root`, `seeds` and `device` replace the folder of its data set, its number of seeds, and where
+    it trains.
 
     Raises TrainingError, in one line, also when a variant does not give a valid training configuration.
     """
@@ -57,6 +60,8 @@ def read_ablation(path: Path, root: Path | None = None, seeds: int | None = None
     if root is not None:
         data = {**ablation.train.get("data", {}), ablation.dataset: str(root)}
         ablation = replace(ablation, train={**ablation.train, "data": data})
+    if device is not None:
+        ablation = replace(ablation, train={**ablation.train, "device": device})
     target, reference = contrast_named(ablation.target), contrast_named(ablation.reference)
     ablation = replace(ablation, seeds=seeds or ablation.seeds, target=target, reference=reference)
     folders = [folder_name(variant.name) for variant in ablation.variants]

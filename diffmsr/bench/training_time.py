@@ -12,7 +12,7 @@ from diffmsr.bench.timing import Task, in_turns
 from diffmsr.images import zero_filled_channels
 from diffmsr.models import Batch, Model, ModelConfig, Objective
 from diffmsr.train import Config, Stage, start
-from diffmsr.train.loop import step
+from diffmsr.train.step import step
 
 
 def training_times(config: ModelConfig, device: str, rounds: int, batch: int = 8, patch: int = 128) -> dict[str, Any]:

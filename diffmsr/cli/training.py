@@ -11,6 +11,8 @@ import typer
 
 from diffmsr.cli.app import app, failed
 
+DeviceOption = Annotated[str | None, typer.Option(help="Such as cuda, instead of the device in the file.")]
+
 
 class StoredType(StrEnum):
     """How weights are stored."""
@@ -28,6 +30,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; run again to continue.")] = None,
     export: Annotated[Path | None, typer.Option(help="When done, write model.safetensors and a manifest here.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log to OUTPUT/tensorboard too.")] = False,
+    device: DeviceOption = None,
 ) -> None:
     """Train a network. The same command continues from a checkpoint, and runs under torchrun and accelerate launch."""
     from diffmsr.data import DataError
@@ -36,8 +39,7 @@ def train(
 
     try:
         settings = read_config(config)
-        if tensorboard:
-            settings = replace(settings, tensorboard=True)
+        settings = replace(settings, tensorboard=tensorboard or settings.tensorboard, device=device or settings.device)
         run = run_training(settings, output, minutes)
         if distributed.join(settings.device)[0]:
             return
@@ -105,6 +107,7 @@ def ablate(
     only: Annotated[list[str] | None, typer.Option(help="Name of a variant; may be given several times.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of times that each variant is trained.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; run again to continue.")] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Train and measure variants: the paper's Table 2, Table 3 and Figure 6, or your own.
 
@@ -117,8 +120,9 @@ def ablate(
 
     command = ["diffmsr", "ablate", *([str(config)] if config else []), "--output", str(output)]
     command += [*(["--root", str(root)] if root else []), *(["--seeds", str(seeds)] if seeds else [])]
+    command += ["--device", device] if device else []
     try:
-        ablation = read_ablation(config or ABLATIONS, root, seeds)
+        ablation = read_ablation(config or ABLATIONS, root, seeds, device)
         say = partial(typer.echo, err=True)
         unfinished = run_ablation(ablation, output, shlex.join(command), only or (), minutes, say)
     except (TrainingError, DataError) as error:

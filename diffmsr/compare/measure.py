@@ -37,14 +37,16 @@ def slice_scores(model: Model, name: str, piece: Slice, config: Config) -> Score
     """PSNR and SSIM of one slice. Its index seeds phase, noise and the acquisition that is drawn for it; what is known of
     that is undone, as before training and inference. Raises DataError for a size that the network cannot take."""
     found = {}
+    device = next(model.parameters()).device
     for condition, mix in ((CLEAN, None), (VARIED, config.acquisitions)):
         batch, stored = validation_batch(piece, model.config.scale, config.input_kind, mix)
+        batch = batch.each(lambda image: image.to(device))
         try:
             image = model.prediction(batch, model.config.stages)
         except ValueError as error:
             raise DataError(f"{piece.subject}: {error}") from None
         truth, made, as_stored = (
-            from_two_channels(each, config.input_kind)[0].abs().numpy() for each in (batch.truth, image, stored)
+            from_two_channels(each, config.input_kind)[0].abs().cpu().numpy() for each in (batch.truth, image, stored)
         )
         found[condition] = {
             of: {metric: value for metric, value in quality(pixels, truth).items() if metric in ("psnr", "ssim")}

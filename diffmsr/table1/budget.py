@@ -16,8 +16,8 @@ from diffmsr.bench.timing import Task, in_turns, machine
 from diffmsr.data import read_slices
 from diffmsr.table1.plan import Method, Plan, stages_of, training
 from diffmsr.train import Config, Run, start
-from diffmsr.train.loop import step
 from diffmsr.train.sampling import Pools, draw_batch
+from diffmsr.train.step import step
 
 ENOUGH = 10**9
 """Slices of a stage that a measurement does not reach the end of."""

@@ -1,7 +1,8 @@
 """Training in two stages. Progress is one integer, the slices seen; sampling, seeds and resuming all derive from it.
 
-`config` describes a run, `sampling` draws what it sees, `loop` trains, `validation` measures on the way, `checkpoint`
-keeps its state, `progress` reports, `export` writes the weights; `distributed` lets several processes share each step.
+`config` describes a run, `sampling` draws what it sees, `loop` trains, `step` is one step of it and `replay` the same as a
+CUDA graph, `validation` measures on the way, `checkpoint` keeps its state, `progress` reports, `export` writes the weights;
+`distributed` lets several processes share each step.
 """
 
 from diffmsr.train.checkpoint import CHECKPOINT, Run, resume, save, start

@@ -58,8 +58,10 @@ def _average_of(model: Model) -> Model:
 
 
 def _optimizer(model: Model) -> torch.optim.Adam:
-    """Adam over the parameters that the stage trains."""
-    return torch.optim.Adam((p for p in model.parameters() if p.requires_grad), betas=(0.9, 0.99), fused=True)
+    """Adam over the parameters that the stage trains. Its learning rate is a tensor, which a replayed step reads."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    rate = torch.zeros((), device=trained[0].device)
+    return torch.optim.Adam(trained, rate, betas=(0.9, 0.99), fused=True, capturable=trained[0].is_cuda)
 
 
 def save(run: Run, folder: Path) -> None:

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from diffmsr.data import DataError, Slice, read_slices
-from diffmsr.models import Batch
 from diffmsr.train import distributed
 from diffmsr.train.checkpoint import CHECKPOINT, Run, enter_stage_two, resume, save, start, take_weights
-from diffmsr.train.config import Config, TrainingError, check, learning_rate
+from diffmsr.train.config import Config, TrainingError, check
 from diffmsr.train.progress import Follower, following
+from diffmsr.train.replay import way_of
 from diffmsr.train.sampling import Pools, steps
+from diffmsr.train.step import step
 from diffmsr.train.validation import validate
 
 VALIDATED = 4
@@ -102,6 +103,7 @@ def _train_steps(
     rank, processes = distributed.join(config.device)
     began, before, saved = time.monotonic(), run.minutes, time.monotonic()
     recent: list[dict[str, Tensor]] = []
+    take = way_of(config)
     for batches in steps(config, pools, run.slices, rank, processes):
         over = minutes is not None and run.minutes - before >= minutes
         if distributed.any_of(over or asked.is_set(), config.device):
@@ -110,7 +112,7 @@ def _train_steps(
             enter_stage_two(run, config)
             recent.clear()
         previous = run.slices
-        recent.append(step(run, config, batches))
+        recent.append(step(run, config, batches, take))
         run.minutes = before + (time.monotonic() - began) / 60
         follower.advanced(run.slices, run.stage)
         if previous // config.log_every != run.slices // config.log_every:
@@ -128,50 +130,6 @@ def _train_steps(
         if time.monotonic() - saved > 60 * config.checkpoint_minutes:
             save(run, folder)
             saved = time.monotonic()
-
-
-def step(run: Run, config: Config, batches: Sequence[Batch]) -> dict[str, Tensor]:
-    """Take one optimisation step over this process's batches, advance the run, and return the mean losses.
-
-    Raises TrainingError, before any weight moves, when a loss or a gradient is not finite.
-    """
-    processes = distributed.join(config.device)[1]
-    _, stage, _ = config.stage_at(run.slices)
-    for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate(config, run.slices)
-    parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
-    run.optimizer.zero_grad()
-    parts = []
-    device = torch.device(config.device).type
-    for batch in batches:
-        with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            losses = run.model.loss(batch, run.stage, config.objective_at(run.slices))
-        (torch.stack(list(losses.values())).sum() / len(batches)).backward()  # type: ignore[no-untyped-call]
-        parts.append({name: loss.detach() for name, loss in losses.items()})
-    distributed.average(parameter.grad for parameter in parameters if parameter.grad is not None)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-    after = run.slices + processes * config.accumulate * stage.batch
-    if not torch.isfinite(norm):
-        finite = all(bool(image.isfinite().all()) for batch in batches for image in batch.images)
-        what = "the loss" if finite else "the data"
-        raise TrainingError(
-            f"{what} of slices {run.slices} to {after - 1} of the run is not finite; the step was not taken, and the last "
-            f"checkpoint stays as it is"
-        )
-    run.optimizer.step()
-    run.slices = after
-    _update_average(run, config, processes * config.accumulate)
-    return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
-
-
-def _update_average(run: Run, config: Config, batches: int) -> None:
-    _, stage, done = config.stage_at(run.slices - 1)
-    taken = (done + 1) / (batches * stage.batch)
-    decay = min(config.ema, (1 + taken) / (10 + taken))
-    with torch.no_grad():
-        torch._foreach_lerp_(list(run.average.parameters()), list(run.model.parameters()), 1 - decay)
-        for average, live in zip(run.average.buffers(), run.model.buffers(), strict=True):
-            average.copy_(live)  # running statistics are averages already
 
 
 def _mean(recent: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:

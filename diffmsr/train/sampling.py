@@ -1,15 +1,15 @@
 """The samples of a run, as a function of its seed and of the slices seen so far."""
 
-from collections import deque
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from diffmsr.acquisition.draw import Mix
-from diffmsr.data import Augmentation, Slice, training_sample
+from diffmsr.data import Augmentation, DataError, Slice, training_sample
 from diffmsr.images import as_two_channels
 from diffmsr.models import Batch
 from diffmsr.train.config import Config, Stage
@@ -33,8 +33,6 @@ class Drawing(Protocol):
     def acquisitions(self) -> Mix | None: ...
     @property
     def input_kind(self) -> str: ...
-    @property
-    def device(self) -> str: ...
 
 
 class PatchSize(Protocol):
@@ -62,8 +60,7 @@ def draw_batch(config: Drawing, pools: Pools, seen: int, stage: PatchSize, chang
     *images, facts = (torch.stack(part) for part in zip(*samples, strict=True))
     low, truth, reference, skip = map(as_two_channels, images)
     seeds = [config.seed * 2**40 + seen + i for i in range(stage.batch)]
-    batch = Batch(low, truth, reference, skip, seeds, facts)
-    return batch.each(torch.Tensor.pin_memory) if torch.device(config.device).type == "cuda" else batch
+    return Batch(low, truth, reference, skip, seeds, facts)
 
 
 def positions(config: Config, seen: int, stage: Stage, rank: int, processes: int) -> list[int]:
@@ -75,26 +72,51 @@ def positions(config: Config, seen: int, stage: Stage, rank: int, processes: int
     return [seen + (i * processes + rank) * stage.batch for i in range(config.accumulate)]
 
 
-def steps(config: Config, pools: Pools, seen: int, rank: int, processes: int) -> Iterator[list[Batch]]:
-    """This process's batches of each step, on its device, from `seen` slices to the end of the run. Threads draw ahead."""
+class Steps(Dataset[list[Batch] | DataError]):
+    """This process's batches of each step that a run still has to take. Data that cannot be read are an item too, since an
+    exception would reach the training process as a text of many lines."""
 
-    def draw(at: Sequence[int], stage: Stage) -> list[Batch]:
-        return [draw_batch(config, pools, position, stage) for position in at]
+    def __init__(self, config: Config, pools: Pools, seen: int, rank: int, processes: int) -> None:
+        self._config, self._pools = config, pools
+        self._steps: list[tuple[list[int], Stage]] = []
+        while seen < config.slices:
+            _, stage, _ = config.stage_at(seen)
+            self._steps.append((positions(config, seen, stage, rank, processes), stage))
+            seen += processes * config.accumulate * stage.batch
 
-    # Sent to the device here: a thread does not know which GPU is its process's own.
-    def send(drawn: Future[list[Batch]]) -> list[Batch]:
-        return [batch.each(lambda image: image.to(config.device, non_blocking=True)) for batch in drawn.result()]
+    def __len__(self) -> int:
+        return len(self._steps)
 
-    waiting: deque[Future[list[Batch]]] = deque()
-    with ThreadPoolExecutor(config.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    def __getitem__(self, number: int) -> list[Batch] | DataError:
+        at, stage = self._steps[number]
         try:
-            while seen < config.slices:
-                _, stage, _ = config.stage_at(seen)
-                waiting.append(pool.submit(draw, positions(config, seen, stage, rank, processes), stage))
-                seen += processes * config.accumulate * stage.batch
-                if len(waiting) > config.workers:
-                    yield send(waiting.popleft())
-            while waiting:
-                yield send(waiting.popleft())
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            return [draw_batch(self._config, self._pools, position, stage) for position in at]
+        except DataError as error:
+            return error
+
+
+def steps(config: Config, pools: Pools, seen: int, rank: int, processes: int) -> Iterator[list[Batch]]:
+    """This process's batches of each step, on its device, from `seen` slices to the end of the run. Worker processes draw
+    ahead. Raises DataError."""
+    drawn = DataLoader(
+        Steps(config, pools, seen, rank, processes),
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=config.workers,
+        multiprocessing_context="fork",  # slices read themselves by functions, which cannot be sent
+        worker_init_fn=_leave_signals_to_training,
+    )
+    for batches in drawn:
+        if isinstance(batches, DataError):
+            raise batches
+        yield [batch.each(lambda image: image.to(config.device)) for batch in batches]
+
+
+def _as_it_is(batches: list[Batch] | DataError) -> list[Batch] | DataError:
+    return batches
+
+
+def _leave_signals_to_training(number: int) -> None:
+    """A signal to the whole group asks the training process to stop, which takes its last step with what workers draw."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)

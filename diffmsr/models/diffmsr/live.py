@@ -59,7 +59,8 @@ class Standardise(nn.Module):
     def _learn(self, z: Tensor) -> None:
         """The first batches count in full; the variance is about the running mean, so a batch of one slice tells too."""
         self.batches += 1
-        momentum = max(MOMENTUM, 1 / float(self.batches))
-        away = z - self.mean if self.batches > 1 else z - z.mean(dim=0)
+        # No value is asked for here: on a GPU that would wait for all the work before it.
+        momentum = (1 / self.batches).clamp_min(MOMENTUM)
+        away = z - torch.where(self.batches > 1, self.mean, z.mean(dim=0))
         self.mean.lerp_(z.mean(dim=0), momentum)
         self.variance.lerp_(away.square().mean(dim=0).clamp_min(1e-6), momentum)

@@ -12,7 +12,7 @@ from diffmsr.models.diffmsr import DiffMSRConfig
 from diffmsr.models.diffmsr.blocks import Extractor
 from diffmsr.models.diffmsr.live import LiveExtractor, Standardise
 from diffmsr.train import Config, Stage, resume, save, start
-from diffmsr.train.loop import step
+from diffmsr.train.step import step
 
 
 def varied(slices: int) -> torch.Tensor:

@@ -21,7 +21,7 @@ from diffmsr.inference import SuperResolver
 from diffmsr.models import PRESETS, Batch
 from diffmsr.models.diffmsr import DiffMSRConfig
 from diffmsr.train import LOG, Config, TrainingError, export_weights, read_config, resume, start, train
-from diffmsr.train.loop import step
+from diffmsr.train.step import step
 from tests.unit.diffmsr.train.runs import CONFIGURATION, flat
 
 
@@ -45,7 +45,8 @@ def test_resuming_equals_not_stopping(
 
 
 def test_two_processes_that_accumulate_are_one_with_a_larger_batch(noise_lgg: Path, tmp_path: Path) -> None:
-    """Through the module that launchers start, in both stages. But for rounding: Adam makes it grow step by step."""
+    """Through the module that launchers start, in both stages. But for rounding: Adam makes it grow step by step, to a fifth of
+    the way on processors with AVX-512. Other samples would lead as far away as the way is long."""
     for name, batch, accumulate in (("alone", 4, 1), ("distributed", 1, 2)):
         text = CONFIGURATION.format(data=noise_lgg, batch=batch, accumulate=accumulate)
         (tmp_path / f"{name}.toml").write_text(text)
@@ -72,7 +73,7 @@ def test_two_processes_that_accumulate_are_one_with_a_larger_batch(noise_lgg: Pa
     together = resume(config, tmp_path / "distributed")
     before = flat(start(config))
     assert together.slices == 24
-    assert float((flat(together) - flat(alone)).norm()) < 0.2 * float((flat(alone) - before).norm())
+    assert float((flat(together) - flat(alone)).norm()) < 0.5 * float((flat(alone) - before).norm())
 
 
 def test_each_stage_trains_its_own_parts(
