@@ -42,7 +42,8 @@ def read_run(path: Path) -> tuple[Run, Config]:
 def export_weights(run: Run, config: Config, folder: Path, dtype: torch.dtype = torch.float32) -> Manifest:
     """Write the averaged weights as `model.safetensors` with a manifest, ready for `SuperResolver.load`.
 
-    In float16 the file is half as large; inference computes in float32 all the same. The manifest's metrics stay empty:
+    In float16 the file is half as large; inference computes in float32 all the same. Running statistics stay as they are, since
+    a variance may exceed the range of float16. The manifest's metrics stay empty:
     `diffmsr evaluate` measures them afterwards. Raises TrainingError for a network with changed fields, because a
     manifest names a preset and nothing more; for a run that has not reached its last stage; and for weights that are not
     finite in this type.
@@ -55,7 +56,11 @@ def export_weights(run: Run, config: Config, folder: Path, dtype: torch.dtype = 
         )
     slices = (read_slices(name, Path(root), config.split.get(name)) for name, root in config.data.items())
     pairs = {TrainedPair(*usual_pair(piece.images)) for pieces in slices for piece in pieces}
-    tensors = {name: value.to(dtype).contiguous() for name, value in exported_tensors(run, config).items()}
+    learnt = dict(run.average.named_parameters())
+    tensors = {
+        name: value.to(dtype if name in learnt else value.dtype).contiguous()
+        for name, value in exported_tensors(run, config).items()
+    }
     for name, value in tensors.items():
         if not value.isfinite().all():
             raise TrainingError(f"{name} is not finite as {str(dtype).removeprefix('torch.')}")

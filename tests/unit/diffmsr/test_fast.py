@@ -142,6 +142,18 @@ def test_bfloat16_is_close_and_leaves_the_skip_path_exact() -> None:
     assert difference.square().mean().sqrt() < 0.05 * plain.square().mean().sqrt()
 
 
+@torch.inference_mode()
+def test_bfloat16_does_not_depend_on_what_was_in_memory_before() -> None:
+    """With AMX, a convolution of an image as wide as its kernel gave what it found there."""
+    model = randomised(DiffMSR(SMALL), seed=0)
+    fast, given = FastDiffMSR(model, torch.bfloat16), inputs(SMALL, 1, 16, 16)
+    plain = model(*given)
+    for size in (2**12, 2**15, 2**18):
+        poison = [torch.full((size,), torch.nan) for _ in range(20)]
+        del poison
+        assert (fast(*given) - plain).square().mean().sqrt() < 0.05 * plain.square().mean().sqrt()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @torch.inference_mode()
 def test_a_replayed_graph_gives_what_the_network_gives() -> None:
