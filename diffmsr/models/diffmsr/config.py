@@ -43,7 +43,7 @@ class DiffMSRConfig(ModelConfig):
     """T of the diffusion."""
     denoiser_layers: int = 5
 
-    # The ablations of Table 2 switch these off. The paper does not use the last four.
+    # The ablations of Table 2 switch these off. The paper does not use the last five.
     reference: bool = True
     """Whether a reference guides. Without one there is no CATL."""
     prior: bool = True
@@ -57,6 +57,9 @@ class DiffMSRConfig(ModelConfig):
     it where there is none."""
     live: bool = False
     """Whether the extractors start so that Z differs from slice to slice; see `live.py`."""
+    gated_prior: bool = False
+    """Whether each element of the prior has a weight, which starts at zero: a network that has learnt without a prior then
+    begins as it was."""
     skip_input: bool = False
     """Whether the network sees the zero-filled target too, folded to low resolution, and does not only add to it. The
     target's ringing reaches across the image, so a window of low-resolution pixels hardly shows what to remove."""

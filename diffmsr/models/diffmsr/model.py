@@ -42,6 +42,8 @@ class DiffMSR(Model):
             extractor = LiveExtractor if p.live else Extractor
             self.encoder = extractor(2 * p.scale**2 + 2, p.extractor_width, p.extractor_blocks, p.latent)
             self.diffusion = LatentDiffusion(p)
+            if p.gated_prior:
+                self.prior_gate = nn.Parameter(torch.zeros(p.latent))
         if p.acquisition:
             self.acquisition = AcquisitionLatent(p.latent)
         self.embed = Conv(2 + 2 * p.scale**2 * p.skip_input, c)
@@ -80,6 +82,8 @@ class DiffMSR(Model):
     def latent(self, prior: Tensor | None, facts: Tensor | None, batch: int) -> Tensor | None:
         """What modulates the PLWformer (batch, latent): the prior, and what the facts of the acquisition (batch, FEATURES)
         add to it. Without facts all of them are unknown, which zeros say."""
+        if prior is not None and self.config.gated_prior:
+            prior = self.prior_gate * prior
         if not self.config.acquisition:
             return prior
         if facts is None:

@@ -8,7 +8,7 @@ import torch
 
 from diffmsr.acquisition import FEATURES
 from diffmsr.models import Batch, build
-from diffmsr.models.diffmsr import DiffMSRConfig
+from diffmsr.models.diffmsr import DiffMSR, DiffMSRConfig
 from diffmsr.models.diffmsr.blocks import Extractor
 from diffmsr.models.diffmsr.live import LiveExtractor, Standardise
 from diffmsr.train import Config, Stage, resume, save, start
@@ -110,3 +110,23 @@ def test_facts_of_the_acquisition_modulate_with_and_without_a_prior(mini: DiffMS
     torch.testing.assert_close(untold, zeros)
     fast = model.eval().optimised(torch.float32)(given.low, given.reference, noise, given.facts)
     torch.testing.assert_close(fast, told, rtol=1e-4, atol=1e-4)
+
+
+def test_a_gated_prior_leaves_a_network_that_learnt_without_one_as_it_was_and_then_learns(mini: DiffMSRConfig) -> None:
+    live = replace(mini, live=True, acquisition=True)
+    without, gated = build(replace(live, prior=False)), build(replace(live, gated_prior=True))
+    assert isinstance(gated, DiffMSR)
+    missing, unexpected = gated.load_state_dict(without.state_dict(), strict=False)
+    assert not unexpected and {name.split(".")[0] for name in missing} == {"encoder", "diffusion", "prior_gate"}
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in without.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
+    gated.load_state_dict(without.state_dict(), strict=False)
+    low, high = torch.rand(2, 2, 16, 16, generator=draw), torch.rand(2, 2, 64, 64, generator=draw)
+    facts = torch.rand(2, FEATURES, generator=draw)
+    as_it_was = without(low, high, torch.zeros(2, 0), None, facts)
+    begun = gated.reconstruct(low, high, gated.latent(gated.prior_of(high, low), facts, 2))
+    assert torch.equal(begun, as_it_was)
+    begun.square().sum().backward()  # type: ignore[no-untyped-call]
+    assert gated.prior_gate.grad is not None and gated.prior_gate.grad.abs().min() > 0
