@@ -44,7 +44,7 @@ class HeldBatch(Batch):
             mine.copy_(batch.noise(shape) if shape else batch.uniform())
 
 
-class Replayed:
+class ReplayedUpdate:
     """`update`, captured once for each kind of step of a run on a GPU."""
 
     def __init__(self) -> None:
@@ -91,4 +91,4 @@ def way_of(config: Config) -> Update:
     """How steps of a configuration are taken here."""
     alone = distributed.join(config.device)[1] == config.accumulate == 1
     on_gpu = torch.device(config.device).type == "cuda"
-    return Replayed() if on_gpu and alone and config.replay and not config.compile else update
+    return ReplayedUpdate() if on_gpu and alone and config.replay and not config.compile else update
