@@ -125,5 +125,7 @@ zero-filled target, and it is told how the target was acquired. docs/ablations.m
 of each."""
 SMALL_LIVE = replace(SMALL, name="small-live", live=True)
 """`small` with a prior that tells slices apart from the start. `config/small-live.toml` trains it from random weights."""
+SMALL_GATED = replace(SMALL_LIVE, name="small-gated", gated_prior=True)
+"""`small-live` for weights that have learnt without a prior: it begins as they were. `config/small-gated.toml` trains it."""
 SMALL_WITHOUT_DIFFUSION = replace(SMALL, name="small-without-diffusion", prior=False)
 """`small` without prior. It is told of the acquisition too, so the comparison shows what the diffusion adds to that."""

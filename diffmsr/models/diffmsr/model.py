@@ -15,6 +15,7 @@ from diffmsr.models.diffmsr.config import (
     PAPER,
     PAPER_REFINE,
     SMALL,
+    SMALL_GATED,
     SMALL_LIVE,
     SMALL_WITHOUT_DIFFUSION,
     TINY,
@@ -28,7 +29,7 @@ from diffmsr.models.protocol import Batch, Losses, Model, Objective
 from diffmsr.models.registry import register_model
 
 
-@register_model(PAPER, PAPER_REFINE, SMALL, SMALL_LIVE, SMALL_WITHOUT_DIFFUSION, TINY)
+@register_model(PAPER, PAPER_REFINE, SMALL, SMALL_LIVE, SMALL_GATED, SMALL_WITHOUT_DIFFUSION, TINY)
 class DiffMSR(Model):
     """Figure 2 of the paper, at any image size: reflection pads to whole attention windows, and the result is cropped."""
 
