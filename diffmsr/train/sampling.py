@@ -1,8 +1,8 @@
 """The samples of a run, as a function of its seed and of the slices seen so far."""
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +12,9 @@ from diffmsr.acquisition.draw import Mix
 from diffmsr.data import Augmentation, DataError, Slice, training_sample
 from diffmsr.images import as_two_channels
 from diffmsr.models import Batch
-from diffmsr.train.config import Config, Stage
+from diffmsr.train.config import Config, Stage, TrainingError
+
+T = TypeVar("T")
 
 Pools = Mapping[str, Sequence[Slice]]
 """Training slices of each data set."""
@@ -97,7 +99,7 @@ class Steps(Dataset[list[Batch] | DataError]):
 
 def steps(config: Config, pools: Pools, seen: int, rank: int, processes: int) -> Iterator[list[Batch]]:
     """This process's batches of each step, on its device, from `seen` slices to the end of the run. Worker processes draw
-    ahead. Raises DataError."""
+    ahead. Raises DataError, and TrainingError when one of them dies."""
     drawn = DataLoader(
         Steps(config, pools, seen, rank, processes),
         batch_size=None,
@@ -106,10 +108,19 @@ def steps(config: Config, pools: Pools, seen: int, rank: int, processes: int) ->
         multiprocessing_context="fork",  # slices read themselves by functions, which cannot be sent
         worker_init_fn=_leave_signals_to_training,
     )
-    for batches in drawn:
+    for batches in _in_one_line(drawn):
         if isinstance(batches, DataError):
             raise batches
         yield [batch.each(lambda image: image.to(config.device)) for batch in batches]
+
+
+def _in_one_line(drawn: Iterable[T]) -> Iterator[T]:
+    """The items, with the death of a worker as a TrainingError."""
+    try:
+        yield from drawn
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise TrainingError(f"a process that draws samples ended ({reason}): is there memory for `workers`?") from None
 
 
 def _as_it_is(batches: list[Batch] | DataError) -> list[Batch] | DataError:

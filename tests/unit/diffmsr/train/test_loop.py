@@ -20,7 +20,7 @@ from diffmsr.acquisition import FEATURES
 from diffmsr.inference import SuperResolver
 from diffmsr.models import PRESETS, Batch
 from diffmsr.models.diffmsr import DiffMSRConfig
-from diffmsr.train import LOG, Config, TrainingError, export_weights, read_config, resume, start, train
+from diffmsr.train import LOG, Config, TrainingError, export_weights, read_config, resume, sampling, start, train
 from diffmsr.train.step import step
 from tests.unit.diffmsr.train.runs import CONFIGURATION, flat
 
@@ -74,6 +74,18 @@ def test_two_processes_that_accumulate_are_one_with_a_larger_batch(noise_lgg: Pa
     before = flat(start(config))
     assert together.slices == 24
     assert float((flat(together) - flat(alone)).norm()) < 0.5 * float((flat(alone) - before).norm())
+
+
+def test_a_worker_that_is_killed_ends_training_in_one_line(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the kernel, when memory runs out."""
+    monkeypatch.setattr(sampling, "training_sample", lambda *given: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(
+        TrainingError, match=r"a process that draws samples ended \(DataLoader worker .*\): is there memory"
+    ) as told:
+        train(config, tmp_path / "run")
+    assert "\n" not in str(told.value)
 
 
 def test_each_stage_trains_its_own_parts(
