@@ -53,14 +53,19 @@ class Manifest:
         (folder / MANIFEST_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
+def weights_of_package(name: str) -> Path:
+    """The folder of weights that come with the package."""
+    return Path(__file__).parent / "weights" / name
+
+
 def default_weights_folder() -> Path:
-    """The weights shipped with the package."""
-    return Path(__file__).parent / "weights" / "small"
+    """The weights that are used where none are named."""
+    return weights_of_package("small")
 
 
 def baseline_weights_folder() -> Path:
     """The weights of the CNN baseline, which an evaluation shows beside any others."""
-    return Path(__file__).parent / "weights" / "cnn"
+    return weights_of_package("cnn")
 
 
 def read_manifest(folder: Path) -> Manifest:

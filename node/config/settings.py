@@ -206,6 +206,8 @@ def _devices(value: str) -> str:
 
 
 class ModelSettings(Section):
+    weights: Literal["small", "small-without-diffusion"] = "small"
+    """Those of the package; `path` names others."""
     path: Path | None = None
     device: Annotated[str, AfterValidator(_devices)] = "auto"
     batch_slices: Annotated[int, Field(ge=1)] = 4

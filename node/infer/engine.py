@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmsr.manifest import ManifestError, default_weights_folder
+from diffmsr.manifest import ManifestError
 from node.config.settings import AcquisitionSettings, ModelSettings, RegistrationSettings, ReportSettings
 from node.dicom.geometry import finer_grid
 from node.errors import ModelError, RefusedError
 from node.infer.acquisition import Understanding, understand, undone, without_filter
-from node.infer.model import read_model
+from node.infer.model import read_model, weights_folder
 from node.infer.parameters import result_parameters
 from node.infer.quality import departures, grade, seed_spread, trust_figures
 from node.infer.registration import follow, judge, register
@@ -97,10 +97,9 @@ class Engine:
         if device in ("auto", "all"):
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            folder = settings.path or default_weights_folder()
             consistency = "full" if settings.data_consistency else None
             resolver = SuperResolver.load(
-                folder, device, settings.precision, consistency=consistency, trust=settings.trust
+                weights_folder(settings), device, settings.precision, consistency=consistency, trust=settings.trust
             )
         except (ManifestError, WeightsError) as error:
             raise ModelError(f"[model] path: {error}") from None

@@ -11,10 +11,21 @@ import torch
 from diffmsr.baselines import zero_filled
 from diffmsr.data import SCALE, degrade, read_slices
 from diffmsr.inference import SuperResolver
-from diffmsr.manifest import WEIGHTS_FILE, baseline_weights_folder, default_weights_folder, read_manifest
+from diffmsr.manifest import (
+    WEIGHTS_FILE,
+    baseline_weights_folder,
+    default_weights_folder,
+    read_manifest,
+    weights_of_package,
+)
 from diffmsr.metrics import psnr
 
-SHIPPED = pytest.mark.parametrize("folder", [default_weights_folder(), baseline_weights_folder()], ids=["model", "cnn"])
+FOLDERS = [default_weights_folder(), weights_of_package("small-without-diffusion"), baseline_weights_folder()]
+SHIPPED = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+
+
+def test_all_of_them_are_tested() -> None:
+    assert sorted(FOLDERS) == sorted(path.parent for path in default_weights_folder().parent.glob("*/manifest.json"))
 
 
 @SHIPPED
@@ -35,10 +46,11 @@ def test_the_model_card_quotes_the_manifest(folder: Path) -> None:
         assert f"{figures['psnr']:.2f}" in card and f"{figures['zero_filled']['psnr']:.2f}" in card
 
 
-def test_they_gain_on_an_unseen_patient(shared_data: Path) -> None:
+@pytest.mark.parametrize("folder", FOLDERS[:2], ids=lambda folder: folder.name)
+def test_they_gain_on_an_unseen_patient(shared_data: Path, folder: Path) -> None:
     """T2 of open_ms patient04, guided by T1: at least 0.8 dB over the zero-filled image."""
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
-    resolver = SuperResolver.load()
+    resolver = SuperResolver.load(folder)
     gains = []
     for piece in [piece for piece in read_slices("open_ms", shared_data / "open_ms") if piece.held_out][5::8]:
         truth, reference = (piece.images[name].astype(np.float32) for name in ("T2", "T1"))
