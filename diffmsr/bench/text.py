@@ -7,16 +7,17 @@ from typing import Any
 def text(figures: Mapping[str, Any]) -> str:
     """The lines for what `measure` found."""
     where, size = figures["machine"], figures["size"]
+    wide = max(12, *(len(row["preset"]) for row in figures["counts"]))
     lines = [
         f"$ {figures['command']}",
         f"{where['device']}, {where['threads']} threads, torch {where['torch']}",
         "",
         f"Counts at {size} x {size}. {figures['method']}.",
-        "preset        variant   parameters   + training       plain        fast",
+        f"{'preset':{wide}}  variant   parameters   + training       plain        fast",
     ]
     for row in figures["counts"]:
         lines.append(
-            f"{row['preset']:12}  {row['variant']:8} {row['parameters']:9.3f} M  {row['training_only']:9.3f} M {row['gflop']:8.2f} GF {row['gflop_fast']:8.2f} GF"
+            f"{row['preset']:{wide}}  {row['variant']:8} {row['parameters']:9.3f} M  {row['training_only']:9.3f} M {row['gflop']:8.2f} GF {row['gflop_fast']:8.2f} GF"
         )
     lines += [
         "",

@@ -94,14 +94,15 @@ def lesion_table(figures: Mapping[str, Any]) -> str:
         f"{figures['target']} guided by {figures['reference']}: {figures['lesions']} lesions of "
         f"{', '.join(figures['patients'])}, part {figures['split']}; 95 % intervals over lesions"
     ]
+    wide = max(16, *(len(method) + 2 for method in figures["methods"]))
     for name, row in figures["classes"].items():
         lines += ["", f"{name} voxels: {row['lesions']} lesions"]
         if not row["lesions"]:
             continue
-        lines.append(f"{'':16}{'contrast-to-noise':>24}{'volume / truth':>24}{'found':>24}")
+        lines.append(f"{'':{wide}}{'contrast-to-noise':>24}{'volume / truth':>24}{'found':>24}")
         for method in figures["methods"]:
             cells = (f"{m['mean']:.2f} [{m['interval'][0]:.2f}, {m['interval'][1]:.2f}]" for m in row[method].values())
-            lines.append(f"{method:16}" + "".join(f"{cell:>24}" for cell in cells))
+            lines.append(f"{method:{wide}}" + "".join(f"{cell:>24}" for cell in cells))
     false = ", ".join(f"{name} {count:.2f}" for name, count in figures["false_per_slice"].items())
     return "\n".join([*lines, "", f"suspicious regions per slice that touch no lesion: {false}"])
 
