@@ -14,6 +14,7 @@ PAGES = {
     "small-without-diffusion": "model-card-without-diffusion.md",
     "cnn": "model-card-cnn.md",
     "small/trust": "model-card-trust.md",
+    "small-without-diffusion/trust": "model-card-trust-without-diffusion.md",
 }
 
 

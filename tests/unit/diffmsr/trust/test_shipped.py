@@ -16,7 +16,7 @@ from diffmsr.data import degrade, read_slices
 from diffmsr.evaluate.acquisitions import Trial
 from diffmsr.evaluate.trust import judged_stack
 from diffmsr.inference import SuperResolver
-from diffmsr.manifest import WEIGHTS_FILE, default_weights_folder, read_manifest
+from diffmsr.manifest import WEIGHTS_FILE, read_manifest, weights_of_package
 from diffmsr.trust import TRUST_FOLDER, read_trust_manifest, tissue_of
 from node.config.settings import ReportSettings
 
@@ -29,8 +29,9 @@ def resolver() -> SuperResolver:
     return SuperResolver.load(trust=True)
 
 
-def test_the_manifest_and_the_card_are_those_of_the_file() -> None:
-    weights = default_weights_folder()
+@pytest.mark.parametrize("name", ["small", "small-without-diffusion"])
+def test_the_manifest_and_the_card_are_those_of_the_file(name: str) -> None:
+    weights = weights_of_package(name)
     manifest = read_trust_manifest(weights)
     assert manifest is not None and manifest.of == read_manifest(weights).sha256
     content = (weights / TRUST_FOLDER / WEIGHTS_FILE).read_bytes()
