@@ -40,7 +40,7 @@ def slice_scores(model: Model, name: str, piece: Slice, config: Config) -> Score
     device = next(model.parameters()).device
     for condition, mix in ((CLEAN, None), (VARIED, config.acquisitions)):
         batch, stored = validation_batch(piece, model.config.scale, config.input_kind, mix)
-        batch = batch.each(lambda image: image.to(device))
+        batch = batch.to(device)
         try:
             image = model.prediction(batch, model.config.stages)
         except ValueError as error:

@@ -4,7 +4,7 @@ Images are (b, 2, h, w), real and imaginary part; a magnitude image is (magnitud
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
@@ -84,10 +84,10 @@ class Batch:
         drawn = [torch.rand(1, generator=torch.Generator().manual_seed((seed + 2**62) % 2**63)) for seed in self.seeds]
         return torch.cat(drawn).to(self.low.device)
 
-    def each(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """The batch with a function applied to its images and facts."""
-        low, truth, reference, skip = map(function, self.images)
-        return replace(self, low=low, truth=truth, reference=reference, skip=skip, facts=function(self.facts))
+    def to(self, device: torch.device | str) -> Self:
+        """The batch on a device."""
+        low, truth, reference, skip, facts = (tensor.to(device) for tensor in (*self.images, self.facts))
+        return replace(self, low=low, truth=truth, reference=reference, skip=skip, facts=facts)
 
     @property
     def images(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -111,7 +111,7 @@ def steps(config: Config, pools: Pools, seen: int, rank: int, processes: int) ->
     for batches in _in_one_line(drawn):
         if isinstance(batches, DataError):
             raise batches
-        yield [batch.each(lambda image: image.to(config.device)) for batch in batches]
+        yield [batch.to(config.device) for batch in batches]
 
 
 def _in_one_line(drawn: Iterable[T]) -> Iterator[T]:

@@ -30,7 +30,7 @@ def validate(
     for piece in slices:
         for suffix, of in mixes.items():
             batch, stored = validation_batch(piece, model.config.scale, input_kind, of)
-            batch = batch.each(lambda image: image.to(device))
+            batch = batch.to(device)
             images = [batch.truth, model.prediction(batch, stage), stored]
             truth, *made = (from_two_channels(image, input_kind)[0].abs().cpu().numpy() for image in images)
             quality = [psnr(image, truth, float(truth.max())) for image in made]

@@ -69,7 +69,7 @@ def _chunk(
     batches: list[dict[str, Tensor]] = []
     for at in range(start, min(start + CHUNK, recipe.seen.slices), recipe.seen.batch):
         batch = draw_batch(recipe, pools, at, recipe.seen, change)
-        batches.append(_restored(batch.each(lambda t: t.to(recipe.device)), model))
+        batches.append(_restored(batch.to(recipe.device), model))
         if not goes_on(at + recipe.seen.batch):
             return None
     return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
