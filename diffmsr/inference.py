@@ -60,9 +60,8 @@ class SuperResolver:
         """`fast` chooses the network's optimised form, whose images differ by rounding only; otherwise the plain one. `trust`
         predicts the error of each pixel."""
         self.manifest = manifest
-        if (
-            device.type == "cuda"
-        ):  # matrix products in TF32, as PyTorch's convolutions are: 5 to 10 % of a slice (docs/performance.md)
+        if device.type == "cuda":
+            # Matrix products in TF32, as PyTorch's convolutions are: 5 to 10 % of a slice (docs/performance.md).
             torch.backends.cuda.matmul.allow_tf32 = True
         model = model.to(device).eval()
         self._noise_shape = model.noise_shape

@@ -12,6 +12,7 @@ from diffmsr.bench.timing import Task, in_turns
 from diffmsr.images import zero_filled_channels
 from diffmsr.models import Batch, Model, ModelConfig, Objective
 from diffmsr.train import Config, Stage, start
+from diffmsr.train.replay import WARM_UP, way_of
 from diffmsr.train.step import step
 
 
@@ -32,9 +33,9 @@ def training_times(config: ModelConfig, device: str, rounds: int, batch: int = 8
     given = Batch(low, truth, torch.rand_like(truth), zero_filled_channels(low, config.scale), range(batch), facts)
     tasks: dict[str, Task] = {
         "straightforward": partial(_straightforward_step, model, optimizer, given, run.stage),
-        "product": partial(step, run, settings, [given]),
+        "product": partial(step, run, settings, [given], way_of(settings)),
     }
-    for task in tasks.values():
+    for task in [*tasks.values()] * WARM_UP:
         task()
     times = in_turns(tasks, rounds, device, "training")
     found: dict[str, Any] = {"batch": batch, "patch": patch, "precision": settings.precision}

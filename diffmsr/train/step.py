@@ -33,13 +33,14 @@ def update(
         parts.append({name: loss.detach() for name, loss in losses.items()})
     distributed.average(parameter.grad for parameter in parameters if parameter.grad is not None)
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-    run.optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]  # Adam then leaves all as it is
+    finite = torch.isfinite(norm)
+    run.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # Adam then leaves all as it is
     run.optimizer.step()
     with torch.no_grad():
         live: list[Tensor] = list(run.model.parameters())
         average: list[Tensor] = list(run.average.parameters())
         way = list(torch._foreach_sub(live, average))
-        torch._foreach_mul_(way, share * torch.isfinite(norm))
+        torch._foreach_mul_(way, share * finite)
         torch._foreach_add_(average, way)
         for one, other in zip(run.average.buffers(), run.model.buffers(), strict=True):
             one.copy_(other)  # running statistics are averages already

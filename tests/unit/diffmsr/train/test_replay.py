@@ -1,5 +1,6 @@
 """What a replayed step reads: the graph itself needs a GPU, its inputs do not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ import torch
 
 from diffmsr.acquisition import FEATURES
 from diffmsr.models import Batch
-from diffmsr.train import Config
+from diffmsr.train import Config, train
 from diffmsr.train.replay import HeldBatch, way_of
 from diffmsr.train.step import update
+from tests.unit.diffmsr.train.runs import flat
 
 
 def batch(first_seed: int) -> Batch:
@@ -32,17 +34,12 @@ def test_a_held_batch_takes_the_values_of_the_next_one_into_the_same_memory() ->
     assert [t.data_ptr() for t in (*held.images, held.facts, held.noise((7,)), held.uniform())] == places
 
 
-def test_steps_are_launched_one_by_one_on_a_processor(config: Config, tmp_path: Path) -> None:
+def test_steps_are_launched_one_by_one_on_a_processor(config: Config) -> None:
     assert way_of(config) is update
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_replayed_steps_learn_what_launched_ones_learn(config: Config, tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    from diffmsr.train import train
-    from tests.unit.diffmsr.train.runs import flat
-
     runs = [train(replace(config, device="cuda", replay=on), tmp_path / str(on)) for on in (False, True)]
     launched, replayed = map(flat, runs)
     assert float((launched - replayed).norm()) < 1e-3 * float(launched.norm())
