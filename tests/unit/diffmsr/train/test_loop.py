@@ -45,8 +45,8 @@ def test_resuming_equals_not_stopping(
 
 
 def test_two_processes_that_accumulate_are_one_with_a_larger_batch(noise_lgg: Path, tmp_path: Path) -> None:
-    """Through the module that launchers start, in both stages. But for rounding: Adam makes it grow step by step, to a fifth of
-    the way on processors with AVX-512. Other samples would lead as far away as the way is long."""
+    """Through the module that launchers start, in both stages. But for rounding: Adam makes it grow step by step, to 0.22 of
+    the way on a processor with AVX-512. Other samples lead 0.63 of the way apart."""
     for name, batch, accumulate in (("alone", 4, 1), ("distributed", 1, 2)):
         text = CONFIGURATION.format(data=noise_lgg, batch=batch, accumulate=accumulate)
         (tmp_path / f"{name}.toml").write_text(text)
@@ -73,7 +73,7 @@ def test_two_processes_that_accumulate_are_one_with_a_larger_batch(noise_lgg: Pa
     together = resume(config, tmp_path / "distributed")
     before = flat(start(config))
     assert together.slices == 24
-    assert float((flat(together) - flat(alone)).norm()) < 0.5 * float((flat(alone) - before).norm())
+    assert float((flat(together) - flat(alone)).norm()) < 0.35 * float((flat(alone) - before).norm())
 
 
 def test_a_worker_that_is_killed_ends_training_in_one_line(
